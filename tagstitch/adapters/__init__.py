@@ -1,0 +1,1 @@
+"""One technology per file: each stores, sends or translates, and decides nothing."""

@@ -1,0 +1,70 @@
+"""The error tree: three kinds of failure that are never mixed.
+
+    TagstitchError
+    ├── InvalidInput   the caller must change something: 4xx, or a dead letter and acknowledge
+    ├── Unavailable    the same request may succeed later: 503, or negative acknowledge
+    └── Conflict       a precondition no longer held: reload and try again, then as Unavailable
+
+Everything else that is raised is a bug: it crashes the request and raises an alarm.
+One table maps them to HTTP (`adapters/http_request.py`), one to acknowledgements
+(`adapters/pubsub_message.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+InvalidCode = Literal[
+    "invalid_json",
+    "json_too_deep",
+    "invalid_unicode",
+    "non_finite_number",
+    "missing_field",
+    "invalid_field",
+    "unknown_callback",
+    "idempotency_conflict",
+    "unauthorized",
+    "not_found",
+    "method_not_allowed",
+    "body_too_large",
+    "unsupported_media_type",
+    "rate_limited",
+    "unsupported_version",
+]
+
+
+class TagstitchError(Exception):
+    """Base of every failure that this project raises on purpose."""
+
+
+@dataclass(eq=False)
+class InvalidInput(TagstitchError):
+    """The input cannot be accepted as it is; retrying it unchanged will fail again.
+
+    `message` and `hint` are our own words and never contain a value that the caller sent:
+    both reach answers and logs. `path` names the place, as in `items[3].price`.
+    """
+
+    code: InvalidCode
+    message: str
+    path: str | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}" + (f" (at {self.path})" if self.path else "")
+
+
+@dataclass(eq=False)
+class Unavailable(TagstitchError):
+    """Something behind us did not answer in time; `what` names it (`firestore`, `pubsub`, …)."""
+
+    what: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what} is unavailable" + (f": {self.detail}" if self.detail else "")
+
+
+class Conflict(TagstitchError):
+    """A commit's precondition failed: somebody else wrote first; load again and decide again."""

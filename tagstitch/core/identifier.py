@@ -1,0 +1,174 @@
+"""Identifiers: (type, value) pairs that recognise a visitor, their normal form and their order."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tagstitch.core.errors import InvalidInput
+from tagstitch.core.limits import IDENTIFIER_VALUE_CHARS_MAX, IDENTIFIERS_PER_REQUEST_MAX
+
+IDENTIFIER_TYPES: Final = (
+    "user_id",
+    "email_sha256",
+    "phone_sha256",
+    "client_id",
+    "device_id",
+    "session_id",
+    "anonymous_id",
+)
+"""The declared types in priority order, the strongest first."""
+
+_TYPE_PATTERN: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f]")
+_SHA256_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
+_PLACEHOLDER: Final = re.compile(r"\{\{.*\}\}|\$\{.*\}|<[^>]*>|%[A-Z_]+%")
+_ZEROS_AND_DASHES: Final = re.compile(r"[0.\-]+")
+_GA_PLACEHOLDER: Final = re.compile(r"(GA1\.\d\.)?(0\.0|1\.1|555(\.\d+)?)")
+
+_BLOCKED_WORDS: Final = frozenset(
+    {
+        "", "null", "none", "nil", "undefined", "nan", "true", "false", "anonymous", "guest",
+        "id", "distinct_id", "not_authenticated", "email", "[object object]", "(not set)",
+        "(none)", "-1",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identifier:
+    """One (type, value) pair in its normal form; equal values of two types are two identifiers."""
+
+    type: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings:
+    """What a project declares about its identifiers."""
+
+    types: tuple[str, ...] = IDENTIFIER_TYPES
+    """Declared types in priority order, the strongest first."""
+    blocked_values: frozenset[str] = frozenset()
+    """Values, besides the built-in ones, that never recognise anybody."""
+
+    def priority(self, identifier: Identifier) -> tuple[int, str]:
+        """Return a sort key: declared order of the type, then the value so that it is total."""
+        try:
+            return (self.types.index(identifier.type), identifier.value)
+        except ValueError:
+            return (len(self.types), identifier.value)
+
+    def is_blocked(self, identifier: Identifier) -> bool:
+        """Return whether the value is one that many visitors share by accident.
+
+        Such values come from unset variables and failed templates; linking on one joins
+        thousands of strangers into one profile.
+        """
+        bare = identifier.value.strip().strip("'\"").strip()
+        return (
+            bare.lower() in _BLOCKED_WORDS
+            or bare in self.blocked_values
+            or bool(_ZEROS_AND_DASHES.fullmatch(bare))
+            or (len(bare) > 5 and len(set(bare)) < 3)
+            or bool(_PLACEHOLDER.search(bare))
+            or (identifier.type == "client_id" and bool(_GA_PLACEHOLDER.fullmatch(bare)))
+        )
+
+
+def make_identifier(type_: str, value: object, *, path: str) -> Identifier:
+    """Return the identifier in its normal form.
+
+    Raises InvalidInput for a malformed type, a value that is neither text nor an integer,
+    one that is too long, or one with control characters.
+    """
+    if not _TYPE_PATTERN.fullmatch(type_):
+        raise InvalidInput(
+            "invalid_field", "not an identifier type", "identifiers",
+            "a type is lower-case letters, digits and underscores, such as client_id",
+        )  # fmt: skip
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InvalidInput("invalid_field", "an identifier's value must be text", path)
+    text = unicodedata.normalize("NFC", str(value)).strip()
+    if len(text) > IDENTIFIER_VALUE_CHARS_MAX:
+        raise InvalidInput(
+            "invalid_field", f"longer than {IDENTIFIER_VALUE_CHARS_MAX} characters", path
+        )
+    if _CONTROL_CHARACTER.search(text):
+        raise InvalidInput("invalid_unicode", "control characters in an identifier", path)
+    if type_ == "email_sha256" and ("@" in text or _SHA256_HEX.fullmatch(text)):
+        text = hash_email(text)
+    elif type_ == "phone_sha256" and sum(map(str.isdigit, text)) >= 6:
+        text = hash_phone(text)
+    return Identifier(type_, text)  # neither an address nor a hash: left for is_blocked to see
+
+
+def parse_identifiers(raw: object, settings: IdentitySettings) -> tuple[Identifier, ...]:
+    """Return the identifiers of a `{type: value}` mapping or a `[{type, value}]` list.
+
+    The result has no duplicates and is in priority order. Types that are not declared raise.
+    """
+    found = []
+    for type_, value, path in _identifier_entries(raw):
+        if type_ not in settings.types:
+            raise InvalidInput(
+                "invalid_field", "an identifier type that is not declared", path,
+                "declared types: " + ", ".join(settings.types),
+            )  # fmt: skip
+        found.append(make_identifier(type_, value, path=path))
+    if len(found) > IDENTIFIERS_PER_REQUEST_MAX:
+        raise InvalidInput(
+            "invalid_field", f"more than {IDENTIFIERS_PER_REQUEST_MAX} identifiers", "identifiers"
+        )
+    return in_priority_order(found, settings)
+
+
+def in_priority_order(
+    identifiers: Iterable[Identifier], settings: IdentitySettings
+) -> tuple[Identifier, ...]:
+    """Return the identifiers without duplicates, the strongest type first."""
+    return tuple(sorted(set(identifiers), key=settings.priority))
+
+
+def hash_email(address_or_hash: str) -> str:
+    """Return the SHA-256 (lower-case hex) of a normalised e-mail address; keep a ready hash.
+
+    Dots before the @ do not count at gmail.com and googlemail.com
+    (https://developers.google.com/analytics/devguides/collection/ga4/uid-data).
+    """
+    text = address_or_hash.strip().lower()
+    if _SHA256_HEX.fullmatch(text):
+        return text
+    name, at, domain = text.partition("@")
+    if at and domain in ("gmail.com", "googlemail.com"):
+        text = name.replace(".", "") + "@" + domain
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_phone(number_or_hash: str) -> str:
+    """Return the SHA-256 (lower-case hex) of a number as E.164 (digits, leading +)."""
+    text = number_or_hash.strip()
+    if _SHA256_HEX.fullmatch(text):
+        return text.lower()
+    return hashlib.sha256(("+" + re.sub(r"\D", "", text)).encode()).hexdigest()
+
+
+def _identifier_entries(raw: object) -> Iterable[tuple[str, Any, str]]:
+    if isinstance(raw, Mapping):
+        for type_, value in raw.items():
+            yield str(type_), value, f"identifiers.{type_}"
+    elif isinstance(raw, list):
+        for index, entry in enumerate(raw):
+            path = f"identifiers[{index}]"
+            if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
+                raise InvalidInput("invalid_field", "an identifier needs a type and a value", path)
+            yield entry["type"], entry.get("value"), f"{path}.value"
+    else:
+        raise InvalidInput(
+            "invalid_field", "identifiers must be an object or a list", "identifiers",
+            'for example {"client_id": "…"}',
+        )  # fmt: skip

@@ -1,0 +1,88 @@
+"""Every limit, with its unit and its reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LOOKUP_BODY_BYTES_MAX: Final = 256 * 1024
+"""Bytes of a stitch_sync body: identifiers and a context need a few kilobytes."""
+
+DECIDE_BODY_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of a decide body: an event with 200 items stays below 300 KiB."""
+
+PUSH_BODY_BYTES_MAX: Final = 14 * 1024 * 1024
+"""Bytes of a push request: Pub/Sub's 10 MB message limit, in base64."""
+
+JSON_DEPTH_MAX: Final = 20
+"""Levels of nesting: Firestore's own limit for maps
+(https://cloud.google.com/firestore/quotas)."""
+
+INTEGER_ABS_MAX: Final = 2**63 - 1
+"""Firestore and BigQuery integers are 64 bits, signed."""
+
+IDENTIFIER_VALUE_CHARS_MAX: Final = 512
+"""Characters of one identifier: server-managed client ids have 60, device tokens about 200."""
+
+IDENTIFIERS_PER_REQUEST_MAX: Final = 20
+"""Identifiers in one request: a visitor shows a handful at once; each costs document reads."""
+
+REQUEST_ID_CHARS_MAX: Final = 128
+"""Characters of a request id: room for a UUID, a ULID or a webhook id with a prefix."""
+
+CONTEXT_BYTES_MAX: Final = 4 * 1024
+"""Bytes of `context`, which is echoed on the callback and travels through the queue."""
+
+PREVIEW_HEADER_BYTES_MAX: Final = 2 * 1024
+"""Bytes of sGTM's preview header, which travels through the queue."""
+
+CALLBACK_BODY_BYTES_MAX: Final = 64 * 1024
+"""Bytes of a callback body."""
+
+EVENT_PARAMETERS_MAX: Final = 2_000
+"""Top-level parameters of an event; GA4 itself allows 25 to 100 custom ones."""
+
+DEADLINE_MS_DEFAULT: Final = 250
+"""Milliseconds a synchronous answer may take when the caller does not say."""
+
+DEADLINE_MS_MIN: Final = 20
+DEADLINE_MS_MAX: Final = 5_000
+"""An sGTM promise is said to time out after 5 seconds."""
+
+CALLBACK_DEADLINE_S: Final = 5.0
+"""Seconds for one callback attempt in total: name look-up, connection, TLS, headers and body."""
+
+CALLBACK_EXPIRY_S: Final = 600.0
+"""Seconds after which a stitched result no longer helps: the visitor has left the page."""
+
+IDEMPOTENCY_DAYS: Final = 7
+"""Days a request id is remembered: as long as Pub/Sub keeps an unacknowledged message."""
+
+PROFILE_EXPIRY_DAYS: Final = 396
+"""Days (13 months) after which an unused profile expires; sliding."""
+
+OUTBOX_EXPIRY_DAYS: Final = 30
+DEAD_LETTER_EXPIRY_DAYS: Final = 7
+
+AUDIT_RECORDS_PER_MESSAGE_MAX: Final = 500
+"""Audit records in one message, so that one append stays far below 10 MB."""
+
+AUDIT_MESSAGE_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of one audit message: ten times below Pub/Sub's own limit."""
+
+PENDING_SHARDS: Final = 64
+"""Values of `pending`: an index on one hot value would limit writes to about 500 a second."""
+
+PENDING_AGE_S: Final = 120.0
+"""Seconds after which the sweep takes a committed record for unpublished."""
+
+CLOCK_SKEW_S: Final = 300.0
+"""Seconds by which an event's or a signature's time may lie in the future."""
+
+IDENTIFIERS_PER_PROFILE_MAX: Final = 50
+"""Identifiers of one profile; more is a shared device, a bot or a bug in the tagging."""
+
+PROFILE_HINTS_MAX: Final = 50_000
+"""Entries of the process cache identifier -> profile id, about 15 MB."""
+
+COMMIT_WRITES_MAX: Final = 500
+"""Writes of one Firestore commit (https://cloud.google.com/firestore/quotas)."""

@@ -1,0 +1,1 @@
+"""The four functions, their queue and their stores in one process on one machine."""

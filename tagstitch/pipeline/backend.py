@@ -1,0 +1,190 @@
+"""The ports: what the pipeline needs from the outside, and Backend, the object that lists them.
+
+Every port has one contract test class (`tests/contract/`), run by each backend. Every method is
+bounded by the deadline it is given and raises `Unavailable` when that passes or when the service
+behind it fails; nothing retries inside an adapter beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from tagstitch.pipeline.deadline import Deadline
+
+Clock = Callable[[], datetime]
+"""Returns the present time, aware, in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One stored document.
+
+    `path` is `collection/id`. Field values are None, bool, int (64 bit), float, str, bytes, aware
+    datetime (microseconds), list and dict with text keys; anything else is a bug of the caller.
+    """
+
+    path: str
+    fields: Mapping[str, Any]
+    version: str
+    """Opaque; changes with every write of the document. For `Put.if_version`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a whole document.
+
+    `if_version` None writes whatever is there; "" writes only when the document does not exist;
+    anything else writes only when the document still has that version.
+    """
+
+    path: str
+    fields: Mapping[str, Any]
+    if_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Set some top-level fields of an existing document and remove others.
+
+    A commit with a patch of a document that does not exist fails as a Conflict.
+    """
+
+    path: str
+    fields: Mapping[str, Any]
+    remove: Sequence[str] = ()
+    if_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove a document; one that does not exist is no error."""
+
+    path: str
+
+
+Write = Put | Patch | Delete
+
+
+class DocumentStore(Protocol):
+    """Documents with versions: Firestore in the cloud, SQLite locally."""
+
+    async def get(self, path: str, *, deadline: Deadline) -> Document | None:
+        """Return the document, or None; one read RPC."""
+        ...
+
+    async def get_many(self, paths: Sequence[str], *, deadline: Deadline) -> Mapping[str, Document]:
+        """Return the documents that exist, by path; one read RPC however many there are."""
+        ...
+
+    async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:
+        """Apply all writes or none; one write RPC.
+
+        Raises Conflict when a precondition does not hold. When it raises Unavailable the commit
+        may or may not have happened: callers must be idempotent.
+        """
+        ...
+
+    async def list_documents(
+        self,
+        collection: str,
+        *,
+        pending: int | None = None,
+        after: str | None = None,
+        limit: int = 100,
+        deadline: Deadline,
+    ) -> Sequence[Document]:
+        """Return documents of a collection in order of their path, the ones behind `after`.
+
+        `pending` keeps only those whose field `pending` equals it: the one named query that needs
+        an index.
+        """
+        ...
+
+
+class Publisher(Protocol):
+    """Messages out: Pub/Sub in the cloud, a queue in SQLite locally."""
+
+    async def publish(
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        attributes: Mapping[str, str] | None = None,
+        deadline: Deadline,
+    ) -> str:
+        """Return the message id once the message is stored, never before."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that the table refused for good; `reason` holds no values of the row."""
+
+    index: int
+    reason: str
+
+
+class AuditTable(Protocol):
+    """The table `audit`: BigQuery in the cloud, SQLite locally."""
+
+    async def append(
+        self, rows: Sequence[Mapping[str, Any]], *, deadline: Deadline
+    ) -> Sequence[RejectedRow]:
+        """Append rows (columns of `schemas/audit_table.json`), good ones even beside bad ones.
+
+        At most once per `record_id` as far as the store allows; the view `audit_deduplicated`
+        does the rest. Returns the rows that would be refused again; raises Unavailable when
+        appending the same rows later may work.
+        """
+        ...
+
+
+class AuditQueries(Protocol):
+    """SQL over the table and its views, in BigQuery's dialect everywhere."""
+
+    async def run(self, sql: str, *, deadline: Deadline) -> Sequence[Mapping[str, Any]]:
+        """Return the rows of one query; raises InvalidInput (`invalid_field`) for SQL errors."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackAnswer:
+    """What an endpoint said."""
+
+    status: int
+    retry_after_s: float | None = None
+
+
+class CallbackSender(Protocol):
+    """POSTs to registered endpoints: no redirects, no proxies, bounded answer."""
+
+    async def post(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        allow_private: bool,
+        deadline: Deadline,
+    ) -> CallbackAnswer:
+        """Return the answer's status.
+
+        Raises Unavailable when there was none within the deadline (connection failure, time-out)
+        and InvalidInput (`unknown_callback`) when the address may not be called at all.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Everything outside the process that the pipeline uses."""
+
+    documents: DocumentStore
+    publisher: Publisher
+    audit_table: AuditTable
+    audit_queries: AuditQueries
+    callbacks: CallbackSender
+    clock: Clock
