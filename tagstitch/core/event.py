@@ -87,8 +87,9 @@ def event_time(event: Event, *, received_at: datetime) -> datetime:
         system.get("request_start_time_ms") if isinstance(system, Mapping) else None,
     )
     for milliseconds in candidates:
-        is_number = isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool)
-        if is_number and 0 < milliseconds < 1e14:
+        if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
+            continue
+        if 0 < milliseconds < 1e14:
             happened = datetime.fromtimestamp(milliseconds / 1000, UTC)
             return min(happened, received_at + timedelta(seconds=CLOCK_SKEW_S))
     return received_at
