@@ -147,3 +147,6 @@ TRACE_TEXT_CHARS_MAX: Final = 256
 
 TRACE_LIST_MAX: Final = 20
 """Entries of a list or object shown in a trace."""
+
+DECIMAL_PLACES_MAX: Final = 6
+"""Decimal places an action may round to: no currency has more than 4."""
