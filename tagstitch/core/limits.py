@@ -147,3 +147,13 @@ TRACE_TEXT_CHARS_MAX: Final = 256
 
 TRACE_LIST_MAX: Final = 20
 """Entries of a list or object shown in a trace."""
+
+DOCUMENT_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of one document, by Firestore's count (https://cloud.google.com/firestore/quotas)."""
+
+MESSAGE_BYTES_MAX: Final = 10_000_000
+"""Bytes of one Pub/Sub message, data and attributes (https://cloud.google.com/pubsub/quotas)."""
+
+MESSAGE_ATTRIBUTES_MAX: Final = 100
+MESSAGE_ATTRIBUTE_NAME_BYTES_MAX: Final = 256
+MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX: Final = 1024

@@ -200,4 +200,3 @@ def _envelope(
 
 def _count(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdigit() else None
-
