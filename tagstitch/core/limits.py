@@ -150,3 +150,12 @@ TRACE_LIST_MAX: Final = 20
 
 DECIMAL_PLACES_MAX: Final = 6
 """Decimal places an action may round to: no currency has more than 4."""
+DOCUMENT_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of one document, by Firestore's count (https://cloud.google.com/firestore/quotas)."""
+
+MESSAGE_BYTES_MAX: Final = 10_000_000
+"""Bytes of one Pub/Sub message, data and attributes (https://cloud.google.com/pubsub/quotas)."""
+
+MESSAGE_ATTRIBUTES_MAX: Final = 100
+MESSAGE_ATTRIBUTE_NAME_BYTES_MAX: Final = 256
+MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX: Final = 1024
