@@ -46,7 +46,7 @@ def stored(granted: object) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_the_nine_known_gcd_letters_mean_default_and_update(
-    letter: str, granted: bool | None
+    letter: str, *, granted: bool | None
 ) -> None:
     said = decode_gcd("1" + f"3{letter}" * 4 + "5")
 
@@ -55,11 +55,11 @@ def test_the_nine_known_gcd_letters_mean_default_and_update(
 
 
 def test_gcd_letters_stand_in_the_order_of_the_purposes() -> None:
-    assert {
+    assert decode_gcd("13v3q3l3r5") == {
         "ad_storage": True,
         "analytics_storage": False,
         "ad_personalization": True,
-    } == decode_gcd("13v3q3l3r5")
+    }
 
 
 def test_gcd_ignores_the_bits_above_the_state() -> None:
@@ -72,12 +72,12 @@ def test_a_gcd_that_cannot_be_read_denies_everything(gcd: object) -> None:
 
 
 def test_a_gcd_that_ends_early_denies_the_rest() -> None:
-    assert {
+    assert decode_gcd("13v3v") == {
         "ad_storage": True,
         "analytics_storage": True,
         "ad_user_data": False,
         "ad_personalization": False,
-    } == decode_gcd("13v3v")
+    }
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_gcd_that_ends_early_denies_the_rest() -> None:
     ],
 )
 def test_gcs_has_a_digit_for_ads_and_one_for_analytics(
-    gcs: str, ads: bool | None, analytics: bool
+    gcs: str, *, ads: bool | None, analytics: bool
 ) -> None:
     said = decode_gcs(gcs)
 
@@ -118,7 +118,7 @@ def test_every_signal_of_the_event_can_grant(event: dict[str, Any]) -> None:
 
     assert consent.allows("ad_storage")
     assert not consent.allows("analytics_storage")
-    assert {"ad_storage": "event"} == consent.sources
+    assert consent.sources == {"ad_storage": "event"}
 
 
 @pytest.mark.parametrize(
@@ -174,12 +174,12 @@ def test_the_profile_decides_only_where_the_request_is_silent() -> None:
 
     assert consent.allows("ad_storage")
     assert consent.allows("analytics_storage")
-    assert {"ad_storage": "request", "analytics_storage": "profile"} == consent.sources
+    assert consent.sources == {"ad_storage": "request", "analytics_storage": "profile"}
     assert frozenset() == consent.denied_by_request
 
 
 @pytest.mark.parametrize("default", [True, False])
-def test_the_default_decides_what_nobody_mentions(default: bool) -> None:  # noqa: FBT001
+def test_the_default_decides_what_nobody_mentions(*, default: bool) -> None:
     assert default == resolve(default_granted=default).allows("anything")
 
 
@@ -210,11 +210,11 @@ def test_the_record_names_what_was_signalled_or_asked() -> None:
         stored={"email": stored(granted=True), "crm": stored(granted=True)},
     )
 
-    assert {
+    assert consent.to_record("email", "ad_personalization") == {
         "analytics_storage": {"granted": True, "source": "request"},
         "email": {"granted": True, "source": "profile"},
         "ad_personalization": {"granted": False, "source": "default"},
-    } == consent.to_record("email", "ad_personalization")
+    }
 
 
 def test_a_flood_of_purposes_does_not_hide_the_known_ones() -> None:

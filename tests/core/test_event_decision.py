@@ -28,7 +28,7 @@ def setting(parameter: str, operand: object) -> dict[str, Any]:
 class Explosive(dict[str, Any]):
     """A value that cannot be looked into, as no real one is."""
 
-    def get(self, key: object, default: object = None) -> Any:
+    def get(self, *_: object) -> Any:
         raise RuntimeError("canary@example.net")
 
 
@@ -47,16 +47,17 @@ def test_the_event_itself_is_never_changed() -> None:
 
     decision = decide_event(arrived, book(r=setting("nested.list.0.a", 9)), None)
 
-    assert {"nested": {"list": [{"a": 9}, {"a": 2}], "b": 1}} == decision.set
-    assert {"list": [{"a": 1}, {"a": 2}], "b": 1} == nested
+    assert decision.set == {"nested": {"list": [{"a": 9}, {"a": 2}], "b": 1}}
+    assert nested == {"list": [{"a": 1}, {"a": 2}], "b": 1}
     assert decision.set["nested"]["list"][1] is nested["list"][1]  # type: ignore[index]
 
 
 def test_a_value_changed_back_is_listed_but_not_set() -> None:
     decision = decide_event(event(a=1), book(r1=setting("a", 2), r2=setting("a", 1)), None)
 
-    assert [("r1", 1, 2), ("r2", 2, 1)] == [
-        (m["rule_id"], m["old_value"], m["new_value"]) for m in decision.modifications
+    assert [(m["rule_id"], m["old_value"], m["new_value"]) for m in decision.modifications] == [
+        ("r1", 1, 2),
+        ("r2", 2, 1),
     ]
     assert decision.set == {}
 
@@ -78,8 +79,8 @@ def test_a_rule_that_raises_is_skipped_and_the_others_run() -> None:
 
     decision = decide_event(event(odd=Explosive(x=1)), book(bomb=bomb, good=setting("b", 2)), None)
 
-    assert {"b": 2} == decision.set
-    assert [("bomb", "RuntimeError")] == [(s.rule_id, s.error) for s in decision.skipped]
+    assert decision.set == {"b": 2}
+    assert [(s.rule_id, s.error) for s in decision.skipped] == [("bomb", "RuntimeError")]
     assert "canary" not in repr(decision)
 
 
@@ -93,8 +94,8 @@ def test_an_action_that_raises_is_skipped_and_the_others_run() -> None:
 
     decision = decide_event(event(a=1e15), book(r=rule), None)
 
-    assert {"b": 2} == decision.set
-    assert [("r", "ResultOutOfRange")] == [(s.rule_id, s.error) for s in decision.skipped]
+    assert decision.set == {"b": 2}
+    assert [(s.rule_id, s.error) for s in decision.skipped] == [("r", "ResultOutOfRange")]
 
 
 @pytest.mark.parametrize(
@@ -134,4 +135,4 @@ def test_a_whole_event_keeps_the_order_of_its_parameters() -> None:
 
     payload = decide_event(arrived, book(r1=rule, r2=setting("a", 9)), None).apply_to(arrived)
 
-    assert [("event_name", "e"), ("a", 9), ("c", 3)] == list(payload.items())
+    assert list(payload.items()) == [("event_name", "e"), ("a", 9), ("c", 3)]

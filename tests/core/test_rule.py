@@ -42,7 +42,7 @@ def cookie(**details: Any) -> dict[str, Any]:
 def test_defaults_of_a_rule() -> None:
     rule = event_rule()
 
-    assert (100, True, False) == (rule.priority, rule.is_active, rule.stop_on_match)
+    assert (rule.priority, rule.is_active, rule.stop_on_match) == (100, True, False)
     assert rule.event_names == ("purchase",)
 
 
@@ -273,4 +273,4 @@ def test_state_alone_is_an_action() -> None:
         action_type=None, action_details=None, updates_user_state={"seen": True}
     )
 
-    assert ({"seen": True}, ()) == (rule.state_changes, rule.actions)
+    assert (rule.state_changes, rule.actions) == ({"seen": True}, ())

@@ -17,7 +17,7 @@ def rule(**fields: Any) -> dict[str, Any]:
 
 def test_the_empty_book_has_a_version_and_no_rules() -> None:
     assert EMPTY_RULE_BOOK.version.startswith("sha256:")
-    assert (0, ()) == (EMPTY_RULE_BOOK.count, EMPTY_RULE_BOOK.broken)
+    assert (EMPTY_RULE_BOOK.count, EMPTY_RULE_BOOK.broken) == (0, ())
     assert EMPTY_RULE_BOOK.event_rules_for("purchase") == ()
     assert EMPTY_RULE_BOOK.personalization_rules_for("*") == ()
 
@@ -30,8 +30,8 @@ def test_rules_come_by_priority_and_then_by_id() -> None:
 
     book = compile_rule_book(definitions, {})
 
-    assert ["c", "a", "b", "d"] == [r.rule_id for r in book.event_rules_for("purchase")]
-    assert ["d"] == [r.rule_id for r in book.event_rules_for("other")]
+    assert [r.rule_id for r in book.event_rules_for("purchase")] == ["c", "a", "b", "d"]
+    assert [r.rule_id for r in book.event_rules_for("other")] == ["d"]
     assert book.count == 5
 
 
@@ -50,9 +50,10 @@ def test_the_version_depends_on_content_and_not_on_order() -> None:
 def test_a_broken_rule_harms_only_itself() -> None:
     book = compile_rule_book({"good": rule(), "bad": rule(action_type="explode")}, {"worse": {}})
 
-    assert ["good"] == [r.rule_id for r in book.event_rules_for("purchase")]
-    assert [("event", "bad"), ("personalization", "worse")] == [
-        (broken.kind, broken.rule_id) for broken in book.broken
+    assert [r.rule_id for r in book.event_rules_for("purchase")] == ["good"]
+    assert [(broken.kind, broken.rule_id) for broken in book.broken] == [
+        ("event", "bad"),
+        ("personalization", "worse"),
     ]
     assert book.broken[0].problems[0].path == "action_type"
     assert book.count == 1
