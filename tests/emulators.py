@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tagstitch.local_stack.bigquery_setup import create_audit_dataset
 from tagstitch.local_stack.emulators import Emulators, missing_parts, run_emulators
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -24,3 +25,10 @@ def emulators() -> Iterator[Emulators]:
         pytest.skip(reason)
     with run_emulators(REPOSITORY, project=PROJECT) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def audit_dataset(emulators: Emulators) -> str:
+    """The name of a dataset with the audit table and its views, shared by all tests."""
+    create_audit_dataset("tagstitch", emulator=emulators.bigquery, project=PROJECT)
+    return "tagstitch"
