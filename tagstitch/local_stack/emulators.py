@@ -220,3 +220,7 @@ def _log_ends(logs: Path) -> str:
         f"{log.name}: {log.read_text(errors='replace')[-_LOG_CHARS:]}"
         for log in sorted(logs.glob("*.log"))
     )
+
+
+if __name__ == "__main__":
+    install_bigquery_emulator(Path.cwd())

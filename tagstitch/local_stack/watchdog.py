@@ -15,12 +15,13 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_STOP_S = 5.0
-"""Seconds that a group has to end before it is killed."""
+_STOP_S = 2.0
+"""Seconds that all groups together have to end before they are killed; none has state to save."""
 
 _LOOK_S = 0.25
 """Seconds between two looks at the commands."""
@@ -39,8 +40,9 @@ def main(commands: Sequence[Mapping[str, Any]]) -> int:
     finally:
         for process in processes:
             _signal(process, signal.SIGTERM)
+        give_up = time.monotonic() + _STOP_S
         for process in processes:
-            _end(process)
+            _end(process, max(give_up - time.monotonic(), 0.0))
 
 
 def _start(command: Mapping[str, Any]) -> subprocess.Popen[bytes]:
@@ -54,9 +56,9 @@ def _start(command: Mapping[str, Any]) -> subprocess.Popen[bytes]:
         )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], patience_s: float) -> None:
     try:
-        process.wait(_STOP_S)
+        process.wait(patience_s)
     except subprocess.TimeoutExpired:
         process.kill()
     # The leader has gone; what it started may not have.
