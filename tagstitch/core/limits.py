@@ -86,3 +86,13 @@ PROFILE_HINTS_MAX: Final = 50_000
 
 COMMIT_WRITES_MAX: Final = 500
 """Writes of one Firestore commit (https://cloud.google.com/firestore/quotas)."""
+
+DOCUMENT_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of one document, by Firestore's count (https://cloud.google.com/firestore/quotas)."""
+
+MESSAGE_BYTES_MAX: Final = 10_000_000
+"""Bytes of one Pub/Sub message, data and attributes (https://cloud.google.com/pubsub/quotas)."""
+
+MESSAGE_ATTRIBUTES_MAX: Final = 100
+MESSAGE_ATTRIBUTE_NAME_BYTES_MAX: Final = 256
+MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX: Final = 1024

@@ -2,7 +2,8 @@
 
 Every port has one contract test class (`tests/contract/`), run by each backend. Every method is
 bounded by the deadline it is given and raises `Unavailable` when that passes or when the service
-behind it fails; nothing retries inside an adapter beyond it.
+behind it fails; with one that is over already it raises `Unavailable` and does nothing. Nothing
+retries inside an adapter beyond it.
 """
 
 from __future__ import annotations
@@ -23,13 +24,18 @@ class Document:
     """One stored document.
 
     `path` is `collection/id`. Field values are None, bool, int (64 bit), float, str, bytes, aware
-    datetime (microseconds), list and dict with text keys; anything else is a bug of the caller.
+    datetime (microseconds, read back in UTC), list and dict with text keys; a list never directly
+    holds a list (Firestore has no such value). Anything else is a bug of the caller.
     """
 
     path: str
     fields: Mapping[str, Any]
     version: str
-    """Opaque; changes with every write of the document. For `Put.if_version`."""
+    """Opaque, for `if_version`; changes whenever the content does.
+
+    Writing the same content again may or may not change it
+    (https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#writeresult).
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +88,9 @@ class DocumentStore(Protocol):
     async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:
         """Apply all writes or none; one write RPC.
 
-        Raises Conflict when a precondition does not hold. When it raises Unavailable the commit
-        may or may not have happened: callers must be idempotent.
+        Raises Conflict when a precondition does not hold and InvalidInput when a document is
+        above `DOCUMENT_BYTES_MAX`. When it raises Unavailable the commit may or may not have
+        happened: callers must be idempotent. No path stands in one commit twice.
         """
         ...
 
@@ -96,8 +103,9 @@ class DocumentStore(Protocol):
         limit: int = 100,
         deadline: Deadline,
     ) -> Sequence[Document]:
-        """Return documents of a collection in order of their path, the ones behind `after`.
+        """Return documents of a collection in order of their path (UTF-8 bytes).
 
+        `after` is a path, the last one of the page before, whether or not it still exists.
         `pending` keeps only those whose field `pending` equals it: the one named query that needs
         an index.
         """
@@ -115,7 +123,11 @@ class Publisher(Protocol):
         attributes: Mapping[str, str] | None = None,
         deadline: Deadline,
     ) -> str:
-        """Return the message id once the message is stored, never before."""
+        """Return the message id once the message is stored, never before.
+
+        Raises InvalidInput for a message that Pub/Sub refuses whatever happens (`message_limits.py`
+        checks it), Unavailable otherwise, also for a topic that does not exist.
+        """
         ...
 
 

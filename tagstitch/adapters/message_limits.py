@@ -1,0 +1,34 @@
+"""Pub/Sub's limits on a message, checked by us: the emulator and the local queue have none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tagstitch.core.errors import InvalidInput
+from tagstitch.core.limits import (
+    MESSAGE_ATTRIBUTE_NAME_BYTES_MAX,
+    MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX,
+    MESSAGE_ATTRIBUTES_MAX,
+    MESSAGE_BYTES_MAX,
+)
+
+
+def check_message(data: bytes, attributes: Mapping[str, str]) -> None:
+    """Raise InvalidInput for a message that Pub/Sub refuses whenever it is published.
+
+    https://cloud.google.com/pubsub/quotas#resource_limits
+    """
+    if not data and not attributes:
+        raise InvalidInput("invalid_field", "a message needs data or attributes")
+    if len(attributes) > MESSAGE_ATTRIBUTES_MAX:
+        raise InvalidInput("invalid_field", "the message has too many attributes")
+    size = len(data)
+    for name, value in attributes.items():
+        name_bytes, value_bytes = len(name.encode()), len(value.encode())
+        if not 0 < name_bytes <= MESSAGE_ATTRIBUTE_NAME_BYTES_MAX or name.startswith("goog"):
+            raise InvalidInput("invalid_field", "a message attribute's name is not allowed")
+        if value_bytes > MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX:
+            raise InvalidInput("invalid_field", "a message attribute's value is too long")
+        size += name_bytes + value_bytes
+    if size > MESSAGE_BYTES_MAX:
+        raise InvalidInput("body_too_large", "the message is above Pub/Sub's 10 MB")
