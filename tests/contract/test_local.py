@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tagstitch.adapters.duckdb_audit_queries import DuckDbAuditQueries
+from tagstitch.adapters.requests_callbacks import RequestsCallbackSender
 from tagstitch.adapters.sqlite_audit import SqliteAuditTable
 from tagstitch.adapters.sqlite_database import SqliteDatabase
 from tagstitch.adapters.sqlite_documents import SqliteDocuments
 from tests.contract.audit_table_contract import AuditTableContract
+from tests.contract.callback_sender_contract import CallbackSenderContract
 from tests.contract.document_store_contract import DocumentStoreContract
 
 
@@ -38,3 +40,11 @@ class TestSqliteAudit(AuditTableContract):
         self, database: SqliteDatabase, audit_table: SqliteAuditTable
     ) -> DuckDbAuditQueries:
         return DuckDbAuditQueries(database, audit_table, dataset="tagstitch")
+
+
+class TestRequestsCallbackSender(CallbackSenderContract):
+    @pytest.fixture
+    def sender(self) -> Iterator[RequestsCallbackSender]:
+        sender = RequestsCallbackSender()
+        yield sender
+        sender.close()
