@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import secrets
 from collections.abc import Mapping
@@ -25,12 +26,9 @@ def read_local_secrets(data_dir: Path) -> Mapping[str, str]:
         draft = data_dir / f".{_FILE_NAME}.{os.getpid()}.{secrets.token_hex(4)}"
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(msgspec.json.encode(_new_secrets()))
-        try:
+        with contextlib.suppress(FileExistsError):  # another process was first: its secrets count
             os.link(draft, path)
-        except FileExistsError:
-            pass  # another process was first, and its secrets are the ones that count
-        finally:
-            draft.unlink()
+        draft.unlink()
     return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
 
 

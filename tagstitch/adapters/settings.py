@@ -10,6 +10,8 @@ from typing import Any, Final, Literal, NoReturn, cast, get_args
 
 import msgspec
 
+from tagstitch.core.callback import CallbackEndpoint
+
 AuthMode = Literal["key", "signature", "iam", "none"]
 BackendName = Literal["cloud", "local"]
 ConsentDefault = Literal["granted", "denied"]
@@ -34,19 +36,6 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scopes: frozenset[Scope]
     views: frozenset[str] | None = None
     """The views it may ask for; None means all that are not limited."""
-
-
-class CallbackEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A registered sGTM endpoint; a message names its `id`, never a URL."""
-
-    id: str
-    url: str
-    secret: str
-    """`whsec_` + base64; during a rotation two, separated by a space, the new one first."""
-    attributes: frozenset[str]
-    """The profile attributes that may leave to this endpoint; `*` means all."""
-    scheme: Literal["standard", "sha256"] = "standard"
-    allow_private: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
     TagstitchError
     ├── InvalidInput   the caller must change something: 4xx, or a dead letter and acknowledge
+    ├── InvalidRule    a rule cannot be used: it is left out, the others work
     ├── Unavailable    the same request may succeed later: 503, or negative acknowledge
     └── Conflict       a precondition no longer held: reload and try again, then as Unavailable
 
@@ -53,6 +54,34 @@ class InvalidInput(TagstitchError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}" + (f" (at {self.path})" if self.path else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a definition such as a rule.
+
+    `path` names the place in the definition (`conditions.value.lessThn`); `message` and `hint`
+    are our own words.
+    """
+
+    path: str
+    message: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {self.message}"
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+@dataclass(eq=False)
+class InvalidRule(TagstitchError):
+    """A rule cannot be used as it is; `problems` lists all that was found, never empty."""
+
+    rule_id: str
+    problems: tuple[Problem, ...]
+
+    def __str__(self) -> str:
+        return f"rule {self.rule_id}: " + "; ".join(map(str, self.problems))
 
 
 @dataclass(eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import (
@@ -17,6 +17,9 @@ from tagstitch.core.identifier import (
 from tagstitch.core.limits import CLOCK_SKEW_S, EVENT_PARAMETERS_MAX
 
 EVENT_NAME_CHARS_MAX = 256
+
+UNASSERTED_TYPES: Final = frozenset({"client_id"})
+"""What a browser's hit may select and link by without anybody vouching for it."""
 
 _HASHED_EMAIL_FIELDS = ("sha256_email_address", "email", "email_address")
 _HASHED_PHONE_FIELDS = ("sha256_phone_number", "phone_number", "phone")

@@ -87,6 +87,67 @@ PROFILE_HINTS_MAX: Final = 50_000
 COMMIT_WRITES_MAX: Final = 500
 """Writes of one Firestore commit (https://cloud.google.com/firestore/quotas)."""
 
+CONSENT_PURPOSES_MAX: Final = 32
+"""Purposes read from one consent object, besides the four of consent mode."""
+
+RULE_ID_CHARS_MAX: Final = 128
+"""Characters of a rule id: it is a document id and stands in every audit record."""
+
+RULE_DEPTH_MAX: Final = JSON_DEPTH_MAX
+"""Levels of nesting of a rule document."""
+
+RULE_EVENT_NAMES_MAX: Final = 100
+"""Event names one rule may be bound to; above that a rule means `*`."""
+
+RULE_ACTIONS_MAX: Final = 20
+"""Actions of one rule."""
+
+CONDITION_DEPTH_MAX: Final = 8
+"""Levels of groups and matches in one rule's conditions."""
+
+CONDITION_PREDICATES_MAX: Final = 64
+"""Comparisons in one rule's conditions."""
+
+CONDITION_LIST_MAX: Final = 1_000
+"""Values of one list operand; longer lists belong into a profile attribute."""
+
+CONDITION_REGEX_CHARS_MAX: Final = 256
+"""Characters of a regular expression."""
+
+PATH_SEGMENTS_MAX: Final = 10
+"""Segments of a path such as `user_data.address.country`."""
+
+PATH_CHARS_MAX: Final = 512
+"""Characters of a path."""
+
+NUMBER_ABS_MAX: Final = 1e15
+"""Largest result of an arithmetic action: cents up to here are exact in a 64-bit float."""
+
+NUMERIC_TEXT_CHARS_MAX: Final = 32
+"""Characters of a text that is still read as a number."""
+
+COOKIE_BYTES_MAX: Final = 4096
+"""Bytes of a cookie's name and value together (RFC 6265, section 6.1)."""
+
+COOKIE_EXPIRY_MINUTES_DEFAULT: Final = 60
+COOKIE_EXPIRY_MINUTES_MAX: Final = 400 * 24 * 60
+"""Minutes a cookie may live: browsers cut at 400 days (RFC 6265bis, section 5.5)."""
+
+RETURN_VALUE_BYTES_MAX: Final = 4 * 1024
+"""Bytes, as JSON, of a value that a rule returns to the page."""
+
+STATE_KEYS_MAX: Final = 50
+"""Keys that one rule may write to a profile's state."""
+
+STATE_VALUE_BYTES_MAX: Final = 1024
+"""Bytes, as JSON, of one value in a profile's state: a profile stays far below 1 MiB."""
+
+TRACE_TEXT_CHARS_MAX: Final = 256
+"""Characters of a text value shown in a trace."""
+
+TRACE_LIST_MAX: Final = 20
+"""Entries of a list or object shown in a trace."""
+
 DOCUMENT_BYTES_MAX: Final = 1024 * 1024
 """Bytes of one document, by Firestore's count (https://cloud.google.com/firestore/quotas)."""
 

@@ -12,7 +12,7 @@ _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _OWN_FIELDS: Final = frozenset(
     {
-        "identifiers", "attributes", "state", "caps", "consent", "assignments", "salt",
+        "identifiers", "attributes", "state", "caps", "consent", "assignments", "demoted", "salt",
         "merged_into", "created_at", "updated_at", "expires_at", "erased_at",
     }
 )  # fmt: skip
@@ -30,11 +30,12 @@ class Profile:
     """Identifier key -> {first_seen, last_seen}; a key starts with its type and a colon."""
     consent: Mapping[str, Any] = _EMPTY
     """Purpose -> {granted: bool, at: datetime, source: str}."""
+    demoted: Mapping[str, datetime] = _EMPTY
+    """Identifier key -> when it was kept apart from this profile by a limit or a user switch."""
     merged_into: str | None = None
     """The surviving profile of which this id is an alias."""
     created_at: datetime | None = None
     expires_at: datetime | None = None
-    erased_at: datetime | None = None
     fields: Mapping[str, Any] = field(default=_EMPTY, repr=False, compare=False)
     """The whole stored document, so that a write keeps what this class does not name."""
 
@@ -66,10 +67,10 @@ def parse_profile(profile_id: str, fields: Mapping[str, Any], *, now: datetime) 
         state=_mapping(fields.get("state")),
         identifiers=_mapping(fields.get("identifiers")),
         consent=_mapping(fields.get("consent")),
+        demoted=_mapping(fields.get("demoted")),
         merged_into=merged_into if isinstance(merged_into, str) else None,
         created_at=_time(fields.get("created_at")),
         expires_at=expires_at,
-        erased_at=None,
         fields=fields,
     )
 
@@ -80,3 +81,21 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _time(value: object) -> datetime | None:
     return value if isinstance(value, datetime) else None
+
+
+def update_consent(
+    stored: Mapping[str, Any], changes: Mapping[str, bool], *, at: datetime, source: str
+) -> dict[str, Any] | None:
+    """Return the consent map after the changes, or None when it stays as it is.
+
+    The newest consent time wins, whatever order the messages arrive in; a tie is a denial. A
+    repeated answer still moves the time, or an older opposite one that arrives late would win.
+    """
+    updated = dict(stored)
+    for purpose, granted in changes.items():
+        before = stored.get(purpose)
+        before_at = _time(before.get("at")) if isinstance(before, Mapping) else None
+        if before_at is not None and (before_at > at or (before_at == at and granted)):
+            continue  # older news, or a grant against a denial (or the same grant) of that moment
+        updated[purpose] = {"granted": granted, "at": at, "source": source}
+    return updated if updated != stored else None

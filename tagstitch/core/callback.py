@@ -1,0 +1,53 @@
+"""Callbacks: the stitched result on its way back to a registered sGTM endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+CallbackVerdict = Literal["delivered", "retry", "rejected"]
+
+_RETRY_STATUSES: Final = frozenset({408, 429})
+
+
+class CallbackEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A registered sGTM endpoint; a message names its `id`, never a URL."""
+
+    id: str
+    url: str
+    secret: str
+    """`whsec_` + base64; during a rotation two, separated by a space, the new one first."""
+    attributes: frozenset[str]
+    """The profile attributes that may leave to this endpoint; `*` means all."""
+    scheme: Literal["standard", "sha256"] = "standard"
+    """`sha256` adds a signature for sGTM servers that have no key file."""
+    allow_private: bool = False
+    """Exempts this host and port from the address guard; for local work only."""
+
+    def allowed(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the attributes that may leave to this endpoint."""
+        if "*" in self.attributes:
+            return dict(attributes)
+        return {name: value for name, value in attributes.items() if name in self.attributes}
+
+
+def callback_body(data: msgspec.Raw, *, sent_at: datetime) -> bytes:
+    """Return the JSON body `visitor.stitched`; `data` is encoded already."""
+    body = {"type": "visitor.stitched", "timestamp": sent_at, "data": data}
+    return msgspec.json.encode(body)
+
+
+def judge_status(status: int) -> CallbackVerdict:
+    """Return what an endpoint's answer means.
+
+    2xx has arrived; 408, 429 and 5xx may work later; anything else, redirects included, will be
+    the same next time.
+    """
+    if 200 <= status < 300:
+        return "delivered"
+    if status in _RETRY_STATUSES or status >= 500:
+        return "retry"
+    return "rejected"

@@ -1,0 +1,219 @@
+"""Conditions as closures: nothing of a rule is interpreted while an event is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tagstitch.core.condition import Condition, Group, GroupKind, Match, Predicate
+from tagstitch.core.paths import (
+    Facts,
+    Lookup,
+    Path,
+    Quantifier,
+    Source,
+    compile_base,
+    element_finder,
+    is_lacking,
+)
+from tagstitch.core.value_tests import Test
+from tagstitch.core.values import shown
+
+Check = Callable[[Facts], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One predicate or match, ready to run, alone or inside the whole condition."""
+
+    condition: Predicate | Match
+    base: Lookup
+    check: Check
+
+    def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
+        """Return whether it would look at data that could not be loaded."""
+        return is_lacking(self.condition.path, self.base, facts, unavailable)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A group of nodes."""
+
+    kind: GroupKind
+    children: tuple[Node, ...]
+    check: Check
+
+
+Node = Leaf | Branch
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledCondition:
+    """A condition as one closure, with the parts that a trace needs."""
+
+    root: Node
+    holds: Check
+    leaves: tuple[Leaf, ...]
+    reads: frozenset[Source]
+    """The data it may look at; a bare name looks at the event and perhaps the profile."""
+
+    def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
+        """Return whether the condition needs data that could not be loaded."""
+        return any(leaf.is_lacking(facts, unavailable) for leaf in self.leaves)
+
+    def may_hold(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
+        """Return False only when the data at hand already says that it does not hold."""
+        return _evaluate(self.root, facts, unavailable) is not False
+
+    def explain(self, facts: Facts, unavailable: frozenset[Source]) -> list[dict[str, Any]]:
+        """Return every comparison with path, operator, expected, actual and result.
+
+        The result is None when the data could not be loaded or the comparison failed.
+        """
+        return [_explain(leaf, facts, unavailable) for leaf in self.leaves]
+
+
+def compile_condition(condition: Condition) -> CompiledCondition:
+    """Return the condition as closures."""
+    root = _compile(condition)
+    leaves = tuple(_leaves(root))
+    reads = frozenset(source for leaf in leaves for source in leaf.condition.path.sources)
+    return CompiledCondition(root, root.check, leaves, reads)
+
+
+def compile_item_test(condition: Condition) -> Callable[[Any], bool]:
+    """Return a test of one element; an element that is no object has no values."""
+    check = _compile(condition).check
+    return lambda item: check(Facts(item if isinstance(item, dict) else {}))
+
+
+def _compile(condition: Condition) -> Node:
+    if isinstance(condition, Group):
+        children = tuple(_compile(member) for member in condition.members)
+        return Branch(condition.kind, children, _group_check(condition.kind, children))
+    base = compile_base(condition.path)
+    if isinstance(condition, Match):
+        in_item = compile_item_test(condition.condition)
+        return Leaf(condition, base, _quantified(condition.path, base, lambda v, _: in_item(v)))
+    test = condition.comparison.build()
+    if condition.path.quantifier is not None:
+        return Leaf(condition, base, _quantified(condition.path, base, test))
+    return Leaf(condition, base, lambda facts: test(base(facts), facts))
+
+
+def _group_check(kind: GroupKind, children: tuple[Node, ...]) -> Check:
+    checks = tuple(child.check for child in children)
+    if kind == "all":
+        return checks[0] if len(checks) == 1 else _all_hold(checks)
+    if kind == "any":
+        return _any_holds(checks)
+    some = _any_holds(checks)
+    return lambda facts: not some(facts)
+
+
+def _all_hold(checks: tuple[Check, ...]) -> Check:
+    def check(facts: Facts) -> bool:
+        for holds in checks:  # noqa: SIM110 - a loop costs half of a generator here
+            if not holds(facts):
+                return False
+        return True
+
+    return check
+
+
+def _any_holds(checks: tuple[Check, ...]) -> Check:
+    def check(facts: Facts) -> bool:
+        for holds in checks:  # noqa: SIM110 - a loop costs half of a generator here
+            if holds(facts):
+                return True
+        return False
+
+    return check
+
+
+def _quantified(path: Path, base: Lookup, test: Test) -> Check:
+    """Compare the elements of a list; anything that is no list has no elements."""
+    find = element_finder(path)
+    quantifier: Quantifier = path.quantifier or "$"
+
+    def elements(facts: Facts) -> list[Any]:
+        value = base(facts)
+        return value if value.__class__ is list else []
+
+    if quantifier == "$count":
+        return lambda facts: test(len(elements(facts)), facts)
+    if quantifier == "$all":  # without elements it is false, as positive operators are
+
+        def all_hold(facts: Facts) -> bool:
+            found = elements(facts)
+            return bool(found) and all(test(find(element), facts) for element in found)
+
+        return all_hold
+
+    def some_hold(facts: Facts) -> bool:
+        return any(test(find(element), facts) for element in elements(facts))
+
+    return some_hold if quantifier != "$none" else lambda facts: not some_hold(facts)
+
+
+def _leaves(node: Node) -> Iterator[Leaf]:
+    if isinstance(node, Leaf):
+        yield node
+    else:
+        for child in node.children:
+            yield from _leaves(child)
+
+
+def _evaluate(node: Node, facts: Facts, unavailable: frozenset[Source]) -> bool | None:
+    """Return True, False, or None when it hangs on data that could not be loaded."""
+    if isinstance(node, Leaf):
+        return None if node.is_lacking(facts, unavailable) else node.check(facts)
+    results = [_evaluate(child, facts, unavailable) for child in node.children]
+    if node.kind == "all":
+        return False if False in results else (None if None in results else True)
+    if True in results:
+        return node.kind == "any"
+    return None if None in results else node.kind == "none"
+
+
+def _explain(leaf: Leaf, facts: Facts, unavailable: frozenset[Source]) -> dict[str, Any]:
+    condition = leaf.condition
+    if isinstance(condition, Match):
+        operator, expected = "match", condition.expected
+    else:
+        operator, expected = condition.comparison.name, _written(condition)
+    line: dict[str, Any] = {
+        "path": condition.path.text,
+        "where": condition.where,
+        "operator": operator,
+        "expected": shown(expected),
+        "actual": None,
+        "result": None,
+    }
+    if leaf.is_lacking(facts, unavailable):
+        return line
+    try:
+        line["actual"] = shown(_actual(leaf, facts))
+        line["result"] = leaf.check(facts)
+    except Exception as error:  # noqa: BLE001 - the decision skips such a rule; the trace says why
+        line["error"] = type(error).__name__
+    return line
+
+
+def _written(predicate: Predicate) -> Any:
+    operand = predicate.comparison.operand
+    if predicate.comparison.operator == "size":
+        return {comparison.name: comparison.operand for comparison in operand}
+    return operand
+
+
+def _actual(leaf: Leaf, facts: Facts) -> Any:
+    path, value = leaf.condition.path, leaf.base(facts)
+    if path.quantifier is None:
+        return value
+    elements = value if isinstance(value, list) else []
+    if path.quantifier == "$count":
+        return len(elements)
+    find = element_finder(path)
+    return [find(element) for element in elements]

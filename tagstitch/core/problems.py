@@ -1,0 +1,35 @@
+"""Collecting what is wrong with a definition, so that its author sees everything at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+from tagstitch.core.errors import Problem
+
+_KNOWN_SHOWN_MAX = 40
+
+
+class Problems:
+    """What a parser found so far; parsers go on after the first problem."""
+
+    __slots__ = ("found",)
+
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+
+    def add(self, path: str, message: str, hint: str | None = None) -> None:
+        """Note one problem; `message` and `hint` never hold a value from the definition."""
+        self.found.append(Problem(path, message, hint))
+
+    def add_unknown(self, path: str, what: str, word: object, known: Collection[str]) -> None:
+        """Note a word that is not in a closed list, with the nearest one that is."""
+        self.add(path, f"unknown {what}", suggestion(word, known))
+
+
+def suggestion(word: object, known: Collection[str]) -> str:
+    """Return a hint with the nearest known word, or with all of them."""
+    close = difflib.get_close_matches(str(word)[:100], known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    return "known: " + ", ".join(sorted(known)[:_KNOWN_SHOWN_MAX])

@@ -1,0 +1,136 @@
+"""Stitch results: what one stitch request came to, for the callback and for the audit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from tagstitch.core.audit import AuditRecord, RecordType
+from tagstitch.core.callback import CallbackEndpoint
+from tagstitch.core.consent import Consent
+from tagstitch.core.identity_graph import Resolution
+from tagstitch.core.stitch_request import StitchRequest
+
+StitchReason = Literal[
+    "PROFILE_CREATED",
+    "IDENTIFIER_LINKED",
+    "KNOWN_PROFILE",
+    "MERGE_PENDING",
+    "UNKNOWN_PROFILE",
+    "CONSENT_DENIED",
+    "BLOCKED_IDENTIFIER",
+]
+
+_OUTCOMES: dict[StitchReason, str] = {
+    "PROFILE_CREATED": "created",
+    "IDENTIFIER_LINKED": "linked",
+    "KNOWN_PROFILE": "unchanged",
+    "MERGE_PENDING": "merge_pending",
+    "UNKNOWN_PROFILE": "unknown",
+    "CONSENT_DENIED": "suppressed",
+    "BLOCKED_IDENTIFIER": "blocked",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StitchResult:
+    """The resolution of a request with its reason."""
+
+    reason: StitchReason
+    resolution: Resolution
+    blocked: int
+    """How many of the request's identifiers are blocked values."""
+    is_erased: bool
+
+    @property
+    def may_link(self) -> bool:
+        """Whether profile and links may be written."""
+        return self.reason != "CONSENT_DENIED" and not self.is_erased
+
+    @property
+    def profile_id(self) -> str | None:
+        """The profile that the caller may know of."""
+        return self.resolution.profile_id if self.may_link else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the idempotency mark keeps."""
+        return {"reason": self.reason, "profile_id": self.profile_id}
+
+    def callback_data(self, request: StitchRequest, endpoint: CallbackEndpoint) -> dict[str, Any]:
+        """Return `data` of the callback: the attributes that may leave to this endpoint."""
+        profile = self.resolution.before if self.profile_id is not None else None
+        return {
+            "request_id": request.request_id,
+            "found": self.profile_id is not None,
+            "profile_id": self.profile_id,
+            "attributes": endpoint.allowed(profile.attributes) if profile else {},
+            "reason": self.reason,
+            "context": dict(request.context),
+        }
+
+
+def stitch_result(
+    resolution: Resolution, *, consent_allows: bool, is_erased: bool, blocked: int
+) -> StitchResult:
+    """Return the result; the first reason that applies counts."""
+    return StitchResult(
+        _reason(resolution, consent_allows=consent_allows, is_erased=is_erased, blocked=blocked),
+        resolution,
+        blocked,
+        is_erased,
+    )
+
+
+def _reason(
+    resolution: Resolution, *, consent_allows: bool, is_erased: bool, blocked: int
+) -> StitchReason:
+    if not consent_allows:
+        return "CONSENT_DENIED"
+    if is_erased:
+        return "UNKNOWN_PROFILE"
+    if resolution.outcome == "unknown":
+        return "BLOCKED_IDENTIFIER" if blocked else "UNKNOWN_PROFILE"
+    if resolution.unmerged:
+        return "MERGE_PENDING"
+    if resolution.outcome == "created":
+        return "PROFILE_CREATED"
+    return "IDENTIFIER_LINKED" if resolution.outcome == "linked" else "KNOWN_PROFILE"
+
+
+def stitch_record(
+    result: StitchResult,
+    request: StitchRequest,
+    consent: Consent,
+    *,
+    record_id: str,
+    subject: str | None,
+    now: datetime,
+) -> AuditRecord:
+    """Return the audit record of a stitch request; identifiers appear by their type only."""
+    resolution = result.resolution
+    record_type: RecordType = "identity_link"
+    if result.reason == "BLOCKED_IDENTIFIER":
+        record_type = "identity_blocked"
+    elif result.reason == "CONSENT_DENIED":
+        record_type = "profile_update"
+    return AuditRecord(
+        record_id=record_id,
+        record_type=record_type,
+        occurred_at=now,
+        event_at=request.occurred_at,
+        outcome=_OUTCOMES[result.reason],
+        request_id=request.request_id,
+        subject=subject,
+        event_name=request.event.name if request.event else None,
+        consent=consent.to_record(),
+        extra={
+            "reason": result.reason,
+            "linked": [node.identifier.type for node in resolution.linked],
+            "demoted": [node.identifier.type for node in resolution.demoted],
+            "unmerged": len(resolution.unmerged),
+            "blocked": result.blocked,
+        }
+        if result.may_link
+        else {"reason": result.reason},
+    )

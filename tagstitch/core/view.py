@@ -1,0 +1,95 @@
+"""Views: named lists of attributes, and who may ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from tagstitch.core.errors import InvalidInput
+from tagstitch.core.identifier import Identifier
+from tagstitch.core.profile import Profile
+
+DEFAULT_VIEW: Final = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One declared view."""
+
+    attributes: tuple[str, ...] | None = None
+    """The attributes it shows; None means every one."""
+    identifier_types: frozenset[str] | None = None
+    """The identifier types that may ask for it; None means every one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """All declared views, and the attributes that are concealed in each of them."""
+
+    by_name: Mapping[str, View] = field(default_factory=lambda: MappingProxyType({}))
+    concealed: frozenset[str] = frozenset()
+
+    def get(self, name: str) -> View:
+        """Return the view; raises InvalidInput for a name that nobody declared."""
+        view = self.by_name.get(name)
+        if view is None and name == DEFAULT_VIEW:
+            return View()
+        if view is None:
+            raise InvalidInput(
+                "invalid_field", "not a declared view", "view",
+                "declare it as a document of the collection views",
+            )  # fmt: skip
+        return view
+
+
+def parse_views(definitions: Mapping[str, Mapping[str, Any]]) -> Views:
+    """Return the views of the documents `views/{name}`.
+
+    A document holds `attributes` (names; absent means all), `concealed` (names that only callers
+    with the scope `concealed` see, in every view) and `identifier_types`. What is malformed hides
+    more, never less: a view with unreadable attributes shows none.
+    """
+    by_name = {
+        name: View(
+            _names(raw["attributes"]) if "attributes" in raw else None,
+            frozenset(_names(raw["identifier_types"])) if "identifier_types" in raw else None,
+        )
+        for name, raw in definitions.items()
+    }
+    concealed = {name for raw in definitions.values() for name in _names(raw.get("concealed"))}
+    return Views(MappingProxyType(by_name), frozenset(concealed))
+
+
+def visible_attributes(
+    profile: Profile,
+    views: Views,
+    *,
+    view: str,
+    fields: tuple[str, ...] | None,
+    sees_concealed: bool,
+) -> dict[str, Any]:
+    """Return the attributes that a caller sees: those of the view, narrowed by `fields`."""
+    shown = views.get(view).attributes
+    wanted = tuple(profile.attributes) if shown is None else shown
+    if fields is not None:
+        wanted = tuple(name for name in fields if name in set(wanted))
+    hidden = frozenset() if sees_concealed else views.concealed
+    return {
+        name: profile.attributes[name]
+        for name in wanted
+        if name in profile.attributes and name not in hidden
+    }
+
+
+def may_ask(view: View, identifiers: tuple[Identifier, ...]) -> bool:
+    """Return whether one of the identifiers is of a type that may ask for the view."""
+    allowed = view.identifier_types
+    return allowed is None or any(identifier.type in allowed for identifier in identifiers)
+
+
+def _names(raw: object) -> tuple[str, ...]:
+    if not isinstance(raw, list | tuple):
+        return ()
+    return tuple(name for name in raw if isinstance(name, str))

@@ -1,0 +1,85 @@
+"""Dead letters: what can never be processed leaves with its reason, and nothing is lost."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from tagstitch import __version__
+from tagstitch.core.errors import InvalidInput
+from tagstitch.pipeline.backend import Publisher
+from tagstitch.pipeline.deadline import Deadline
+
+DEAD_LETTER_TOPIC: Final = "dead-letter"
+ENVELOPE_TYPE: Final = "dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One Pub/Sub message as it was received."""
+
+    data: bytes
+    message_id: str
+    topic: str
+    """The topic it was published to."""
+    published_at: datetime
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    delivery_attempt: int | None = None
+
+
+async def publish_dead_letter(
+    publisher: Publisher,
+    message: Message,
+    error: InvalidInput,
+    *,
+    processor: str,
+    failed_at: datetime,
+    deadline: Deadline,
+) -> None:
+    """Publish the message with its reason to topic `dead-letter`.
+
+    The id derives from the message, so that a redelivery gives the same dead letter. Raises
+    Unavailable when it could not be published: the message must not be acknowledged then.
+    """
+    envelope: dict[str, Any] = {
+        "v": 1,
+        "type": ENVELOPE_TYPE,
+        "dead_letter_id": dead_letter_id(message.topic, message.message_id),
+        "reason": {"code": error.code, "message": error.message, "path": error.path},
+        "source": {
+            "topic": message.topic,
+            "message_id": message.message_id,
+            "published_at": message.published_at,
+            "delivery_attempt": message.delivery_attempt,
+        },
+        "request_id": readable_request_id(message.data),
+        "processor": {"name": processor, "version": __version__},
+        "failed_at": failed_at,
+        "attributes": dict(message.attributes),
+        "payload": base64.b64encode(message.data).decode(),
+    }
+    await publisher.publish(DEAD_LETTER_TOPIC, msgspec.json.encode(envelope), deadline=deadline)
+
+
+def dead_letter_id(topic: str, message_id: str) -> str:
+    """Return the id of the dead letter of a message."""
+    return hashlib.sha256(f"{topic}\x1f{message_id}".encode()).hexdigest()[:32]
+
+
+class _RequestId(msgspec.Struct):
+    request_id: str | None = None
+
+
+def readable_request_id(data: bytes) -> str | None:
+    """Return the payload's request id where there is one to read, so that people can find it."""
+    try:
+        request_id = msgspec.json.decode(data, type=_RequestId).request_id
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
+    return request_id[:128] if request_id else None

@@ -1,0 +1,68 @@
+"""Idempotency: one effect per request id, however often and at once it is delivered."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tagstitch.core.audit import AuditRecord
+from tagstitch.core.errors import InvalidInput
+from tagstitch.core.limits import IDEMPOTENCY_DAYS, PENDING_SHARDS
+from tagstitch.pipeline.backend import Document, Put
+from tagstitch.pipeline.publish_audit import encode_records
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyMark:
+    """The document `processed/{key}`: written in the same commit as the effect."""
+
+    key: str
+    fingerprint: str
+
+    @property
+    def path(self) -> str:
+        """Path of the document."""
+        return f"processed/{self.key}"
+
+    def put(self, records: Sequence[AuditRecord], answer: dict[str, Any], *, now: datetime) -> Put:
+        """Return the write that fails when the same request was processed meanwhile."""
+        fields = {
+            "fingerprint": self.fingerprint,
+            "answer": answer,
+            "committed_at": now,
+            "expires_at": now + timedelta(days=IDEMPOTENCY_DAYS),
+        }
+        return Put(self.path, fields | pending_records(records, now=now), if_version="")
+
+    def check(self, document: Document) -> None:
+        """Raise InvalidInput when the stored request had the same id and another body."""
+        if document.fields.get("fingerprint") != self.fingerprint:
+            raise InvalidInput(
+                "idempotency_conflict",
+                "this request_id was used for another body",
+                "request_id",
+                "use a new request_id for every new request",
+            )
+
+
+def pending_records(records: Sequence[AuditRecord], *, now: datetime) -> dict[str, Any]:
+    """Return the fields that hold audit records until audit_sink has appended them.
+
+    `pending` is a random shard, so that its index has no hot value; the sweep republishes by it.
+    """
+    return {
+        "records": encode_records(records),
+        "pending": random.randrange(PENDING_SHARDS),
+        "pending_since": now,
+    }
+
+
+def is_live(document: Document | None, *, now: datetime) -> bool:
+    """Return whether a document exists and has not expired; TTL deletes come a day late."""
+    if document is None:
+        return False
+    expires_at = document.fields.get("expires_at")
+    return not isinstance(expires_at, datetime) or expires_at > now

@@ -1,0 +1,170 @@
+"""Audit records on their way out: committed ones are republished, others fall back to the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from tagstitch.core.audit import AuditRecord
+from tagstitch.core.errors import Unavailable
+from tagstitch.core.limits import AUDIT_MESSAGE_BYTES_MAX, AUDIT_RECORDS_PER_MESSAGE_MAX
+from tagstitch.pipeline.backend import Document, Publisher
+from tagstitch.pipeline.deadline import Deadline
+
+AUDIT_TOPIC: Final = "audit"
+
+_PUBLISH_TIMEOUT_S: Final = 5.0
+"""Seconds for one batch; each caller waits for it only until its own deadline."""
+
+_COMMITTED_WAIT_S: Final = 2.0
+"""Seconds to wait for rows that a document holds anyway."""
+
+_IN_FLIGHT_MAX: Final = 2
+"""Publish calls at once: records that arrive meanwhile share the next message."""
+
+logger = logging.getLogger("tagstitch")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    records: Sequence[msgspec.Raw]
+    pending: Sequence[str]
+    bytes_: int
+    stored: asyncio.Future[None]
+
+
+class AuditPublisher:
+    """Publishes records to topic `audit`; under load many requests share one message.
+
+    A request that comes alone is published at once. While calls are in flight, later records
+    gather and leave together when one returns, so that nobody waits for a timer.
+    """
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._waiting: list[_Waiting] = []
+        self._in_flight: set[asyncio.Task[None]] = set()
+
+    async def publish(
+        self, rows: Sequence[bytes], *, pending: Sequence[str] = (), deadline: Deadline
+    ) -> None:
+        """Return once Pub/Sub has the rows (JSON, as `encode_record` gives them).
+
+        `pending` names the documents that hold the rows until the sink has stored them. Raises
+        Unavailable at the deadline; the rows may still arrive, and their ids make that harmless.
+        """
+        stored = asyncio.get_running_loop().create_future()
+        size = sum(map(len, rows))
+        self._waiting.append(_Waiting([msgspec.Raw(row) for row in rows], pending, size, stored))
+        self._start_next()
+        done, _ = await asyncio.wait({stored}, timeout=deadline.remaining_s)
+        if not done:
+            stored.add_done_callback(_consume)
+            raise Unavailable("pubsub", "the audit record was not accepted in time")
+        stored.result()
+
+    async def publish_committed(
+        self, rows: Sequence[bytes], *, path: str, deadline: Deadline
+    ) -> None:
+        """Publish rows that the document at `path` holds; the sweep does it when this fails."""
+        try:
+            await self.publish(rows, pending=[path], deadline=deadline.at_most(_COMMITTED_WAIT_S))
+        except Unavailable as error:
+            logger.warning("audit_left_to_sweep", extra={"fields": {"why": str(error)}})
+
+    def _start_next(self) -> None:
+        while self._waiting and len(self._in_flight) < _IN_FLIGHT_MAX:
+            batch = self._take_batch()
+            task = asyncio.get_running_loop().create_task(self._send(batch))
+            self._in_flight.add(task)
+            task.add_done_callback(self._sent)
+
+    def _take_batch(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        records = bytes_ = 0
+        while self._waiting:
+            first = self._waiting[0]
+            records += len(first.records)
+            bytes_ += first.bytes_
+            is_full = records > AUDIT_RECORDS_PER_MESSAGE_MAX or bytes_ > AUDIT_MESSAGE_BYTES_MAX
+            if batch and is_full:
+                break
+            batch.append(self._waiting.pop(0))
+        return batch
+
+    async def _send(self, batch: list[_Waiting]) -> None:
+        message = {
+            "v": 1,
+            "records": [record for member in batch for record in member.records],
+            "pending": [path for member in batch for path in member.pending],
+        }
+        try:
+            await self._publisher.publish(
+                AUDIT_TOPIC,
+                msgspec.json.encode(message),
+                deadline=Deadline.after(_PUBLISH_TIMEOUT_S),
+            )
+        except Exception as error:  # noqa: BLE001 - every waiter must hear of it, whatever it is
+            for member in batch:
+                if not member.stored.done():
+                    member.stored.set_exception(error)
+            return
+        for member in batch:
+            if not member.stored.done():
+                member.stored.set_result(None)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        self._start_next()
+
+
+def encode_record(record: AuditRecord) -> bytes:
+    """Return the record as the JSON that travels and that `records` of a document holds."""
+    return msgspec.json.encode(record.to_row())
+
+
+def encode_records(records: Sequence[AuditRecord]) -> list[bytes]:
+    """Return each record as JSON."""
+    return [encode_record(record) for record in records]
+
+
+async def publish_or_log(
+    publisher: AuditPublisher, rows: Sequence[bytes], *, deadline: Deadline
+) -> bool:
+    """Publish records that no document holds; return False when they went to the log instead.
+
+    The log line `AUDIT_FALLBACK` is a record too: `tagstitch audit load` reads it.
+    """
+    try:
+        await publisher.publish(rows, deadline=deadline)
+    except Unavailable:
+        is_published = False
+    else:
+        is_published = True
+    if not is_published:
+        for row in rows:
+            logger.error("AUDIT_FALLBACK", extra={"fields": {"record": msgspec.Raw(row)}})
+    return is_published
+
+
+def _consume(future: asyncio.Future[None]) -> None:
+    """Read the exception of a result that nobody waits for any more."""
+    if not future.cancelled():
+        future.exception()
+
+
+async def publish_stored(
+    publisher: AuditPublisher, document: Document, *, deadline: Deadline
+) -> None:
+    """Publish the rows that a document still holds, as after a crash behind its commit.
+
+    Raises Unavailable: whoever delivers the message again repeats it.
+    """
+    rows = [bytes(row) for row in document.fields.get("records") or ()]
+    if rows and "pending" in document.fields:
+        await publisher.publish(rows, pending=[document.path], deadline=deadline)

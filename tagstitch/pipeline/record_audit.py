@@ -1,0 +1,135 @@
+"""audit_sink: every audit record into the table once, every dead letter into its document."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from tagstitch.core.audit import AuditRecord
+from tagstitch.core.errors import Conflict, InvalidInput
+from tagstitch.core.limits import AUDIT_RECORDS_PER_MESSAGE_MAX, COMMIT_WRITES_MAX
+from tagstitch.pipeline.backend import Backend, Patch, RejectedRow
+from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.publish_audit import AUDIT_TOPIC
+
+logger = logging.getLogger("tagstitch")
+
+_RAW_RECORDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_RECORD: Final = msgspec.json.Decoder(AuditRecord)
+_KNOWN_COLUMNS: Final = frozenset(AuditRecord.__dataclass_fields__)
+
+
+async def record_audit(backend: Backend, message: Message, *, deadline: Deadline) -> None:
+    """Append the records of one message; the ones that no table will take become dead letters.
+
+    Raises InvalidInput when the whole message cannot be read, Unavailable when appending may work
+    later: then nothing is acknowledged, and the record ids make the repetition harmless.
+    """
+    raw_records, pending = _split_message(message.data)
+    now = backend.clock()
+    rows: list[dict[str, Any]] = []
+    sources: list[msgspec.Raw] = []
+    refused: list[tuple[msgspec.Raw, str]] = []
+    for raw in raw_records:
+        try:
+            row = _read_record(raw)
+        except msgspec.MsgspecError as error:
+            refused.append((raw, _place(error)))
+        else:
+            rows.append(row | {"recorded_at": now})
+            sources.append(raw)
+    rejected: Sequence[RejectedRow] = ()
+    if rows:
+        rejected = await backend.audit_table.append(rows, deadline=deadline)
+    refused += [(sources[row.index], row.reason) for row in rejected]
+    if refused:
+        await _refuse(backend, message, refused, now=now, deadline=deadline)
+    await _clear_pending(backend, pending, deadline=deadline)
+
+
+def _split_message(data: bytes) -> tuple[list[msgspec.Raw], list[str]]:
+    """Return the records of a message, still encoded, and the documents that hold them."""
+    try:
+        fields = _RAW_RECORDS.decode(data)
+        if "records" not in fields:
+            return [msgspec.Raw(data)], []
+        records = msgspec.json.decode(fields["records"], type=list[msgspec.Raw])
+        pending = msgspec.json.decode(fields.get("pending", b"[]"), type=list[str])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidInput(
+            "invalid_json", "not an audit record", hint="schemas/audit_record.schema.json"
+        ) from None
+    if len(records) > AUDIT_RECORDS_PER_MESSAGE_MAX * 2:
+        raise InvalidInput("invalid_field", "too many records in one message", "records")
+    return records, pending
+
+
+def _read_record(raw: msgspec.Raw) -> dict[str, Any]:
+    """Return the row of one record; fields that are no column go into `extra`."""
+    row = _RECORD.decode(raw).to_row()
+    for name in ("occurred_at", "event_at"):
+        if row[name] is not None and row[name].tzinfo is None:
+            row[name] = row[name].replace(tzinfo=UTC)
+    fields = _RAW_RECORDS.decode(raw)
+    unknown = {n: msgspec.json.decode(fields[n]) for n in fields.keys() - _KNOWN_COLUMNS}
+    unknown.pop("recorded_at", None)
+    if unknown:
+        row["extra"] = {**(row["extra"] or {}), "unknown_fields": unknown}
+    return row
+
+
+def _place(error: msgspec.MsgspecError) -> str:
+    """Return the type error without any value: msgspec names types and the path only."""
+    return str(error) if isinstance(error, msgspec.ValidationError) else "not valid JSON"
+
+
+async def _refuse(
+    backend: Backend,
+    message: Message,
+    refused: Sequence[tuple[msgspec.Raw, str]],
+    *,
+    now: datetime,
+    deadline: Deadline,
+) -> None:
+    """Publish the refused records as one dead letter; replaying it repeats only them."""
+    payload = msgspec.json.encode({"v": 1, "records": [raw for raw, _ in refused]})
+    await publish_dead_letter(
+        backend.publisher,
+        Message(payload, f"{message.message_id}:refused", AUDIT_TOPIC, message.published_at),
+        InvalidInput("invalid_field", refused[0][1], "records"),
+        processor="audit_sink",
+        failed_at=now,
+        deadline=deadline,
+    )
+
+
+async def _clear_pending(backend: Backend, pending: Sequence[str], *, deadline: Deadline) -> None:
+    """Take the stored records' documents out of the sweep's sight."""
+    paths = [path for path in dict.fromkeys(pending) if path.partition("/")[0] in _HOLDERS]
+    for start in range(0, len(paths), COMMIT_WRITES_MAX):
+        patches = [_cleared(path) for path in paths[start : start + COMMIT_WRITES_MAX]]
+        try:
+            await backend.documents.commit(patches, deadline=deadline)
+        except Conflict:
+            for patch in patches:  # one of the documents is gone: erased, or expired
+                await _clear_one(backend, patch, deadline=deadline)
+
+
+async def _clear_one(backend: Backend, patch: Patch, *, deadline: Deadline) -> None:
+    try:
+        await backend.documents.commit([patch], deadline=deadline)
+    except Conflict:
+        logger.info("pending_document_gone")
+
+
+_HOLDERS: Final = frozenset({"processed", "outbox"})
+
+
+def _cleared(path: str) -> Patch:
+    return Patch(path, {}, remove=("pending", "pending_since"))

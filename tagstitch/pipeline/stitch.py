@@ -1,0 +1,248 @@
+"""stitch_async: link, create and update profiles, answer on the callback, record everything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from tagstitch.core.audit import AuditRecord
+from tagstitch.core.callback import CallbackEndpoint
+from tagstitch.core.consent import Consent, resolve_consent
+from tagstitch.core.errors import Conflict, Unavailable
+from tagstitch.core.event import UNASSERTED_TYPES
+from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.identity_graph import Resolution, identifier_fields, profile_fields, resolve
+from tagstitch.core.profile import Profile, update_consent
+from tagstitch.core.stitch_request import StitchRequest
+from tagstitch.core.stitch_result import StitchResult, stitch_record, stitch_result
+from tagstitch.pipeline.backend import Backend, Put, Write
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.deliver import CallbackDelivery
+from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
+from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record, publish_stored
+from tagstitch.pipeline.visitor import LoadedGraph, VisitorFinder
+
+STITCH_TOPIC: Final = "stitch-requests"
+
+_ATTEMPTS_MAX: Final = 10
+"""Loads and commits of one request; each lost race means that somebody else made progress."""
+
+_SALT_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What one request means, before anything is written."""
+
+    result: StitchResult
+    record: AuditRecord
+    writes: Sequence[Write]
+
+
+class Stitcher:
+    """Processes stitch requests: one load, one commit, publish last."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        keyring: Keyring,
+        identity: IdentitySettings,
+        *,
+        finder: VisitorFinder,
+        audit: AuditPublisher,
+        delivery: CallbackDelivery,
+        consent_default_granted: bool,
+    ) -> None:
+        self._backend = backend
+        self._keyring = keyring
+        self._identity = identity
+        self._finder = finder
+        self._audit = audit
+        self._delivery = delivery
+        self._consent_default_granted = consent_default_granted
+
+    async def process(self, request: StitchRequest, *, deadline: Deadline) -> None:
+        """Process one request to its end; when it returns the message may be acknowledged.
+
+        Raises InvalidInput for what must become a dead letter, Unavailable for what must be
+        delivered again. Repeating it at any point, also at the same time, has one effect.
+        """
+        endpoint = self._delivery.endpoint(request.callback)
+        key = self._keyring.derived_id("stitch_async", STITCH_TOPIC, request.request_id)
+        mark = IdempotencyMark(key, request.fingerprint())
+        for _ in range(_ATTEMPTS_MAX):
+            now = self._backend.clock()
+            loaded = await self._finder.load_graph(
+                self._selecting(request), now=now, deadline=deadline, riders=[mark.path]
+            )
+            earlier = loaded.documents.get(mark.path)
+            if earlier is not None and is_live(earlier, now=now):
+                mark.check(earlier)
+                await publish_stored(self._audit, earlier, deadline=deadline)
+                if endpoint is not None:
+                    await self._delivery.resume(key, deadline=deadline)
+                return
+            plan = await self._plan(request, loaded, key=key, now=now, deadline=deadline)
+            if not plan.writes and endpoint is None:
+                await self._audit.publish([encode_record(plan.record)], deadline=deadline)
+                return
+            entry = self._callback_entry(request, plan, key, endpoint, now=now)
+            writes = [*plan.writes, mark.put([plan.record], plan.result.to_json(), now=now)]
+            try:
+                await self._backend.documents.commit(
+                    [*writes, entry] if entry else writes, deadline=deadline
+                )
+            except Conflict:
+                continue  # somebody wrote first, perhaps this very request: look again
+            await self._audit.publish_committed(
+                [encode_record(plan.record)], path=mark.path, deadline=deadline
+            )
+            if entry is not None:
+                await self._delivery.deliver_first(key, entry.fields, deadline=deadline)
+            return
+        raise Unavailable("firestore", "too many concurrent changes of one visitor")
+
+    def _selecting(self, request: StitchRequest) -> tuple[Identifier, ...]:
+        """Return the identifiers that may select and link: unblocked, and vouched for."""
+        return tuple(
+            identifier
+            for identifier in request.identifiers
+            if not self._identity.is_blocked(identifier)
+            and (request.asserted or identifier.type in UNASSERTED_TYPES)
+        )
+
+    async def _plan(
+        self,
+        request: StitchRequest,
+        loaded: LoadedGraph,
+        *,
+        key: str,
+        now: datetime,
+        deadline: Deadline,
+    ) -> _Plan:
+        resolution = resolve(loaded.graph)
+        before = resolution.before
+        if request.bare_id is not None and not loaded.graph.nodes:
+            visitor = await self._finder.find_bare(request.bare_id, now=now, deadline=deadline)
+            before = visitor.profile
+            resolution = Resolution(
+                "unchanged" if before else "unknown", before.profile_id if before else None, before
+            )
+        consent = resolve_consent(
+            requested=request.consent,
+            event=request.event,
+            profile=before,
+            default_granted=self._consent_default_granted,
+        )
+        result = stitch_result(
+            resolution,
+            consent_allows=consent.allows("analytics_storage"),
+            is_erased=loaded.is_erased,
+            blocked=sum(map(self._identity.is_blocked, request.identifiers)),
+        )
+        writes = self._writes(request, result, consent, loaded, key=key, now=now)
+        subject = None
+        if result.profile_id is not None:
+            subject = self._keyring.pseudonym(result.profile_id)
+        record = stitch_record(
+            result, request, consent, record_id=f"stitch_{key}", subject=subject, now=now
+        )
+        return _Plan(result, record, writes)
+
+    def _writes(
+        self,
+        request: StitchRequest,
+        result: StitchResult,
+        consent: Consent,
+        loaded: LoadedGraph,
+        *,
+        key: str,
+        now: datetime,
+    ) -> list[Write]:
+        """Return the writes of profile, identifiers and link log; none when nothing changes."""
+        resolution = result.resolution
+        if result.is_erased:
+            return []
+        consent_update = _consent_update(request, consent, resolution.before)
+        if not result.may_link:
+            if resolution.before is None or consent_update is None:
+                return []
+            resolution = Resolution(
+                "unchanged", resolution.before.profile_id, resolution.before
+            )  # a denial is recorded, and nothing else
+        elif not resolution.changes_graph and consent_update is None:
+            return []
+        profile_id = resolution.profile_id
+        if profile_id is None:
+            return []
+        seen_at = request.occurred_at
+        fields = profile_fields(
+            resolution,
+            consent=consent_update,
+            seen_at=seen_at,
+            now=now,
+            salt=os.urandom(_SALT_BYTES),
+        )
+        writes: list[Write] = [_put(f"profiles/{profile_id}", fields, loaded)]
+        for node in resolution.linked:
+            if node.own_profile_id != profile_id:
+                path = f"identifiers/{node.key}"
+                link = identifier_fields(node, profile_id, seen_at=seen_at)
+                writes.append(_put(path, link, loaded))
+        if resolution.changes_graph:
+            writes.append(Put(f"links/{key}", _link_log(resolution, request, now=now), ""))
+        return writes
+
+    def _callback_entry(
+        self,
+        request: StitchRequest,
+        plan: _Plan,
+        key: str,
+        endpoint: CallbackEndpoint | None,
+        *,
+        now: datetime,
+    ) -> Put | None:
+        if endpoint is None:
+            return None
+        data = plan.result.callback_data(request, endpoint)
+        return self._delivery.entry(
+            key, request, endpoint, data, subject=plan.record.subject, now=now
+        )
+
+
+def _put(path: str, fields: Mapping[str, Any], loaded: LoadedGraph) -> Put:
+    """Return the write that holds only while the document is as it was read, or still missing."""
+    return Put(path, fields, if_version=loaded.versions.get(path, ""))
+
+
+def _consent_update(
+    request: StitchRequest, consent: Consent, profile: Profile | None
+) -> dict[str, Any] | None:
+    """Return the profile's new consent map, or None when it stays.
+
+    Denials are always recorded; grants only when the publisher vouches for the request, and never
+    from an event's own signals, which a browser can forge.
+    """
+    changes = dict.fromkeys(consent.denied_by_request, False)
+    if request.asserted and request.consent:
+        granted = {p for p, value in request.consent.items() if value in (True, "granted")}
+        changes |= dict.fromkeys(granted - changes.keys(), True)
+    stored = profile.consent if profile is not None else {}
+    return update_consent(stored, changes, at=request.occurred_at, source="request")
+
+
+def _link_log(resolution: Resolution, request: StitchRequest, *, now: datetime) -> dict[str, Any]:
+    """Return the entry of the append-only link log, from which a split recomputes."""
+    return {
+        "kind": "link",
+        "profile_id": resolution.profile_id,
+        "created": resolution.is_new,
+        "linked": [node.key for node in resolution.linked],
+        "demoted": [node.key for node in resolution.demoted],
+        "occurred_at": request.occurred_at,
+        "committed_at": now,
+    }

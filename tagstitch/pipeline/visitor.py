@@ -1,0 +1,302 @@
+"""Finding the visitor: identifiers to the one profile document, in as few reads as possible."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.identity_graph import GraphNode, IdentityGraph
+from tagstitch.core.limits import PROFILE_HINTS_MAX
+from tagstitch.core.profile import Profile, parse_profile
+from tagstitch.pipeline.backend import Document, DocumentStore
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.keyring import Keyring
+
+_FIRST_CANDIDATES: Final = 2
+"""Identifiers whose documents the first read asks for: stronger ones are rarely unknown, and
+each costs two document reads."""
+
+_ALIAS_READS_MAX: Final = 2
+"""Reads behind the first: aliases have depth 1, and a merge may happen between two reads."""
+
+_RESERVED_ID: Final = re.compile(r"__.*__")
+_DOCUMENT_ID_BYTES_MAX: Final = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """What the store says about some identifiers."""
+
+    profile: Profile | None
+    version: str
+    """Version of the profile's document; "" when there is none. Without a profile: of the expired
+    document in the place where a new one would go."""
+    is_erased: bool = False
+    """Whether a tombstone lies there: nobody may be created in its place."""
+    riders: Mapping[str, Document] = field(default_factory=dict)
+    """Other documents that were asked for in the same read, those that exist."""
+
+    def knows_all(self, keys: Iterable[str]) -> bool:
+        """Return whether every key is linked to this profile, or recorded as kept apart from it."""
+        if self.profile is None:
+            return False
+        settled = self.profile.identifiers.keys() | self.profile.demoted.keys()
+        return settled >= set(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGraph:
+    """The identity graph of one request as it was read."""
+
+    graph: IdentityGraph
+    versions: Mapping[str, str]
+    """Path -> version of every document read; what is missing does not exist."""
+    is_erased: bool
+    """Whether one of the identifiers has a tombstone: the request must change nothing."""
+    documents: Mapping[str, Document]
+
+
+NOBODY: Final = Visitor(None, "")
+
+
+class VisitorFinder:
+    """Finds profiles by identifier; remembers in this process where it found them."""
+
+    def __init__(
+        self, documents: DocumentStore, keyring: Keyring, settings: IdentitySettings
+    ) -> None:
+        self._documents = documents
+        self._keyring = keyring
+        self._settings = settings
+        self._hints: OrderedDict[str, str] = OrderedDict()
+
+    async def find(
+        self,
+        identifiers: Sequence[Identifier],
+        *,
+        now: datetime,
+        deadline: Deadline,
+        riders: Sequence[str] = (),
+    ) -> Visitor:
+        """Return the visitor of the first identifier that is known, in the order given.
+
+        One read when this process has seen the identifier or when it is a profile's primary one,
+        two when a pointer leads to another document. Documents at `riders` come with it.
+        """
+        if not identifiers:
+            return await self._ride_alone(riders, deadline)
+        hinted = await self._by_hint(identifiers[0], now=now, deadline=deadline, riders=riders)
+        if hinted is not None:
+            return hinted
+        first, rest = identifiers[:_FIRST_CANDIDATES], identifiers[_FIRST_CANDIDATES:]
+        found = await self._read([*self._candidate_paths(first), *riders], deadline)
+        visitor = await self._first_known(first, found, now=now, deadline=deadline)
+        if visitor.profile is None and rest:
+            more = await self._read(self._candidate_paths(rest), deadline)
+            visitor = await self._first_known(rest, more, now=now, deadline=deadline)
+        if visitor.profile is None:
+            visitor = _vacancy(found.get(f"profiles/{self._keyring.profile_id(identifiers[0])}"))
+        return replace(visitor, riders={path: found[path] for path in riders if path in found})
+
+    async def load_graph(
+        self,
+        identifiers: Sequence[Identifier],
+        *,
+        now: datetime,
+        deadline: Deadline,
+        riders: Sequence[str] = (),
+    ) -> LoadedGraph:
+        """Return every identifier with the profile it leads to, and the versions read.
+
+        One read, a second when an identifier points elsewhere.
+        """
+        found = dict(await self._read([*self._candidate_paths(identifiers), *riders], deadline))
+        pointed = {
+            f"profiles/{target}"
+            for identifier in identifiers
+            if (target := self._target(identifier, found)) is not None
+        }
+        for _ in range(_ALIAS_READS_MAX):
+            missing = sorted(pointed - found.keys())
+            if not missing:
+                break
+            found.update(await self._read(missing, deadline))
+            pointed = {
+                f"profiles/{merged_into}"
+                for path in pointed
+                if path in found and (merged_into := found[path].fields.get("merged_into"))
+            }
+        nodes = tuple(self._node(identifier, found, now) for identifier in identifiers)
+        versions = {path: document.version for path, document in found.items()}
+        erased = any(
+            "erased_at" in found[path].fields
+            for path in self._candidate_paths(identifiers)
+            if path in found
+        )
+        return LoadedGraph(IdentityGraph(nodes), versions, erased, found)
+
+    async def find_bare(self, bare_id: str, *, now: datetime, deadline: Deadline) -> Visitor:
+        """Return the visitor of an id of unknown type: a document id, else each declared type."""
+        own_path = f"profiles/{bare_id}" if _is_document_id(bare_id) else ""
+        candidates = [
+            identifier
+            for identifier in (Identifier(type_, bare_id) for type_ in self._settings.types)
+            if not self._settings.is_blocked(identifier)
+        ]
+        first, rest = candidates[:_FIRST_CANDIDATES], candidates[_FIRST_CANDIDATES:]
+        paths = self._candidate_paths(first)
+        found = await self._read([own_path, *paths] if own_path else paths, deadline)
+        if own_path in found:
+            visitor = await self._follow(found[own_path], now=now, deadline=deadline)
+            if visitor.profile is not None:
+                return visitor
+        visitor = await self._first_known(first, found, now=now, deadline=deadline)
+        if visitor.profile is None and rest:
+            more = await self._read(self._candidate_paths(rest), deadline)
+            visitor = await self._first_known(rest, more, now=now, deadline=deadline)
+        return visitor
+
+    def keys(self, identifiers: Iterable[Identifier]) -> list[str]:
+        """Return the identifier keys, in the order given."""
+        return [self._keyring.identifier_key(identifier) for identifier in identifiers]
+
+    def _target(self, identifier: Identifier, found: Mapping[str, Document]) -> str | None:
+        """Return the profile id that the documents read so far point to."""
+        pointer = found.get(f"identifiers/{self._keyring.identifier_key(identifier)}")
+        if pointer is not None and isinstance(pointer.fields.get("profile_id"), str):
+            return str(pointer.fields["profile_id"])
+        own_id = self._keyring.profile_id(identifier)
+        own = found.get(f"profiles/{own_id}")
+        if own is None:
+            return None
+        merged_into = own.fields.get("merged_into")
+        return merged_into if isinstance(merged_into, str) else own_id
+
+    def _node(
+        self, identifier: Identifier, found: Mapping[str, Document], now: datetime
+    ) -> GraphNode:
+        key = self._keyring.identifier_key(identifier)
+        profile = None
+        target = self._target(identifier, found)
+        if target is not None and f"profiles/{target}" in found:
+            profile = parse_profile(target, found[f"profiles/{target}"].fields, now=now)
+        if profile is not None and profile.merged_into:
+            survivor = found.get(f"profiles/{profile.merged_into}")
+            profile = (
+                parse_profile(profile.merged_into, survivor.fields, now=now) if survivor else None
+            )
+        return GraphNode(identifier, key, self._keyring.profile_id(identifier), profile)
+
+    async def _ride_alone(self, riders: Sequence[str], deadline: Deadline) -> Visitor:
+        if not riders:
+            return NOBODY
+        return Visitor(None, "", riders=await self._read(riders, deadline))
+
+    async def _by_hint(
+        self,
+        identifier: Identifier,
+        *,
+        now: datetime,
+        deadline: Deadline,
+        riders: Sequence[str],
+    ) -> Visitor | None:
+        """Return the visitor at the remembered profile, or None when that no longer holds."""
+        key = self._keyring.identifier_key(identifier)
+        profile_id = self._hints.get(key)
+        if profile_id is None:
+            return None
+        path = f"profiles/{profile_id}"
+        if riders:
+            found = await self._read([path, *riders], deadline)
+            document = found.get(path)
+        else:
+            document = await self._documents.get(path, deadline=deadline)
+            found = {}
+        profile = parse_profile(profile_id, document.fields, now=now) if document else None
+        if profile is None or profile.merged_into or key not in profile.identifiers:
+            del self._hints[key]
+            return None
+        assert document is not None  # noqa: S101 - a profile came from it
+        present = {path: found[path] for path in riders if path in found}
+        return Visitor(profile, document.version, riders=present)
+
+    async def _first_known(
+        self,
+        identifiers: Sequence[Identifier],
+        found: Mapping[str, Document],
+        *,
+        now: datetime,
+        deadline: Deadline,
+    ) -> Visitor:
+        for identifier in identifiers:
+            key = self._keyring.identifier_key(identifier)
+            pointer = found.get(f"identifiers/{key}")
+            target = pointer.fields.get("profile_id") if pointer else None
+            if isinstance(target, str):
+                document = await self._documents.get(f"profiles/{target}", deadline=deadline)
+            else:
+                document = found.get(f"profiles/{self._keyring.profile_id(identifier)}")
+            if document is None:
+                continue
+            visitor = await self._follow(document, now=now, deadline=deadline)
+            if visitor.profile is not None:
+                self._remember(key, visitor.profile)
+                return visitor
+        return NOBODY
+
+    async def _follow(self, document: Document, *, now: datetime, deadline: Deadline) -> Visitor:
+        """Return the profile of a document, or the survivor that it was merged into."""
+        profile = parse_profile(_id_of(document), document.fields, now=now)
+        if profile is None or profile.merged_into is None:
+            return Visitor(profile, document.version if profile else "")
+        survivor = await self._documents.get(f"profiles/{profile.merged_into}", deadline=deadline)
+        if survivor is None:
+            return NOBODY
+        return Visitor(parse_profile(_id_of(survivor), survivor.fields, now=now), survivor.version)
+
+    async def _read(self, paths: Sequence[str], deadline: Deadline) -> Mapping[str, Document]:
+        return await self._documents.get_many(paths, deadline=deadline)
+
+    def _candidate_paths(self, identifiers: Sequence[Identifier]) -> list[str]:
+        paths = []
+        for identifier in identifiers:
+            paths.append(f"profiles/{self._keyring.profile_id(identifier)}")
+            paths.append(f"identifiers/{self._keyring.identifier_key(identifier)}")
+        return paths
+
+    def _remember(self, key: str, profile: Profile) -> None:
+        if key not in profile.identifiers:
+            return
+        self._hints[key] = profile.profile_id
+        self._hints.move_to_end(key)
+        if len(self._hints) > PROFILE_HINTS_MAX:
+            self._hints.popitem(last=False)
+
+
+def _vacancy(document: Document | None) -> Visitor:
+    """Return nobody, with what lies where the new profile would go."""
+    if document is None:
+        return NOBODY
+    return Visitor(None, document.version, is_erased="erased_at" in document.fields)
+
+
+def _id_of(document: Document) -> str:
+    return document.path.partition("/")[2]
+
+
+def _is_document_id(text: str) -> bool:
+    """Return whether Firestore accepts the text as a document id.
+
+    https://cloud.google.com/firestore/quotas#collections_documents_and_fields
+    """
+    return (
+        "/" not in text
+        and text not in (".", "..")
+        and not _RESERVED_ID.fullmatch(text)
+        and len(text.encode()) <= _DOCUMENT_ID_BYTES_MAX
+    )
