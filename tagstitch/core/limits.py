@@ -148,6 +148,8 @@ TRACE_TEXT_CHARS_MAX: Final = 256
 TRACE_LIST_MAX: Final = 20
 """Entries of a list or object shown in a trace."""
 
+DECIMAL_PLACES_MAX: Final = 6
+"""Decimal places an action may round to: no currency has more than 4."""
 DOCUMENT_BYTES_MAX: Final = 1024 * 1024
 """Bytes of one document, by Firestore's count (https://cloud.google.com/firestore/quotas)."""
 
