@@ -37,7 +37,7 @@ _STOP_S: Final = 10.0
 _TURN_DEADLINE_S: Final = 30.0
 _FAULT_PAUSE_S: Final = 0.5
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("tagstitch")
 
 
 class InProcessPubSub:
@@ -66,6 +66,7 @@ class InProcessPubSub:
         self._settled: list[Settled] = []
         self._wake = asyncio.Event()
         self._stopping = False
+        self._purge_at = 0.0
 
     async def publish(
         self,
@@ -95,14 +96,15 @@ class InProcessPubSub:
         with self._exclusive():
             # Leases of a process that died: nobody is working on them, whatever they say.
             await self._queue.release(now=time.time(), deadline=Deadline.after(_TURN_DEADLINE_S))
-            purge_at = 0.0
             try:
                 while not self._stopping:
-                    if time.monotonic() >= purge_at:
-                        purge_at = time.monotonic() + _PURGE_EVERY_S
+                    try:
                         await self._purge()
-                    await self._turn(push)
-                    await self._rest()
+                        await self._turn(push)
+                        await self._rest()
+                    except Unavailable as error:
+                        logger.warning("queue_unavailable", extra={"fields": {"why": str(error)}})
+                        await asyncio.sleep(_FAULT_PAUSE_S)
             finally:
                 await self._end()
 
@@ -150,11 +152,9 @@ class InProcessPubSub:
             deliveries = await self._queue.advance(
                 settled, self._free(), now=time.time(), deadline=Deadline.after(_TURN_DEADLINE_S)
             )
-        except Unavailable as error:
+        except Unavailable:
             self._settled = settled + self._settled
-            _log.warning("the queue cannot be read or written: %s", error.detail)
-            await asyncio.sleep(_FAULT_PAUSE_S)
-            return
+            raise
         for delivery in deliveries:
             task = asyncio.create_task(self._deliver(delivery, push))
             pushes = self._pushes[delivery.subscription]
@@ -189,7 +189,8 @@ class InProcessPubSub:
             acknowledged = status in ACK_STATUSES
         except Exception as error:  # noqa: BLE001 - whatever a push raises is a failed push
             # The class alone: texts of exceptions may quote the message.
-            _log.warning("a push of %s raised %s", delivery.subscription, type(error).__name__)
+            fields = {"subscription": delivery.subscription, "error": type(error).__name__}
+            logger.warning("push_failed", extra={"fields": fields})
         finally:
             self._settled.append(Settled(delivery, acknowledged))
             self._wake.set()
@@ -216,10 +217,11 @@ class InProcessPubSub:
         return msgspec.json.encode(body)
 
     async def _purge(self) -> None:
-        try:
-            await self._queue.purge(now=time.time(), deadline=Deadline.after(_TURN_DEADLINE_S))
-        except Unavailable as error:
-            _log.warning("old messages cannot be deleted now: %s", error.detail)
+        """Delete, now and then, what is older than its topic keeps it."""
+        if time.monotonic() < self._purge_at:
+            return
+        await self._queue.purge(now=time.time(), deadline=Deadline.after(_TURN_DEADLINE_S))
+        self._purge_at = time.monotonic() + _PURGE_EVERY_S
 
     async def _end(self) -> None:
         """Wait for the pushes in flight, cancel the rest, and give their leases back."""
@@ -238,4 +240,5 @@ class InProcessPubSub:
             await self._queue.advance(ended, {}, now=now, deadline=deadline)
             await self._queue.release(now=now, deadline=deadline)
         except Unavailable as error:
-            _log.warning("messages in flight will be delivered again: %s", error.detail)
+            # What ended stays leased, and is delivered again at the next start.
+            logger.warning("queue_unavailable", extra={"fields": {"why": str(error)}})

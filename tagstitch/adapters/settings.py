@@ -147,6 +147,14 @@ def environment_with(
     return {**(defaults or {}), **os.environ, **(overrides or {})}
 
 
+def export_settings(values: Mapping[str, str]) -> None:
+    """Set variables of this process, so that code which it loads later reads them.
+
+    For the local stack, which loads the functions as they are.
+    """
+    os.environ.update(values)
+
+
 class _Reader:
     """Reads one variable at a time and says its name when the value cannot be used."""
 

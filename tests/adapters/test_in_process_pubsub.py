@@ -195,7 +195,9 @@ async def test_an_exception_is_delivered_again_and_its_text_not_logged(
         await pubsub.publish("work", b"x", deadline=soon())
         await until(lambda: len(attempts) == 2)
 
-    assert "ValueError" in caplog.text
+    (record,) = caplog.records
+    assert record.message == "push_failed"
+    assert vars(record)["fields"] == {"subscription": "work-push", "error": "ValueError"}
     assert "anna" not in caplog.text
 
 
