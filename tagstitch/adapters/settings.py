@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, cast, get_args
@@ -147,12 +148,26 @@ def environment_with(
     return {**(defaults or {}), **os.environ, **(overrides or {})}
 
 
-def export_settings(values: Mapping[str, str]) -> None:
+@contextlib.contextmanager
+def exported_settings(
+    values: Mapping[str, str], *, defaults: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Set variables of this process, so that code which it loads later reads them.
 
-    For the local stack, which loads the functions as they are.
+    For the local stack, which loads the functions as they are. `defaults` stand only where the
+    variable has no value. What was there comes back at the end.
     """
-    os.environ.update(values)
+    before = dict(os.environ)
+    missing = {n: value for n, value in (defaults or {}).items() if not before.get(n)}
+    changed = {**missing, **values}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name in changed:
+            del os.environ[name]
+            if name in before:
+                os.environ[name] = before[name]
 
 
 class _Reader:
