@@ -33,7 +33,7 @@ def translate_query(sql: str, *, dataset: str) -> TranslatedQuery:
     Raises InvalidInput for anything but one query (nothing that writes), with the place of a
     syntax error and no text of the query.
     """
-    query = _parse(sql)
+    query = parse_query(sql)
     tables = {table.name for table in query.find_all(exp.Table)}
     for table in query.find_all(exp.Table):
         if table.db == dataset:
@@ -50,7 +50,8 @@ def translate_query(sql: str, *, dataset: str) -> TranslatedQuery:
         raise _invalid("the query uses what has no local translation") from None
 
 
-def _parse(sql: str) -> exp.Query:
+def parse_query(sql: str) -> exp.Query:
+    """Return the one query; raises InvalidInput for anything else, as `translate_query` does."""
     try:
         statements = [tree for tree in sqlglot.parse(sql, read="bigquery") if tree is not None]
     except SqlglotError as error:

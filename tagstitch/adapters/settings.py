@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, cast, get_args
@@ -138,6 +139,35 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     )
     _refuse_unsafe(settings)
     return settings
+
+
+def environment_with(
+    *, defaults: Mapping[str, str] | None = None, overrides: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return this process's environment, for `read_settings` or for a process that we start."""
+    return {**(defaults or {}), **os.environ, **(overrides or {})}
+
+
+@contextlib.contextmanager
+def exported_settings(
+    values: Mapping[str, str], *, defaults: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Set variables of this process, so that code which it loads later reads them.
+
+    For the local stack, which loads the functions as they are. `defaults` stand only where the
+    variable has no value. What was there comes back at the end.
+    """
+    before = dict(os.environ)
+    missing = {n: value for n, value in (defaults or {}).items() if not before.get(n)}
+    changed = {**missing, **values}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name in changed:
+            del os.environ[name]
+            if name in before:
+                os.environ[name] = before[name]
 
 
 class _Reader:

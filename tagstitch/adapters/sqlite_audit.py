@@ -49,18 +49,22 @@ class SqliteAuditTable:
         return [RejectedRow(index, fault) for index, fault in enumerate(faults) if fault]
 
     async def list_rows(
-        self, *, request_id: str | None = None, limit: int, deadline: Deadline
-    ) -> list[dict[str, Any]]:
-        """Return rows in the order of their storing, for the local stack's own endpoints."""
-        condition = "" if request_id is None else " WHERE request_id = ?"
-        parameters = [limit] if request_id is None else [request_id, limit]
-        rows = await self._database.read(
-            lambda connection: connection.execute(
-                f"{self._select}{condition} ORDER BY rowid LIMIT ?", parameters
-            ).fetchall(),
-            deadline,
-        )
-        return [self._decode(row) for row in rows]
+        self, *, request_id: str | None, limit: int | None, deadline: Deadline
+    ) -> tuple[int, list[dict[str, Any]]]:
+        """Return how many rows there are and the first of them, in the order of their storing."""
+        condition, parameters = "", []
+        if request_id is not None:
+            condition, parameters = " WHERE request_id = ?", [request_id]
+        count = f"SELECT COUNT(*) FROM audit{condition}"  # noqa: S608 - one of two constants
+        rows = f"{self._select}{condition} ORDER BY rowid LIMIT ?"
+        end = -1 if limit is None else limit  # SQLite takes a negative limit for none
+
+        def read(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...]]]:
+            total = connection.execute(count, parameters).fetchone()[0]
+            return total, connection.execute(rows, [*parameters, end]).fetchall()
+
+        total, found = await self._database.read(read, deadline)
+        return total, [self._decode(row) for row in found]
 
     async def clear(self, *, deadline: Deadline) -> None:
         """Delete every row."""

@@ -44,7 +44,7 @@ class SqliteDocuments:
     """DocumentStore on one SQLite file; bodies are MessagePack, which keeps bytes and times."""
 
     def __init__(self, database: SqliteDatabase) -> None:
-        self._database = database
+        self.database = database
         database.create(*_TABLES)
 
     async def get(self, path: str, *, deadline: Deadline) -> Document | None:
@@ -72,7 +72,7 @@ class SqliteDocuments:
             for write in writes:
                 _apply(connection, write, number)
 
-        await self._database.write(apply, deadline)
+        await self.database.write(apply, deadline)
 
     async def list_documents(
         self,
@@ -104,14 +104,14 @@ class SqliteDocuments:
                 [row for row in paths if not keep(row[0].partition("/")[0])],
             )
 
-        await self._database.write(delete, deadline)
+        await self.database.write(delete, deadline)
 
     async def _select(
         self, condition: str, parameters: Sequence[Any], deadline: Deadline
     ) -> list[_Row]:
         # The condition is one of the constants above; every value is a parameter.
         statement = f"SELECT path, version, body FROM documents WHERE {condition}"  # noqa: S608
-        return await self._database.read(
+        return await self.database.read(
             lambda connection: connection.execute(statement, parameters).fetchall(), deadline
         )
 

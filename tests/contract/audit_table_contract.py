@@ -4,8 +4,8 @@ Fixtures of the subclass: `audit_table` and `audit_queries` over the same rows.
 """
 
 from __future__ import annotations
-# ruff: noqa: S608, PLR0917 - queries are made of constants, and tests take fixtures
 
+# ruff: noqa: S608, PLR0917 - queries are made of constants, and tests take fixtures
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta

@@ -148,9 +148,8 @@ class CallbackSenderContract:
     async def test_a_call_whose_deadline_is_over_is_unavailable_and_sends_nothing(
         self, sender: CallbackSender
     ) -> None:
-        with StubEndpoint(say("200 OK")) as endpoint:
-            with pytest.raises(Unavailable):
-                await self._post(sender, endpoint.url, deadline=Deadline.after(-1))
+        with StubEndpoint(say("200 OK")) as endpoint, pytest.raises(Unavailable):
+            await self._post(sender, endpoint.url, deadline=Deadline.after(-1))
 
         assert endpoint.requests == []
 

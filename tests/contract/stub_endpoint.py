@@ -110,9 +110,9 @@ class StubEndpoint:
         # The client hangs up when it has enough: that is what several tests want.
         with connection, contextlib.suppress(OSError):
             connection.settimeout(10)
-            connection = self._wrap(connection) if self._wrap else connection
-            self.requests.append(_read_request(connection))
-            self._behaviour(self, connection)
+            with self._wrap(connection) if self._wrap else connection as wrapped:
+                self.requests.append(_read_request(wrapped))
+                self._behaviour(self, wrapped)
 
 
 def _read_request(connection: socket.socket) -> bytes:

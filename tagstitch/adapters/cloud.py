@@ -1,0 +1,158 @@
+"""The cloud backend: Firestore, Pub/Sub and BigQuery, or their emulators.
+
+Each vendor's library is imported by the first call of its port (270 ms and 30 MB each, bench/), so
+that a function that never touches BigQuery never imports it; `preload` imports it before the
+server takes requests. Nothing is connected before the first call: the server forks after import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from tagstitch.adapters.requests_callbacks import RequestsCallbackSender
+from tagstitch.adapters.settings import Settings
+from tagstitch.pipeline.backend import Backend, Document, RejectedRow, Write
+from tagstitch.pipeline.deadline import Deadline
+
+if TYPE_CHECKING:
+    from tagstitch.adapters.bigquery_audit import BigQueryAuditTable
+    from tagstitch.adapters.bigquery_audit_queries import BigQueryAuditQueries
+    from tagstitch.adapters.firestore_documents import FirestoreDocuments
+    from tagstitch.adapters.pubsub_publisher import PubsubPublisher
+
+LazyPort = Literal["documents", "publisher", "audit_table", "audit_queries"]
+
+
+def open_cloud_backend(settings: Settings, *, preload: Collection[LazyPort] = ()) -> Backend:
+    """Return the backend; `preload` names the ports whose libraries are imported at once."""
+    backend = Backend(
+        documents=_Documents(settings),
+        publisher=_Publisher(settings),
+        audit_table=_AuditTable(settings),
+        audit_queries=_AuditQueries(settings),
+        callbacks=RequestsCallbackSender(),
+        clock=lambda: datetime.now(UTC),
+    )
+    for name in preload:
+        getattr(backend, name).open()
+    return backend
+
+
+async def close_cloud_backend(backend: Backend) -> None:
+    """Close what `open_cloud_backend` opened, in the event loop that used it."""
+    for port in (
+        backend.documents,
+        backend.publisher,
+        backend.audit_table,
+        backend.audit_queries,
+    ):
+        if isinstance(port, _Lazy):
+            await port.close()
+    if isinstance(backend.callbacks, RequestsCallbackSender):
+        backend.callbacks.close()
+
+
+class _Lazy:
+    """A port whose adapter is imported and made on first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _adapter(self) -> Any:
+        raise TypeError("a lazy port names its adapter")
+
+    def open(self) -> None:
+        """Import and make the adapter now; it still connects on first use only."""
+        _ = self._adapter
+
+    async def close(self) -> None:
+        """Close the adapter, if there is one."""
+        adapter = vars(self).pop("_adapter", None)
+        if adapter is not None:
+            await adapter.close()
+
+
+class _Documents(_Lazy):
+    @cached_property
+    def _adapter(self) -> FirestoreDocuments:
+        from tagstitch.adapters.firestore_documents import FirestoreDocuments
+
+        return FirestoreDocuments(
+            self._settings.project, emulator=self._settings.firestore_emulator
+        )
+
+    async def get(self, path: str, *, deadline: Deadline) -> Document | None:
+        return await self._adapter.get(path, deadline=deadline)
+
+    async def get_many(self, paths: Sequence[str], *, deadline: Deadline) -> Mapping[str, Document]:
+        return await self._adapter.get_many(paths, deadline=deadline)
+
+    async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:
+        await self._adapter.commit(writes, deadline=deadline)
+
+    async def list_documents(
+        self,
+        collection: str,
+        *,
+        pending: int | None = None,
+        after: str | None = None,
+        limit: int = 100,
+        deadline: Deadline,
+    ) -> Sequence[Document]:
+        return await self._adapter.list_documents(
+            collection, pending=pending, after=after, limit=limit, deadline=deadline
+        )
+
+
+class _Publisher(_Lazy):
+    @cached_property
+    def _adapter(self) -> PubsubPublisher:
+        from tagstitch.adapters.pubsub_publisher import PubsubPublisher
+
+        return PubsubPublisher(self._settings.project, emulator=self._settings.pubsub_emulator)
+
+    async def publish(
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        attributes: Mapping[str, str] | None = None,
+        deadline: Deadline,
+    ) -> str:
+        return await self._adapter.publish(topic, data, attributes=attributes, deadline=deadline)
+
+
+class _AuditTable(_Lazy):
+    @cached_property
+    def _adapter(self) -> BigQueryAuditTable:
+        from tagstitch.adapters.bigquery_audit import BigQueryAuditTable
+
+        settings = self._settings
+        return BigQueryAuditTable(
+            settings.project,
+            settings.dataset,
+            storage_emulator=settings.bigquery_storage_emulator,
+        )
+
+    async def append(
+        self, rows: Sequence[Mapping[str, Any]], *, deadline: Deadline
+    ) -> Sequence[RejectedRow]:
+        return await self._adapter.append(rows, deadline=deadline)
+
+
+class _AuditQueries(_Lazy):
+    @cached_property
+    def _adapter(self) -> BigQueryAuditQueries:
+        from tagstitch.adapters.bigquery_audit_queries import BigQueryAuditQueries
+
+        settings = self._settings
+        return BigQueryAuditQueries(
+            settings.project, settings.dataset, emulator=settings.bigquery_emulator
+        )
+
+    async def run(self, sql: str, *, deadline: Deadline) -> Sequence[Mapping[str, Any]]:
+        return await self._adapter.run(sql, deadline=deadline)

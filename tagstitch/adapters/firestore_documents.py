@@ -1,0 +1,251 @@
+"""Documents in Firestore: unary stubs on the asynchronous client's channel, no retries.
+
+The client library's own `get` is a server-streaming read with its own wrapping: it costs about
+four times the CPU of the unary read (bench/firestore_reads.py), and its retries outlive their
+time-out by minutes when the service is down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import grpc
+import grpc.aio
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
+from google.cloud.firestore_v1.types import firestore as firestore_types
+
+from tagstitch.adapters.document_fields import check_fields
+from tagstitch.adapters.firestore_values import (
+    DocumentMessage,
+    field_path,
+    read_fields,
+    version_of,
+    write_fields,
+    write_version,
+)
+from tagstitch.adapters.grpc_channel import (
+    call_metadata,
+    open_channel,
+    raise_failure,
+    timeout_s,
+)
+from tagstitch.core.errors import Conflict, InvalidInput
+from tagstitch.pipeline.backend import Delete, Document, Patch, Write
+from tagstitch.pipeline.deadline import Deadline
+
+_WHAT: Final = "firestore"
+_SERVICE: Final = "/google.firestore.v1.Firestore/"
+
+_GetDocument: Final = firestore_types.GetDocumentRequest.pb()
+_BatchGet: Final = firestore_types.BatchGetDocumentsRequest.pb()
+_BatchGetAnswer: Final = firestore_types.BatchGetDocumentsResponse.pb()
+_Commit: Final = firestore_types.CommitRequest.pb()
+_CommitAnswer: Final = firestore_types.CommitResponse.pb()
+_RunQuery: Final = firestore_types.RunQueryRequest.pb()
+_RunQueryAnswer: Final = firestore_types.RunQueryResponse.pb()
+_ASCENDING: Final = 1
+_EQUAL: Final = 5
+
+_CONFLICTS: Final = frozenset(
+    {
+        grpc.StatusCode.FAILED_PRECONDITION,  # another version, or no document to patch
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ABORTED,  # too much contention on one document
+    }
+)
+
+
+class FirestoreDocuments:
+    """The documents of one Firestore database.
+
+    The channel is opened by the first call, in the event loop that runs then: one that is opened
+    before the server forks hangs every request.
+    """
+
+    def __init__(
+        self, project: str, *, emulator: str | None = None, database: str = "(default)"
+    ) -> None:
+        self._database = f"projects/{project}/databases/{database}"
+        self._root = f"{self._database}/documents"
+        self._emulator = emulator
+        self._stubs: _Stubs | None = None
+
+    async def get(self, path: str, *, deadline: Deadline) -> Document | None:
+        """Return the document, or None."""
+        name = f"{self._root}/{path}"
+        timeout = timeout_s(_WHAT, deadline)
+        try:
+            message = await self._rpc.get(
+                _GetDocument(name=name), timeout=timeout, metadata=self._metadata(f"name={name}")
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND and name in (error.details() or ""):
+                return None
+            raise_failure(_WHAT, error.code())
+        return self._document(message)
+
+    async def get_many(self, paths: Sequence[str], *, deadline: Deadline) -> Mapping[str, Document]:
+        """Return the documents that exist, by path."""
+        timeout = timeout_s(_WHAT, deadline)
+        if not paths:
+            return {}
+        names = [f"{self._root}/{path}" for path in dict.fromkeys(paths)]
+        call = self._rpc.batch_get(
+            _BatchGet(database=self._database, documents=names),
+            timeout=timeout,
+            metadata=self._metadata(f"database={self._database}"),
+        )
+        found = [
+            self._document(answer.found) async for answer in _answers(call) if _is_found(answer)
+        ]
+        return {document.path: document for document in found}
+
+    async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:
+        """Apply all writes or none."""
+        timeout = timeout_s(_WHAT, deadline)
+        if not writes:
+            return
+        request = _Commit(database=self._database)
+        for write in writes:
+            self._add_write(write, request.writes.add())
+        try:
+            await self._rpc.commit(
+                request, timeout=timeout, metadata=self._metadata(f"database={self._database}")
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _CONFLICTS:
+                raise Conflict(error.code().name) from None
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                raise InvalidInput(
+                    "invalid_field", "the document store refused it: too large or too deep"
+                ) from None
+            raise_failure(_WHAT, error.code())
+
+    async def list_documents(
+        self,
+        collection: str,
+        *,
+        pending: int | None = None,
+        after: str | None = None,
+        limit: int = 100,
+        deadline: Deadline,
+    ) -> Sequence[Document]:
+        """Return documents of a collection in order of their path, the ones behind `after`."""
+        timeout = timeout_s(_WHAT, deadline)
+        call = self._rpc.run_query(
+            self._listing(collection, pending=pending, after=after, limit=limit),
+            timeout=timeout,
+            metadata=self._metadata(f"parent={self._root}"),
+        )
+        return [
+            self._document(answer.document)
+            async for answer in _answers(call)
+            if answer.HasField("document")
+        ]
+
+    async def close(self) -> None:
+        """Close the channel; a later call opens a new one."""
+        stubs, self._stubs = self._stubs, None
+        if stubs is not None:
+            await stubs.channel.close()
+
+    @property
+    def _rpc(self) -> _Stubs:
+        if self._stubs is None:
+            self._stubs = _Stubs(
+                open_channel(
+                    FirestoreGrpcAsyncIOTransport.DEFAULT_HOST,
+                    FirestoreGrpcAsyncIOTransport.AUTH_SCOPES,
+                    emulator=self._emulator,
+                )
+            )
+        return self._stubs
+
+    def _metadata(self, routing: str) -> tuple[tuple[str, str], ...]:
+        return call_metadata(quote(routing, safe="="), emulator=self._emulator)
+
+    def _document(self, message: Any) -> Document:
+        return Document(
+            path=message.name[len(self._root) + 1 :],
+            fields=read_fields(message.fields),
+            version=version_of(message.update_time),
+        )
+
+    def _add_write(self, write: Write, target: Any) -> None:
+        name = f"{self._root}/{write.path}"
+        if isinstance(write, Delete):
+            target.delete = name
+            return
+        check_fields(write.fields)
+        target.update.name = name
+        write_fields(write.fields, target.update.fields)
+        if isinstance(write, Patch):
+            paths = map(field_path, (*write.fields, *write.remove))
+            target.update_mask.field_paths.extend(paths)
+        if write.if_version:
+            write_version(write.if_version, target.current_document.update_time)
+        elif isinstance(write, Patch):
+            target.current_document.exists = True
+        elif write.if_version == "":
+            target.current_document.exists = False
+
+    def _listing(
+        self, collection: str, *, pending: int | None, after: str | None, limit: int
+    ) -> Any:
+        request = _RunQuery(parent=self._root)
+        query = request.structured_query
+        query.limit.value = limit
+        query.from_.add().collection_id = collection
+        order = query.order_by.add()
+        order.field.field_path, order.direction = "__name__", _ASCENDING
+        if pending is not None:
+            query.where.field_filter.field.field_path = "pending"
+            query.where.field_filter.op = _EQUAL
+            query.where.field_filter.value.integer_value = pending
+        if after is not None:
+            query.start_at.values.add().reference_value = f"{self._root}/{after}"
+            query.start_at.before = False
+        return request
+
+
+class _Stubs:
+    """The four calls on one channel."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self.get = channel.unary_unary(
+            _SERVICE + "GetDocument",
+            request_serializer=_GetDocument.SerializeToString,
+            response_deserializer=DocumentMessage.FromString,
+        )
+        self.batch_get = channel.unary_stream(
+            _SERVICE + "BatchGetDocuments",
+            request_serializer=_BatchGet.SerializeToString,
+            response_deserializer=_BatchGetAnswer.FromString,
+        )
+        self.commit = channel.unary_unary(
+            _SERVICE + "Commit",
+            request_serializer=_Commit.SerializeToString,
+            response_deserializer=_CommitAnswer.FromString,
+        )
+        self.run_query = channel.unary_stream(
+            _SERVICE + "RunQuery",
+            request_serializer=_RunQuery.SerializeToString,
+            response_deserializer=_RunQueryAnswer.FromString,
+        )
+
+
+def _is_found(answer: Any) -> bool:
+    return bool(answer.WhichOneof("result") == "found")
+
+
+async def _answers(call: Any) -> AsyncIterator[Any]:
+    """Yield the answers of a server-streaming read."""
+    try:
+        async for answer in call:
+            yield answer
+    except grpc.aio.AioRpcError as error:
+        raise_failure(_WHAT, error.code())

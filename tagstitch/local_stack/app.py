@@ -1,0 +1,259 @@
+"""The local stack: the four functions, their queue and schedules, and a stand-in for sGTM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from tagstitch import __version__
+from tagstitch.adapters.backend_factory import close_backend, open_backend
+from tagstitch.adapters.in_process_pubsub import InProcessPubSub
+from tagstitch.adapters.settings import Settings
+from tagstitch.adapters.sqlite_database import SqliteDatabase
+from tagstitch.adapters.topology import Schedule, Topology, read_topology
+from tagstitch.core.errors import Unavailable
+from tagstitch.core.limits import CALLBACK_BODY_BYTES_MAX
+from tagstitch.local_stack.functions import FunctionRouter, LoadFunctions, load_functions
+from tagstitch.local_stack.inspection import Inspection, LocalInspection, list_dead_letters
+from tagstitch.local_stack.received_callbacks import ReceivedCallbacks
+from tagstitch.pipeline.backend import Backend
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.webhook_signature import verify_signature
+
+_ENDPOINT_DEADLINE_S: Final = 30.0
+_SCHEDULE_EVERY_S_MIN: Final = 0.05
+
+logger = logging.getLogger("tagstitch")
+
+
+@dataclass(frozen=True, slots=True)
+class StackBackend:
+    """A backend, with what the stack needs of it besides the ports."""
+
+    backend: Backend
+    inspection: Inspection
+    dispatcher: InProcessPubSub | None
+    """None where Pub/Sub pushes by itself, to `/<function>/<path>` of this server."""
+
+
+OpenStackBackend = Callable[[Settings], Awaitable[StackBackend]]
+
+
+async def open_local_stack_backend(settings: Settings) -> StackBackend:
+    """Return the local backend; the functions get the same one from `open_backend`."""
+    backend = open_backend(settings)
+    dispatcher = backend.publisher if isinstance(backend.publisher, InProcessPubSub) else None
+    return StackBackend(backend, LocalInspection(backend), dispatcher)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    open_stack_backend: OpenStackBackend = open_local_stack_backend,
+    load: LoadFunctions | None = None,
+    topology: Topology | None = None,
+) -> Starlette:
+    """Return the application; everything is opened in its lifespan, inside the event loop.
+
+    `load` gives the functions, by default those of the checkout: they read the same settings from
+    the environment, which must hold them before.
+    """
+    topology = topology or read_topology()
+    names = tuple(topology.functions)
+    stack = _Stack(
+        settings, open_stack_backend, FunctionRouter(load or (lambda: load_functions(names)))
+    )
+    app = Starlette(
+        routes=[
+            *_both("/", stack.answer_index, ["GET"]),
+            *_both("/health", stack.answer_health, ["GET"]),
+            Route("/_local/sgtm", stack.receive_callback, methods=["POST"]),
+            Route("/_local/sgtm/{path:path}", stack.receive_callback, methods=["POST"]),
+            *_both("/_local/callbacks", stack.list_callbacks, ["GET"]),
+            *_both("/_local/audit", stack.list_audit, ["GET"]),
+            *_both("/_local/deadletters", stack.list_dead_letters, ["GET"]),
+            *_both("/_local/reset", stack.reset, ["POST"]),
+            Mount("/", app=stack.router),
+        ],
+        lifespan=lambda _: stack.running(topology),
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Stack:
+    """The running parts, and the stack's own endpoints."""
+
+    def __init__(
+        self, settings: Settings, open_stack_backend: OpenStackBackend, router: FunctionRouter
+    ) -> None:
+        self._settings = settings
+        self._open = open_stack_backend
+        self.router = router
+        self._parts: StackBackend
+        self._callbacks: ReceivedCallbacks
+
+    @contextlib.asynccontextmanager
+    async def running(self, topology: Topology) -> AsyncIterator[None]:
+        """Open everything, run the dispatcher and the schedules, and stop in the other order."""
+        self._parts = await self._open(self._settings)
+        received = SqliteDatabase(self._settings.data_dir)
+        self._callbacks = ReceivedCallbacks(received)
+        self.router.load()
+        schedules = [
+            asyncio.create_task(self._run_schedule(name, schedule, topology))
+            for name, schedule in topology.schedules.items()
+        ]
+        try:
+            async with self._delivering():
+                yield
+        finally:
+            for task in schedules:
+                task.cancel()
+            await asyncio.gather(*schedules, return_exceptions=True)
+            received.close()
+            await close_backend(self._settings)
+
+    @contextlib.asynccontextmanager
+    async def _delivering(self) -> AsyncIterator[None]:
+        dispatcher = self._parts.dispatcher
+        if dispatcher is None:
+            yield
+            return
+        task = asyncio.create_task(dispatcher.run(self.router.post))
+        await asyncio.sleep(0)  # its first step: taking the data folder for itself
+        if task.done():
+            await task
+        try:
+            yield
+        finally:
+            dispatcher.stop()
+            await task
+
+    async def _run_schedule(self, name: str, schedule: Schedule, topology: Topology) -> None:
+        every_s = max(schedule.every_s * self._settings.retry_scale, _SCHEDULE_EVERY_S_MIN)
+        timeout_s = topology.functions[schedule.function].timeout_s
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    status = await self.router.post(schedule.function, schedule.path, b"{}")
+                failed = status >= 400
+            except Exception:  # noqa: BLE001 - the next run comes whatever happened to this one
+                failed = True
+            if failed:
+                logger.warning("schedule_failed", extra={"fields": {"schedule": name}})
+
+    async def answer_index(self, request: Request) -> Response:
+        """Say what is here."""
+        base = str(request.base_url)
+        functions = {name: f"{base}{name}" for name in sorted(self.router.names)}
+        local = ("callbacks", "audit", "deadletters", "reset", "sgtm/callback")
+        return _json(
+            {
+                "version": __version__,
+                "health": f"{base}health",
+                "functions": functions,
+                "for_tests": [f"{base}_local/{name}" for name in local],
+            }
+        )
+
+    async def answer_health(self, request: Request) -> Response:
+        """Say that the process serves."""
+        del request
+        return _json({"status": "ok", "function": "local_stack", "version": __version__})
+
+    async def receive_callback(self, request: Request) -> Response:
+        """Stand in for an sGTM endpoint: check the signature, keep what came."""
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > CALLBACK_BODY_BYTES_MAX:
+                return _error(413, "body_too_large", "a callback has at most 64 KiB")
+        headers = dict(request.headers)
+        secrets = [
+            secret for endpoint in self._settings.callbacks for secret in endpoint.secret.split()
+        ]
+        valid = verify_signature(headers, body, secrets) is not None
+        await self._callbacks.add(
+            request.url.path, headers, body, signature_valid=valid, deadline=_soon()
+        )
+        if not valid:
+            return _error(401, "unauthorized", "the signature is not valid")
+        return _json({"status": "ok"})
+
+    async def list_callbacks(self, request: Request) -> Response:
+        """Answer what the stand-in received."""
+        return await _answer_items(request, self._callbacks.list_items)
+
+    async def list_audit(self, request: Request) -> Response:
+        """Answer the rows of the audit table."""
+        return await _answer_items(request, self._parts.inspection.list_audit)
+
+    async def list_dead_letters(self, request: Request) -> Response:
+        """Answer the stored dead letters."""
+
+        async def list_items(**options: Any) -> Any:
+            return await list_dead_letters(self._parts.backend.documents, **options)
+
+        return await _answer_items(request, list_items)
+
+    async def reset(self, request: Request) -> Response:
+        """Clear everything but the rules, or those too with `{"keep": []}`."""
+        try:
+            wanted = msgspec.json.decode(await request.body() or b"{}", type=_Reset)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return _error(400, "invalid_field", 'the body is {} or {"keep": ["rules"]}')
+        try:
+            await self._parts.inspection.clear(keep_definitions="rules" in wanted.keep)
+            await self._callbacks.clear(deadline=_soon())
+        except Unavailable:
+            return _error(503, "unavailable", "work in flight did not end in time")
+        self.router.load()
+        return Response(status_code=204)
+
+
+class _Reset(msgspec.Struct, forbid_unknown_fields=True):
+    keep: tuple[str, ...] = ("rules",)
+
+
+def _both(
+    path: str, endpoint: Callable[[Request], Awaitable[Response]], methods: list[str]
+) -> list[Route]:
+    """Return the routes with and without a trailing slash."""
+    paths = {path, path.rstrip("/") + "/"}
+    return [Route(text, endpoint, methods=methods) for text in sorted(paths)]
+
+
+async def _answer_items(request: Request, list_items: Callable[..., Awaitable[Any]]) -> Response:
+    limit_text = request.query_params.get("limit")
+    if limit_text is not None and not (limit_text.isascii() and limit_text.isdigit()):
+        return _error(400, "invalid_field", "limit must be a number")
+    count, items = await list_items(
+        request_id=request.query_params.get("request_id"),
+        limit=None if limit_text is None else int(limit_text[:9]),
+        deadline=_soon(),
+    )
+    return _json({"count": count, "items": items})
+
+
+def _soon() -> Deadline:
+    return Deadline.after(_ENDPOINT_DEADLINE_S)
+
+
+def _json(content: Mapping[str, Any], status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def _error(status: int, code: str, message: str) -> Response:
+    return _json({"error": {"code": code, "message": message}}, status)

@@ -1,0 +1,74 @@
+"""The four functions, loaded as the platform loads them and called in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import httpx
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+FUNCTIONS_DIR: Final = Path(__file__).resolve().parents[2] / "functions"
+
+LoadFunctions = Callable[[], Mapping[str, ASGIApp]]
+
+
+def load_functions(names: Iterable[str], *, directory: Path = FUNCTIONS_DIR) -> dict[str, ASGIApp]:
+    """Return name -> application of each `<directory>/<name>/main.py`, whose target is the name."""
+    from functions_framework import aio
+
+    create: Callable[..., ASGIApp] = aio.create_asgi_app
+    return {name: create(target=name, source=str(directory / name / "main.py")) for name in names}
+
+
+class FunctionRouter:
+    """Sends `/<function>/<path>` to the function as `/<path>`, the way it sees it in the cloud."""
+
+    def __init__(self, load: LoadFunctions) -> None:
+        self._load = load
+        self._functions: Mapping[str, ASGIApp] = {}
+        self._transports: dict[str, httpx.ASGITransport] = {}
+
+    def load(self) -> None:
+        """Load the functions, again after a reset: their caches hold what was deleted."""
+        self._functions = self._load()
+        self._transports = {
+            name: httpx.ASGITransport(function, raise_app_exceptions=False)
+            for name, function in self._functions.items()
+        }
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The functions that are loaded."""
+        return self._functions.keys()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request from outside."""
+        name, slash, rest = scope["path"].lstrip("/").partition("/")
+        function = self._functions.get(name)
+        if function is None:
+            await not_found()(scope, receive, send)
+            return
+        # A mount would redirect `/decide` to `/decide/`, and show the function a longer path.
+        path = slash + rest or "/"
+        await function({**scope, "path": path, "raw_path": path.encode()}, receive, send)
+
+    async def post(self, name: str, path: str, body: bytes) -> int:
+        """Return the status of a POST from inside: a push or a schedule."""
+        request = httpx.Request(
+            "POST",
+            f"http://{name}{path}",
+            headers={"content-type": "application/json"},
+            content=body,
+        )
+        response = await self._transports[name].handle_async_request(request)
+        await response.aread()
+        return response.status_code
+
+
+def not_found() -> JSONResponse:
+    """Return the answer for a path that leads nowhere."""
+    error = {"code": "not_found", "message": "there is nothing at this path"}
+    return JSONResponse({"error": error}, status_code=404)

@@ -1,0 +1,109 @@
+"""What the local stack's own endpoints read and clear, by backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from tagstitch.adapters.in_process_pubsub import InProcessPubSub
+from tagstitch.adapters.sqlite_audit import SqliteAuditTable
+from tagstitch.adapters.sqlite_documents import SqliteDocuments
+from tagstitch.core.errors import Unavailable
+from tagstitch.pipeline.backend import Backend, Document, DocumentStore
+from tagstitch.pipeline.deadline import Deadline
+
+DEFINITION_COLLECTIONS: Final = frozenset(
+    {
+        "event_rules",
+        "personalization_rules",
+        "traits",
+        "views",
+        "experiments",
+        "rule_book",
+        "rule_bundles",
+    }
+)
+"""Collections that hold what people define: a reset keeps them unless told otherwise."""
+
+_PAGE = 500
+_IN_FLIGHT_S = 30.0
+_SEALED_FIELDS: Final = frozenset({"sealed", "parts"})
+
+Listing = tuple[int, Sequence[Mapping[str, Any]]]
+"""How many items there are, and the first of them, the oldest first."""
+
+
+class Inspection(Protocol):
+    """Looks into a backend and clears it, for tests."""
+
+    async def list_audit(
+        self, *, request_id: str | None, limit: int | None, deadline: Deadline
+    ) -> Listing:
+        """Return rows of the audit table."""
+        ...
+
+    async def clear(self, *, keep_definitions: bool) -> None:
+        """Clear documents, queues and audit once the work in flight has ended."""
+        ...
+
+
+class LocalInspection:
+    """Inspection of the local backend."""
+
+    def __init__(self, backend: Backend) -> None:
+        if not (
+            isinstance(backend.documents, SqliteDocuments)
+            and isinstance(backend.publisher, InProcessPubSub)
+            and isinstance(backend.audit_table, SqliteAuditTable)
+        ):
+            raise TypeError("not the local backend")
+        self._documents = backend.documents
+        self._pubsub = backend.publisher
+        self._audit_table = backend.audit_table
+
+    async def list_audit(
+        self, *, request_id: str | None, limit: int | None, deadline: Deadline
+    ) -> Listing:
+        """Return rows of the audit table."""
+        return await self._audit_table.list_rows(
+            request_id=request_id, limit=limit, deadline=deadline
+        )
+
+    async def clear(self, *, keep_definitions: bool) -> None:
+        """Clear documents, queues and audit once the work in flight has ended."""
+        kept = DEFINITION_COLLECTIONS if keep_definitions else frozenset()
+        await self._pubsub.clear()
+        # What is being delivered may still write and publish: it ends first.
+        if not await self._pubsub.wait_idle(_IN_FLIGHT_S):
+            raise Unavailable("pubsub", "work in flight did not end")
+        deadline = Deadline.after(_IN_FLIGHT_S)
+        await self._pubsub.clear()
+        await self._documents.clear(kept.__contains__, deadline=deadline)
+        await self._audit_table.clear(deadline=deadline)
+
+
+async def list_dead_letters(
+    documents: DocumentStore, *, request_id: str | None, limit: int | None, deadline: Deadline
+) -> Listing:
+    """Return the envelopes of the dead letters, without their sealed payloads."""
+    envelopes = [
+        {name: value for name, value in letter.fields.items() if name not in _SEALED_FIELDS}
+        for letter in await _list_all(documents, "dead_letters", deadline)
+        if request_id is None or letter.fields.get("request_id") == request_id
+    ]
+    envelopes.sort(key=lambda envelope: str(envelope.get("received_at", "")))
+    return len(envelopes), envelopes[:limit]
+
+
+async def _list_all(
+    documents: DocumentStore, collection: str, deadline: Deadline
+) -> list[Document]:
+    found: list[Document] = []
+    while True:
+        after = found[-1].path if found else None
+        page = await documents.list_documents(
+            collection, after=after, limit=_PAGE, deadline=deadline
+        )
+        found += page
+        if len(page) < _PAGE:
+            return found

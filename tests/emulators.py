@@ -1,0 +1,34 @@
+"""The emulators for tests: started once a process, on first use; see conftest.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tagstitch.local_stack.bigquery_setup import create_audit_dataset
+from tagstitch.local_stack.emulators import Emulators, missing_parts, run_emulators
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PROJECT = "tagstitch-test"
+
+
+@pytest.fixture(scope="session")
+def emulators() -> Iterator[Emulators]:
+    """The running emulators, shared by all tests of this process, so each names its own things."""
+    if missing := missing_parts(REPOSITORY):
+        reason = "the emulators need " + "; ".join(missing)
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with run_emulators(REPOSITORY, project=PROJECT) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def audit_dataset(emulators: Emulators) -> str:
+    """The name of a dataset with the audit table and its views, shared by all tests."""
+    create_audit_dataset("tagstitch", emulator=emulators.bigquery, project=PROJECT)
+    return "tagstitch"
