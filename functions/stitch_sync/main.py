@@ -19,7 +19,9 @@ function = HttpFunction("stitch_sync", body_bytes_max=LOOKUP_BODY_BYTES_MAX)
 @function.get("/", scope="lookup")
 async def get(call: Call) -> Response:
     pipeline = call.wiring.lookup
-    return respond(call, await pipeline.answer_query(call.query, call.caller, request_id=call.request_id))
+    return respond(
+        call, await pipeline.answer_query(call.query, call.caller, request_id=call.request_id)
+    )
 
 
 @function.post("/", scope="lookup")

@@ -31,8 +31,8 @@ from tagstitch.adapters.push_authentication import PushAuthenticator
 from tagstitch.adapters.settings import Scope, read_settings
 from tagstitch.adapters.wiring import Wiring, import_parts
 from tagstitch.core.caller import Caller
-from tagstitch.core.json_input import decode_json
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
+from tagstitch.core.json_input import decode_json
 from tagstitch.core.limits import PUSH_BODY_BYTES_MAX, REQUEST_ID_CHARS_MAX
 from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
 from tagstitch.pipeline.deadline import Deadline
@@ -289,7 +289,7 @@ def _rules_health(wiring: Wiring | None) -> dict[str, Any]:
     if refreshed is None or book is None:
         rules = {"version": None, "loaded_at": None, "count": 0, "broken": 0}
         return {"status": "loading", "rules": rules}
-    rules = {
+    rules: dict[str, Any] = {
         "version": book.version,
         "loaded_at": refreshed.loaded_at,
         "count": book.count,

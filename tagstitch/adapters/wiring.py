@@ -124,8 +124,8 @@ class Wiring:
     @cached_property
     def views(self) -> Refreshed[Views]:
         """The views in memory."""
-        from tagstitch.pipeline.refreshed import Refreshed
         from tagstitch.pipeline.load_views import load_views
+        from tagstitch.pipeline.refreshed import Refreshed
 
         return Refreshed(
             load_views(self.backend.documents),
@@ -187,7 +187,7 @@ class Wiring:
 
     @cached_property
     def decider(self) -> Decider:
-        """decide's pipeline."""
+        """Decide's pipeline."""
         from tagstitch.pipeline.decide import Decider
 
         return Decider(

@@ -10,6 +10,7 @@ from tagstitch.pipeline.backend import DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.rule_publication import load_bundle, load_definitions, load_pointer
 
+
 def load_rule_book(
     documents: DocumentStore,
 ) -> Callable[[RuleBook | None, Deadline], Awaitable[RuleBook]]:

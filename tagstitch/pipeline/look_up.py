@@ -12,15 +12,12 @@ from tagstitch.core.callback import unknown_callback
 from tagstitch.core.caller import Caller
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.errors import InvalidInput, Unavailable
-from tagstitch.core.fields import object_of
 from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.lookup import (
     AcceptedLookup,
     Lookup,
     LookupAnswer,
     LookupReason,
-    lookup_body,
-    parse_lookup,
 )
 from tagstitch.core.stitch_request import parse_accepted_request
 from tagstitch.core.view import Views, may_ask, visible_attributes
@@ -59,7 +56,28 @@ class ProfileLookup:
         self._callback_ids = callback_ids
         self._consent_default_granted = consent_default_granted
 
-    async def look_up(self, lookup: Lookup, caller: Caller, *, may_publish: bool) -> LookupAnswer:
+    async def answer_query(
+        self, query: Mapping[str, str], caller: Caller, *, request_id: str
+    ) -> AcceptedLookup | LookupAnswer:
+        """Answer a GET: its parameters stand for a body, and it sets off no claim."""
+        body = lookup_body(query, self._identity)
+        return await self.answer(body, caller, request_id=request_id, may_publish=False)
+
+    async def answer(
+        self, body: object, caller: Caller, *, request_id: str, may_publish: bool = True
+    ) -> AcceptedLookup | LookupAnswer:
+        """Answer a request body; `request_id` is the one of the answer when the body has none.
+
+        Raises InvalidInput for a body that cannot be used, Unavailable when an asynchronous
+        request could not be accepted.
+        """
+        lookup = parse_lookup(body, self._identity)
+        if lookup.mode == "async":
+            return await self._accept(object_of(body, ""), caller, default_request_id=request_id)
+        answer = await self._look_up(lookup, caller, may_publish=may_publish)
+        return replace(answer, request_id=request_id)
+
+    async def _look_up(self, lookup: Lookup, caller: Caller, *, may_publish: bool) -> LookupAnswer:
         """Return the visitor as known now.
 
         Never raises for a store that does not answer: the answer says ERROR and what is missing.

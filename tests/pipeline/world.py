@@ -170,7 +170,9 @@ class World:
 
     async def rows(self) -> list[Mapping[str, Any]]:
         """Return the audit table, oldest first."""
-        return list(await self.audit_rows.list_rows(request_id=None, limit=1000, deadline=Deadline.after(5)))
+        return list(
+            await self.audit_rows.list_rows(request_id=None, limit=1000, deadline=Deadline.after(5))
+        )
 
     async def put_profile(self, identifier: Identifier, **fields: Any) -> str:
         """Store a profile whose primary identifier this is."""
