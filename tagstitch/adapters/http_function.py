@@ -284,18 +284,17 @@ class HttpFunction:
 
 def _rules_health(wiring: Wiring | None) -> dict[str, Any]:
     """Return status and rules of decide; "loading" before there is a rule book."""
-    refreshed = wiring.rule_book if wiring is not None else None
-    book = refreshed.value if refreshed is not None else None
-    if refreshed is None or book is None:
-        rules = {"version": None, "loaded_at": None, "count": 0, "broken": 0}
+    book = wiring.rule_book.value if wiring is not None else None
+    rules: dict[str, Any] = {"version": None, "loaded_at": None, "count": 0, "broken": 0}
+    if wiring is None or book is None:
         return {"status": "loading", "rules": rules}
-    rules: dict[str, Any] = {
+    rules = {
         "version": book.version,
-        "loaded_at": refreshed.loaded_at,
+        "loaded_at": wiring.rule_book.loaded_at,
         "count": book.count,
         "broken": len(book.broken),
     }
-    return {"status": "stale" if refreshed.is_stale else "ok", "rules": rules}
+    return {"status": "stale" if wiring.rule_book.is_stale else "ok", "rules": rules}
 
 
 def _note(**fields: Any) -> None:

@@ -12,12 +12,15 @@ from tagstitch.core.callback import unknown_callback
 from tagstitch.core.caller import Caller
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.fields import object_of
 from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.lookup import (
     AcceptedLookup,
     Lookup,
     LookupAnswer,
     LookupReason,
+    lookup_body,
+    parse_lookup,
 )
 from tagstitch.core.stitch_request import parse_accepted_request
 from tagstitch.core.view import Views, may_ask, visible_attributes

@@ -286,7 +286,7 @@ class TestClaims:
 
 
 class TestAccepting:
-    BODY = identifiers(CLIENT)
+    BODY = {**identifiers(CLIENT), "mode": "async"}  # noqa: RUF012 - read only
 
     async def test_a_202_means_that_the_message_is_stored(self, world: World) -> None:
         body = {**self.BODY, "callback": "main", "request_id": "r-9"}
