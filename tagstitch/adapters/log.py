@@ -10,6 +10,7 @@ import logging
 import sys
 import traceback
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -34,7 +35,7 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "severity": _SEVERITIES.get(record.levelno, "DEFAULT"),
             "message": record.getMessage(),
-            "time": record.created,
+            "time": datetime.fromtimestamp(record.created, UTC),
             **(request_fields.get() or {}),
             **getattr(record, "fields", {}),
         }
