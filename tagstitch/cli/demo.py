@@ -117,12 +117,18 @@ async def _audit_step(data_dir: Path) -> Step:
 def _show(console: Console, step: Step) -> None:
     parts: list[Any] = [Text(step.request, style="bold")]
     if step.sent is not None:
-        parts.append(JSON(msgspec.json.encode(step.sent).decode(), indent=None))
+        parts.append(_json(step.sent))
     parts.append(Text("answer", style="dim"))
-    parts.append(JSON(msgspec.json.encode(step.answer).decode(), indent=None))
+    parts.append(_json(step.answer))
     mark = "[red]✗[/red]" if step.problems else "[green]✓[/green]"
     parts += [Text(problem, style="red") for problem in step.problems]
     console.print(Panel(Group(*parts), title=f"{mark} {step.title}", title_align="left"))
+
+
+def _json(value: Any) -> Text:
+    text = JSON(msgspec.json.encode(value).decode(), indent=None).text
+    text.no_wrap, text.overflow = False, "fold"
+    return text
 
 
 def _document(step: Step) -> dict[str, Any]:
