@@ -19,7 +19,11 @@ from tagstitch.core.audit import AuditRecord
 from tagstitch.core.caller import Caller
 from tagstitch.core.consent import Consent, resolve_consent
 from tagstitch.core.decide_answer import DecideAnswer
-from tagstitch.core.decide_request import DecideRequest
+from tagstitch.core.decide_request import (
+    DecideRequest,
+    parse_decide_request,
+    published_request,
+)
 from tagstitch.core.decision_record import (
     DecisionContext,
     event_decision_record,
@@ -154,12 +158,32 @@ class Decider:
         self._audit_parameters = frozenset(audit_parameters)
         self._consent_default_granted = consent_default_granted
 
-    async def decide(self, request: DecideRequest, caller: Caller, shape: Shape) -> bytes:
-        """Return the JSON body within the request's deadline, whatever fails behind it.
+    async def decide(
+        self, body: object, caller: Caller, header_request_id: str | None = None
+    ) -> bytes:
+        """Return the JSON answer to `POST /decide`, within its deadline, whatever fails behind it.
 
-        Raises InvalidInput only: for a request id that was used for another event, and for parts
-        of the answer that the caller may not have.
+        Raises InvalidInput only: for a body that cannot be used, a request id that was used for
+        another one, and parts of the answer that the caller may not have.
         """
+        request = parse_decide_request(body, header_request_id=header_request_id)
+        return await self._run(request, caller, DecideAnswer.to_json)
+
+    async def make_event_decision(
+        self, body: object, caller: Caller, header_request_id: str | None = None
+    ) -> bytes:
+        """Return the answer to `POST /make-event-decision`; otherwise as `decide`."""
+        request = published_request(body, "event", header_request_id=header_request_id)
+        return await self._run(request, caller, DecideAnswer.to_event_json)
+
+    async def make_personalization_decision(
+        self, body: object, caller: Caller, header_request_id: str | None = None
+    ) -> bytes:
+        """Return the answer to `POST /make-personalization-decision`; otherwise as `decide`."""
+        request = published_request(body, "personalization", header_request_id=header_request_id)
+        return await self._run(request, caller, DecideAnswer.to_personalization_json)
+
+    async def _run(self, request: DecideRequest, caller: Caller, shape: Shape) -> bytes:
         _check_scopes(request, caller)
         call = _Call(
             request=request,

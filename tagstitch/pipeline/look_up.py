@@ -8,17 +8,25 @@ from typing import Any, Final
 
 import msgspec
 
+from tagstitch.core.callback import unknown_callback
 from tagstitch.core.caller import Caller
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.fields import object_of
 from tagstitch.core.identifier import Identifier, IdentitySettings
-from tagstitch.core.lookup import Lookup, LookupAnswer, LookupReason
+from tagstitch.core.lookup import (
+    AcceptedLookup,
+    Lookup,
+    LookupAnswer,
+    LookupReason,
+    lookup_body,
+    parse_lookup,
+)
 from tagstitch.core.stitch_request import parse_accepted_request
 from tagstitch.core.view import Views, may_ask, visible_attributes
 from tagstitch.pipeline.backend import Backend
 from tagstitch.pipeline.claims import STITCH_TOPIC, ClaimPublisher
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.visitor import NOBODY, Visitor, VisitorFinder
 
@@ -40,7 +48,7 @@ class ProfileLookup:
         finder: VisitorFinder,
         views: Refreshed[Views],
         claims: ClaimPublisher,
-        delivery: CallbackDelivery,
+        callback_ids: frozenset[str],
         consent_default_granted: bool,
     ) -> None:
         self._backend = backend
@@ -48,7 +56,7 @@ class ProfileLookup:
         self._finder = finder
         self._views = views
         self._claims = claims
-        self._delivery = delivery
+        self._callback_ids = callback_ids
         self._consent_default_granted = consent_default_granted
 
     async def look_up(self, lookup: Lookup, caller: Caller, *, may_publish: bool) -> LookupAnswer:
@@ -93,10 +101,10 @@ class ProfileLookup:
             return answer
         return await self._claim(lookup, usable, answer, caller, deadline=deadline)
 
-    async def accept(
+    async def _accept(
         self, body: Mapping[str, Any], caller: Caller, *, default_request_id: str
-    ) -> str:
-        """Publish an asynchronous request; return its id once Pub/Sub has it, never before.
+    ) -> AcceptedLookup:
+        """Publish an asynchronous request; return once Pub/Sub has it, never before.
 
         Raises Unavailable otherwise: the caller must hear a 503, never a false 202.
         """
@@ -107,13 +115,14 @@ class ProfileLookup:
             default_request_id=default_request_id,
             received_at=self._backend.clock(),
         )
-        self._delivery.endpoint(request.callback)
+        if request.callback is not None and request.callback not in self._callback_ids:
+            raise unknown_callback()
         await self._backend.publisher.publish(
             STITCH_TOPIC,
             msgspec.json.encode(request.to_message()),
             deadline=Deadline.after(_PUBLISH_TIMEOUT_S),
         )
-        return request.request_id
+        return AcceptedLookup(request.request_id)
 
     async def _find(
         self, lookup: Lookup, usable: Sequence[Identifier], *, deadline: Deadline

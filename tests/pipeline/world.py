@@ -119,7 +119,7 @@ class World:
             finder=self.finder,
             views=self.refreshed(Views()),
             claims=self.claims,
-            delivery=self.delivery,
+            callback_ids=frozenset({"main"}),
             consent_default_granted=consent_default_granted,
         )
 
@@ -170,7 +170,7 @@ class World:
 
     async def rows(self) -> list[Mapping[str, Any]]:
         """Return the audit table, oldest first."""
-        return list(await self.audit_rows.list_rows(limit=1000, deadline=Deadline.after(5)))
+        return list(await self.audit_rows.list_rows(request_id=None, limit=1000, deadline=Deadline.after(5)))
 
     async def put_profile(self, identifier: Identifier, **fields: Any) -> str:
         """Store a profile whose primary identifier this is."""
