@@ -32,7 +32,7 @@ _RETRIED = frozenset({429, 503})
 
 _DRAIN_TIMEOUT_S = 300.0
 _DRAIN_POLL_S = 0.2
-_DRAIN_QUIET_S = 1.0
+_DRAIN_QUIET_S = 1.5
 """Seconds without a new audit record after which the queue counts as drained."""
 
 
@@ -49,7 +49,7 @@ def replay(
     url: Annotated[
         str | None,
         typer.Option(
-            help="A running local stack; without it one is started on TAGSTITCH_DATA_DIR."
+            help="A running local stack; without it one runs on TAGSTITCH_DATA_DIR meanwhile."
         ),
     ] = None,
     consent_default: Annotated[
@@ -80,9 +80,10 @@ async def _replay(
                 {"TAGSTITCH_CONSENT_DEFAULT": consent_default.value} if consent_default else {}
             )
             data_dir = command_settings().data_dir
-            err().print(f"starting a local stack on {data_dir}", markup=False)
+            log = data_dir / "replay.log"
+            err().print(f"starting a local stack on {data_dir}, its log in {log}", markup=False)
             url = await stack.enter_async_context(
-                started_stack(data_dir=data_dir, environment=environment)
+                started_stack(data_dir=data_dir, log=log, environment=environment)
             )
         client = await stack.enter_async_context(
             httpx.AsyncClient(
