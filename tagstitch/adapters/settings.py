@@ -141,6 +141,13 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
+def environment_with(
+    *, defaults: Mapping[str, str] | None = None, overrides: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return this process's environment, for `read_settings` or for a process that we start."""
+    return {**(defaults or {}), **os.environ, **(overrides or {})}
+
+
 @contextlib.contextmanager
 def exported_settings(
     values: Mapping[str, str], *, defaults: Mapping[str, str] | None = None

@@ -8,6 +8,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from tagstitch.core.errors import InvalidInput
+from tagstitch.core.fields import object_of, optional_request_id
+
 CallbackVerdict = Literal["delivered", "retry", "rejected"]
 
 _RETRY_STATUSES: Final = frozenset({408, 429})
@@ -51,3 +54,12 @@ def judge_status(status: int) -> CallbackVerdict:
     if status in _RETRY_STATUSES or status >= 500:
         return "retry"
     return "rejected"
+
+
+def parse_action(raw: object) -> str:
+    """Return the outbox id of a message of topic `actions`; it carries nothing else."""
+    action = object_of(raw, "")
+    outbox_id = optional_request_id(action, "outbox_id")
+    if outbox_id is None:
+        raise InvalidInput("missing_field", "an action names its outbox entry", "outbox_id")
+    return outbox_id

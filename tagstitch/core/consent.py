@@ -114,6 +114,11 @@ def resolve_consent(
     return Consent(decided, sources, default_granted, recorded)
 
 
+def is_purpose(name: object) -> bool:
+    """Return whether this can be the name of a purpose."""
+    return isinstance(name, str) and _PURPOSE.fullmatch(name) is not None
+
+
 def decode_gcd(gcd: object) -> Mapping[Purpose, bool]:
     """Return what `x-ga-gcd` says; purposes that it leaves unset are missing.
 
@@ -168,7 +173,7 @@ def _explicit(state: object) -> Mapping[Purpose, bool]:
         return _ALL_DENIED
     said = {p: _is_grant(state[p]) for p in CONSENT_MODE_PURPOSES if p in state}
     for purpose, value in islice(state.items(), CONSENT_PURPOSES_MAX):
-        if isinstance(purpose, str) and _PURPOSE.fullmatch(purpose):
+        if is_purpose(purpose):
             said[purpose] = _is_grant(value)
     return said
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.limits import IDENTIFIERS_PER_PROFILE_MAX, PROFILE_EXPIRY_DAYS
 from tagstitch.core.profile import Profile
 
 Outcome = Literal["created", "linked", "unchanged", "unknown"]
+
+SALT_BYTES: Final = 16
+"""Bytes of the salt from which a visitor's own keys derive; destroying it ends them."""
 
 _LAST_SEEN_STEP = timedelta(days=1)
 """How far `last_seen` and `expires_at` must move to be worth writing."""

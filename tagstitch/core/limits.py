@@ -148,6 +148,8 @@ TRACE_TEXT_CHARS_MAX: Final = 256
 TRACE_LIST_MAX: Final = 20
 """Entries of a list or object shown in a trace."""
 
+DECIMAL_PLACES_MAX: Final = 6
+"""Decimal places an action may round to: no currency has more than 4."""
 DOCUMENT_BYTES_MAX: Final = 1024 * 1024
 """Bytes of one document, by Firestore's count (https://cloud.google.com/firestore/quotas)."""
 
@@ -157,3 +159,9 @@ MESSAGE_BYTES_MAX: Final = 10_000_000
 MESSAGE_ATTRIBUTES_MAX: Final = 100
 MESSAGE_ATTRIBUTE_NAME_BYTES_MAX: Final = 256
 MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX: Final = 1024
+
+RULE_FILE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes of one rule file: about 100,000 rules."""
+
+PROFILE_BYTES_MAX: Final = 256 * 1024
+"""Bytes of a profile document: it is read for every event of its visitor."""

@@ -31,7 +31,7 @@ def scalars(raw: Any, where: str, problems: Problems) -> tuple[Any, ...]:
     return tuple(raw)
 
 
-def number(raw: Any, where: str, problems: Problems) -> int | float:
+def number(raw: Any, where: str, problems: Problems) -> float:
     """Accept a finite number."""
     if is_number(raw) and json_problem(raw, depth=0) is None:
         return cast(float, raw)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
 
@@ -32,15 +32,25 @@ _SEGMENT: Final = re.compile(
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-@dataclass(slots=True)
 class Facts:
-    """What conditions look at; `coercions` is the only thing that an evaluation changes."""
+    """What conditions look at: the event's parameters, a profile's attributes and its state.
 
-    event: Mapping[str, Any]
-    profile: Mapping[str, Any] = field(default=_NOTHING)
-    state: Mapping[str, Any] = field(default=_NOTHING)
-    coercions: int = 0
-    """How often a text was compared as a number."""
+    `coercions` is the only thing that an evaluation changes: how often a text was taken for a
+    number.
+    """
+
+    __slots__ = ("coercions", "event", "profile", "state")
+
+    def __init__(
+        self,
+        event: Mapping[str, Any],
+        profile: Mapping[str, Any] = _NOTHING,
+        state: Mapping[str, Any] = _NOTHING,
+    ) -> None:
+        self.event = event
+        self.profile = profile
+        self.state = state
+        self.coercions = 0
 
 
 Lookup = Callable[[Facts], Any]

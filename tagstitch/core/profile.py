@@ -23,20 +23,20 @@ class Profile:
     """What is known about one visitor. Mappings are never changed in place."""
 
     profile_id: str
-    attributes: Mapping[str, Any] = _EMPTY
-    state: Mapping[str, Any] = _EMPTY
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, Any] = field(default_factory=dict)
     """What decisions remember (`user_state.*`); written by decide only."""
-    identifiers: Mapping[str, Mapping[str, Any]] = _EMPTY
+    identifiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Identifier key -> {first_seen, last_seen}; a key starts with its type and a colon."""
-    consent: Mapping[str, Any] = _EMPTY
+    consent: Mapping[str, Any] = field(default_factory=dict)
     """Purpose -> {granted: bool, at: datetime, source: str}."""
-    demoted: Mapping[str, datetime] = _EMPTY
+    demoted: Mapping[str, datetime] = field(default_factory=dict)
     """Identifier key -> when it was kept apart from this profile by a limit or a user switch."""
     merged_into: str | None = None
     """The surviving profile of which this id is an alias."""
     created_at: datetime | None = None
     expires_at: datetime | None = None
-    fields: Mapping[str, Any] = field(default=_EMPTY, repr=False, compare=False)
+    fields: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The whole stored document, so that a write keeps what this class does not name."""
 
     def has_identifier_type(self, type_: str) -> bool:

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
+from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import Event, parse_event
 from tagstitch.core.fields import (
@@ -24,7 +25,8 @@ from tagstitch.core.fields import (
 from tagstitch.core.identifier import Identifier, IdentitySettings, parse_identifiers
 from tagstitch.core.limits import CALLBACK_EXPIRY_S, CLOCK_SKEW_S, IDENTIFIER_VALUE_CHARS_MAX
 
-MESSAGE_VERSION = 1
+MESSAGE_VERSION: Final = 1
+MESSAGE_TYPE: Final = "stitch_request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class StitchRequest:
         """Return the JSON object for the topic; `parse_stitch_request` reads it back."""
         message: dict[str, Any] = {
             "v": MESSAGE_VERSION,
-            "type": "stitch_request",
+            "type": MESSAGE_TYPE,
             "request_id": self.request_id,
             "identifiers": [{"type": i.type, "value": i.value} for i in self.identifiers],
             "asserted": self.asserted,
@@ -94,7 +96,6 @@ def parse_stitch_request(
     *,
     default_request_id: str,
     received_at: datetime,
-    asserted_default: bool = True,
 ) -> StitchRequest:
     """Return the typed request.
 
@@ -106,7 +107,7 @@ def parse_stitch_request(
         raise InvalidInput(
             "unsupported_version", f"this release reads version {MESSAGE_VERSION}", "v"
         )
-    if message.get("type", "stitch_request") != "stitch_request":
+    if message.get("type", MESSAGE_TYPE) != MESSAGE_TYPE:
         raise InvalidInput("invalid_field", "must be stitch_request", "type")
     identifiers, bare_id = parse_visitor(message, settings)
     request_id = optional_request_id(message) or default_request_id
@@ -116,7 +117,7 @@ def parse_stitch_request(
         request_id=request_id,
         identifiers=identifiers,
         bare_id=bare_id,
-        asserted=optional_flag(message, "asserted", default=asserted_default),
+        asserted=optional_flag(message, "asserted", default=True),
         event=None if event is None else parse_event(event, path="event"),
         event_id=optional_text(message, "event_id") or request_id,
         view=optional_text(message, "view") or "default",
@@ -127,6 +128,27 @@ def parse_stitch_request(
         expires_at=optional_time(message, "expires_at")
         or received_at + timedelta(seconds=CALLBACK_EXPIRY_S),
         preview=preview_header(message),
+    )
+
+
+def parse_accepted_request(
+    body: Mapping[str, Any],
+    caller: Caller,
+    settings: IdentitySettings,
+    *,
+    default_request_id: str,
+    received_at: datetime,
+) -> StitchRequest:
+    """Return the request that an HTTP caller asks to have processed later.
+
+    Whether it is asserted is the caller's scope, whatever the body says.
+    """
+    caller.require("stitch")
+    return parse_stitch_request(
+        {**body, "asserted": caller.may("assert"), "v": MESSAGE_VERSION, "type": MESSAGE_TYPE},
+        settings,
+        default_request_id=default_request_id,
+        received_at=received_at,
     )
 
 

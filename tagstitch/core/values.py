@@ -48,6 +48,14 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
+def is_deeper(value: object, levels: int) -> bool:
+    """Return whether lists and objects are nested in more than so many levels."""
+    if not isinstance(value, list | Mapping):
+        return False
+    children = value.values() if isinstance(value, Mapping) else value
+    return levels <= 0 or any(is_deeper(child, levels - 1) for child in children)
+
+
 def json_problem(value: object, *, depth: int) -> str | None:
     """Return why the value cannot stand in JSON that everybody reads alike, or None."""
     if isinstance(value, list | Mapping):

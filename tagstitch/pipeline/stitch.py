@@ -14,11 +14,18 @@ from tagstitch.core.consent import Consent, resolve_consent
 from tagstitch.core.errors import Conflict, Unavailable
 from tagstitch.core.event import UNASSERTED_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings
-from tagstitch.core.identity_graph import Resolution, identifier_fields, profile_fields, resolve
+from tagstitch.core.identity_graph import (
+    SALT_BYTES,
+    Resolution,
+    identifier_fields,
+    profile_fields,
+    resolve,
+)
 from tagstitch.core.profile import Profile, update_consent
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.core.stitch_result import StitchResult, stitch_record, stitch_result
 from tagstitch.pipeline.backend import Backend, Put, Write
+from tagstitch.pipeline.claims import STITCH_TOPIC
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
@@ -26,12 +33,8 @@ from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record, publish_stored
 from tagstitch.pipeline.visitor import LoadedGraph, VisitorFinder
 
-STITCH_TOPIC: Final = "stitch-requests"
-
 _ATTEMPTS_MAX: Final = 10
 """Loads and commits of one request; each lost race means that somebody else made progress."""
-
-_SALT_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +188,7 @@ class Stitcher:
             consent=consent_update,
             seen_at=seen_at,
             now=now,
-            salt=os.urandom(_SALT_BYTES),
+            salt=os.urandom(SALT_BYTES),
         )
         writes: list[Write] = [_put(f"profiles/{profile_id}", fields, loaded)]
         for node in resolution.linked:

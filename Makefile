@@ -1,0 +1,68 @@
+# Every target works on a fresh machine with Python 3.11 or newer and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BQEMULATOR := .venv-bqemulator/.installed
+FUNCTIONS := stitch_sync stitch_async decide audit_sink
+
+.DEFAULT_GOAL := help
+.PHONY: help up demo test check test-emulators bqemulator bench package lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+up: $(INSTALLED) ## Start the local stack on http://127.0.0.1:8080 (Ctrl-C stops it)
+	@$(BIN)/tagstitch up
+
+demo: $(INSTALLED) ## Run the main job end to end on a local stack of its own
+	@$(BIN)/tagstitch demo
+
+test: $(VENV)/.dev $(if $(shell command -v gcloud),$(BQEMULATOR)) ## Run the whole test suite
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-emulators: $(VENV)/.dev $(BQEMULATOR) ## Run only the tests on the Google emulators
+	$(BIN)/python -m pytest -m emulators $(PYTEST_ARGS)
+
+check: $(VENV)/.dev ## Formatter, linter, type checker, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bqemulator: $(BQEMULATOR) ## Install the BigQuery emulator in a virtual environment of its own
+
+bench: $(VENV)/.dev $(if $(shell command -v gcloud),$(BQEMULATOR)) ## Run the benchmarks, write bench/RESULTS.md
+	$(BIN)/python -m bench
+
+package: ## Stage the four functions in build/<function>/, ready to deploy
+	$(PYTHON) infra/package.py build $(FUNCTIONS)
+
+lock: ## Resolve the pinned requirements anew
+	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
+	for name in requirements requirements-local requirements-dev requirements-bqemulator; do \
+	  build/lock/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
+	    --no-header $$name.in -o $$name.txt; done
+	sed -i '1i -r requirements.txt' requirements-local.txt
+	sed -i '1i -r requirements.txt\n-r requirements-local.txt' requirements-dev.txt
+
+clean: ## Remove what the targets made, the local data folder included
+	rm -rf build $(VENV) .venv-bqemulator .tagstitch
+
+# The project itself is installed last, without its dependencies: those are pinned by hash.
+$(INSTALLED): requirements.txt requirements-local.txt pyproject.toml
+	@echo "Installing into $(VENV) (about a minute the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-local.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(INSTALLED) requirements-dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(BQEMULATOR): requirements-bqemulator.txt $(INSTALLED)
+	@echo "Installing the BigQuery emulator into .venv-bqemulator"
+	@$(BIN)/python -m tagstitch.local_stack.emulators
+	@touch $@

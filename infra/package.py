@@ -1,0 +1,42 @@
+"""Stage functions for deployment: `python3 infra/package.py build stitch_sync decide …`.
+
+Each gets a folder of its own with `main.py`, `requirements.txt` and the package beside it, because
+the framework puts only the source file's own folder on the import path. Needs nothing installed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "cli", "local_stack")
+"""What only a checkout runs. The local adapters stay: they are small and never imported."""
+
+
+def stage(function: str, build_dir: Path) -> Path:
+    """Return the folder that was made anew for one function."""
+    target = build_dir / function
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    shutil.copy2(ROOT / "functions" / function / "main.py", target)
+    shutil.copy2(ROOT / "requirements.txt", target)
+    shutil.copytree(ROOT / "tagstitch", target / "tagstitch", ignore=LEFT_OUT)
+    shutil.copytree(ROOT / "schemas", target / "schemas", ignore=LEFT_OUT)
+    return target
+
+
+def main(arguments: list[str]) -> int:
+    """Stage the functions named behind the build folder."""
+    if len(arguments) < 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    for function in arguments[1:]:
+        print(stage(function, Path(arguments[0])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,27 @@
+"""`tagstitch`: the command line."""
+
+from __future__ import annotations
+
+import typer
+
+from tagstitch.cli import audit, deadletters, profiles, rules
+from tagstitch.cli.demo import demo
+from tagstitch.cli.replay import replay
+
+app = typer.Typer(
+    help="Who a visitor is and what to do with an event, for server-side Google Tag Manager.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(demo)
+app.command()(replay)
+app.add_typer(rules.app, name="rules")
+app.add_typer(profiles.app, name="profiles")
+app.add_typer(audit.app, name="audit")
+app.add_typer(deadletters.app, name="deadletters")
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    app(prog_name="tagstitch")

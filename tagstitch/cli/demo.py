@@ -1,0 +1,136 @@
+"""`tagstitch demo`: the main job end to end on a local stack of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import typer
+from rich.console import Console, Group
+from rich.json import JSON
+from rich.panel import Panel
+from rich.text import Text
+
+from tagstitch.adapters.settings import environment_with
+from tagstitch.cli import demo_steps
+from tagstitch.cli.demo_steps import Step
+from tagstitch.cli.output import CommandFailed, JsonOption, err, out, run, write_json
+from tagstitch.cli.started_stack import started_stack
+
+_REQUEST_TIMEOUT_S = 10.0
+_QUERY_TIMEOUT_S = 30.0
+
+_DECISIONS = 5
+"""Decisions of the demo that change something: each gives an audit record."""
+
+_AUDIT_SQL = """
+SELECT rule_id, type, parameter, old_name, new_name, outcome FROM modifications
+WHERE event_name = 'purchase' ORDER BY rule_id
+"""
+
+
+def demo(*, json: JsonOption = False) -> None:
+    """Walk through the main job on a local stack of its own; fails when an answer is wrong."""
+    steps = run(_demo(None if json else out()), as_json=json)
+    wrong = [step for step in steps if step.problems]
+    if json:
+        write_json({"ok": not wrong, "steps": [_document(step) for step in steps]})
+    elif wrong:
+        err().print(f"{len(wrong)} of {len(steps)} answers are wrong", style="red")
+    else:
+        out().print(f"[green]✓[/green] all {len(steps)} answers are right")
+    if wrong:
+        raise typer.Exit(1)
+
+
+async def _demo(console: Console | None) -> list[Step]:
+    steps = []
+    with tempfile.TemporaryDirectory(prefix="tagstitch-demo-") as folder:
+        data_dir, log = Path(folder) / "data", Path(folder) / "log"
+        environment = {"TAGSTITCH_BACKEND": "local", "TAGSTITCH_AUTH": "none"}
+        try:
+            async with started_stack(data_dir=data_dir, environment=environment, log=log) as url:
+                async for step in _walk(url, data_dir):
+                    steps.append(step)
+                    if console is not None:
+                        _show(console, step)
+        except (CommandFailed, httpx.HTTPError, ValueError) as error:
+            err().print(log.read_text(errors="replace")[-4000:], markup=False)
+            message = str(error) or type(error).__name__
+            raise CommandFailed(f"the demo stopped after {len(steps)} steps: {message}") from error
+        if any(step.problems for step in steps):
+            err().print(log.read_text(errors="replace")[-4000:], markup=False)
+    return steps
+
+
+async def _walk(url: str, data_dir: Path) -> AsyncIterator[Step]:
+    async with httpx.AsyncClient(
+        base_url=url, timeout=_REQUEST_TIMEOUT_S, trust_env=False
+    ) as client:
+        yield await demo_steps.known_visitor(client)
+        yield await demo_steps.unknown_visitor(client)
+        yield await demo_steps.accepted_request(client)
+        yield await demo_steps.signed_callback(client)
+        yield await demo_steps.linked_visitor(client)
+        for step in await demo_steps.event_decisions(client):
+            yield step
+        yield await demo_steps.personalization_decision(client)
+        await demo_steps.audit_has(client, _DECISIONS)
+        yield await _audit_step(data_dir)
+
+
+async def _audit_step(data_dir: Path) -> Step:
+    """Ask the audit table in another process, as an analyst would."""
+    overrides = {"TAGSTITCH_BACKEND": "local", "TAGSTITCH_DATA_DIR": str(data_dir)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tagstitch.cli", "audit", "query", _AUDIT_SQL, "--json",
+        stdout=PIPE,
+        env=environment_with(overrides=overrides),
+    )  # fmt: skip
+    try:
+        printed, _ = await asyncio.wait_for(process.communicate(), _QUERY_TIMEOUT_S)
+    except TimeoutError:
+        process.kill()
+        raise CommandFailed("the audit query took too long") from None
+    rows: Any = msgspec.json.decode(printed)
+    return Step(
+        "audit: what was changed, and by which rule",
+        "tagstitch audit query " + '"' + " ".join(_AUDIT_SQL.split()) + '"',
+        None,
+        rows,
+        {
+            "0.rule_id": "adjust_churn_risk_value",
+            "0.parameter": "value",
+            "1.rule_id": "rename_micro_purchase",
+            "1.new_name": "micro_purchase",
+        },
+    )
+
+
+def _show(console: Console, step: Step) -> None:
+    parts: list[Any] = [Text(step.request, style="bold")]
+    if step.sent is not None:
+        parts.append(JSON(msgspec.json.encode(step.sent).decode(), indent=None))
+    parts.append(Text("answer", style="dim"))
+    parts.append(JSON(msgspec.json.encode(step.answer).decode(), indent=None))
+    mark = "[red]✗[/red]" if step.problems else "[green]✓[/green]"
+    parts += [Text(problem, style="red") for problem in step.problems]
+    console.print(Panel(Group(*parts), title=f"{mark} {step.title}", title_align="left"))
+
+
+def _document(step: Step) -> dict[str, Any]:
+    return {
+        "title": step.title,
+        "ok": not step.problems,
+        "problems": step.problems,
+        "request": step.request,
+        "sent": step.sent,
+        "answer": step.answer,
+    }

@@ -1,0 +1,114 @@
+"""What a command shows: one JSON document or readable text on stdout, all else on stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tagstitch.adapters.settings import SettingsError
+from tagstitch.core.errors import InvalidInput, TagstitchError
+
+T = TypeVar("T")
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON document on stdout; all else on stderr.")
+]
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+class CommandFailed(Exception):
+    """A command did not do what it was asked to; `document` is its whole answer with --json."""
+
+    def __init__(self, message: str, document: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.document = document
+
+
+def out() -> Console:
+    """Return the console of results."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Return the console of progress and errors."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def run(work: Coroutine[Any, Any, T], *, as_json: bool) -> T:
+    """Return what the command's work gives; a failure ends the process with its exit code."""
+    try:
+        return asyncio.run(work)
+    except SettingsError as error:
+        _end(str(error), None, as_json=as_json, exit_code=EXIT_USAGE)
+    except CommandFailed as error:
+        _end(str(error), error.document, as_json=as_json, exit_code=EXIT_FAILED)
+    except InvalidInput as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        _end(f"{error}{hint}", None, as_json=as_json, exit_code=EXIT_FAILED)
+    except (TagstitchError, OSError) as error:
+        message = str(error) or type(error).__name__
+        _end(message, None, as_json=as_json, exit_code=EXIT_FAILED)
+
+
+def emit(document: Any, *, as_json: bool, show: Callable[[Console], None]) -> None:
+    """Print the result: the document with --json, else what `show` prints."""
+    if as_json:
+        write_json(document)
+    else:
+        show(out())
+
+
+def write_json(document: Any) -> None:
+    """Print one JSON document and flush it."""
+    sys.stdout.buffer.write(msgspec.json.encode(document, enc_hook=str) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table:
+    """Return rows as a table; `columns` defaults to the first row's."""
+    columns = columns or (list(rows[0]) if rows else [])
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    return table
+
+
+@contextmanager
+def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Yield a function that moves the bar on stderr by a number of steps."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=err(), transient=True) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda steps: progress.advance(task, steps)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping | list | tuple | bool):
+        return msgspec.json.encode(value, enc_hook=str).decode()
+    return str(value)
+
+
+def _end(
+    message: str, document: Mapping[str, Any] | None, *, as_json: bool, exit_code: int
+) -> NoReturn:
+    err().print(message, style="red", markup=False)
+    if as_json:
+        write_json(document if document is not None else {"error": {"message": message}})
+    raise typer.Exit(exit_code)

@@ -1,0 +1,300 @@
+"""`tagstitch rules`: rule files against the checks, and to and from the rule store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tagstitch.cli.opened_backend import opened_backend
+from tagstitch.cli.output import CommandFailed, JsonOption, emit, err, run, table_of
+from tagstitch.cli.rule_files import RuleFilesError, read_rule_files, write_rule_files
+from tagstitch.core.errors import Conflict
+from tagstitch.core.rule_book import BrokenRule, RuleBook, compile_rule_book
+from tagstitch.pipeline.backend import Backend, DocumentStore
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.rule_publication import (
+    COLLECTIONS,
+    Publication,
+    RuleDefinitions,
+    RulePointer,
+    load_bundle,
+    load_definitions,
+    load_pointer,
+    publish_rules,
+    publish_stored_rules,
+)
+
+_TIMEOUT_S = 120.0
+"""Seconds for a whole command: 100,000 rules are 200 commits."""
+
+_ATTEMPTS_MAX = 3
+"""Tries against somebody who publishes at the same time."""
+
+app = typer.Typer(help="Rule files, the rule store and what is published.", no_args_is_help=True)
+
+PathArgument = Annotated[
+    Path, typer.Argument(exists=True, help="A YAML or JSON file, or a folder of them.")
+]
+AllowEmptyOption = Annotated[
+    bool, typer.Option("--allow-empty", help="Let no rules at all be published.")
+]
+
+
+@app.command()
+def validate(path: PathArgument, *, json: JsonOption = False) -> None:
+    """Check rule files against the schema and the static checks."""
+
+    async def work() -> dict[str, Any]:
+        definitions, book = _checked_files(path)
+        return {"ok": True, "version": book.version, "counts": _counts(definitions), "problems": []}
+
+    answer = run(work(), as_json=json)
+    emit(
+        answer,
+        as_json=json,
+        show=lambda out: out.print(
+            f"{_counted(answer['counts'])}: no problems. {answer['version']}"
+        ),
+    )
+
+
+@app.command()
+def push(
+    path: PathArgument,
+    *,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Make the store equal the files.")
+    ] = False,
+    allow_empty: AllowEmptyOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write rule files to the store and publish them; an invalid set is refused whole."""
+
+    async def work() -> Publication:
+        definitions, _ = _checked_files(path, may_be_empty=allow_empty and replace)
+        async with opened_backend() as opened:
+            return await push_rules(opened.backend, definitions, replace=replace)
+
+    publication = run(work(), as_json=json)
+    emit(_published(publication), as_json=json, show=lambda out: _show_published(out, publication))
+
+
+@app.command()
+def pull(
+    path: Annotated[Path, typer.Argument(help="A folder to write to, or a .yaml or .json file.")],
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Write the store's rules to files."""
+
+    async def work() -> dict[str, Any]:
+        async with opened_backend() as opened:
+            documents = opened.backend.documents
+            definitions = await load_definitions(documents, Deadline.after(_TIMEOUT_S))
+        try:
+            left = write_rule_files(path, definitions)
+        except RuleFilesError as error:
+            raise _files_failed(error) from error
+        return {
+            "path": str(path),
+            "counts": _counts(definitions),
+            "not_in_store": [str(file) for file in left],
+        }
+
+    answer = run(work(), as_json=json)
+    for file in answer["not_in_store"]:
+        err().print(f"{file} is not in the store; left as it is", markup=False)
+    emit(
+        answer,
+        as_json=json,
+        show=lambda out: out.print(f"{_counted(answer['counts'])} written to {path}", markup=False),
+    )
+
+
+@app.command()
+def publish(*, allow_empty: AllowEmptyOption = False, json: JsonOption = False) -> None:
+    """Compile and publish what was edited in the store; broken rules keep their last version."""
+
+    async def work() -> Publication:
+        deadline = Deadline.after(_TIMEOUT_S)
+        async with opened_backend() as opened:
+            return await publish_stored_rules(
+                opened.backend.documents, opened.backend.clock(), deadline, allow_empty=allow_empty
+            )
+
+    publication = run(work(), as_json=json)
+    emit(_published(publication), as_json=json, show=lambda out: _show_published(out, publication))
+    if publication.broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(*, json: JsonOption = False) -> None:
+    """Show the published version and the broken rules of the store."""
+    answer = run(_status(), as_json=json)
+    emit(answer, as_json=json, show=lambda out: _show_status(out, answer))
+
+
+async def push_rules(
+    backend: Backend, definitions: RuleDefinitions, *, replace: bool = False
+) -> Publication:
+    """Write and publish rules, beside the stored ones or in their place."""
+    deadline = Deadline.after(_TIMEOUT_S)
+    for attempt in range(1, _ATTEMPTS_MAX + 1):
+        try:
+            return await _push_once(backend, definitions, replace=replace, deadline=deadline)
+        except Conflict:
+            if attempt == _ATTEMPTS_MAX:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _push_once(
+    backend: Backend, definitions: RuleDefinitions, *, replace: bool, deadline: Deadline
+) -> Publication:
+    stored = await load_definitions(backend.documents, deadline)
+    removed: list[str] = []
+    if replace:
+        wanted = definitions
+        removed = [
+            f"{collection}/{rule_id}"
+            for collection, old, new in zip(COLLECTIONS, stored, wanted, strict=True)
+            for rule_id in old.keys() - new.keys()
+        ]
+    else:
+        wanted = RuleDefinitions(*({**o, **n} for o, n in zip(stored, definitions, strict=True)))
+    return await publish_rules(
+        backend.documents, *wanted, backend.clock(), deadline, removed=removed
+    )
+
+
+def _checked_files(path: Path, *, may_be_empty: bool = False) -> tuple[RuleDefinitions, RuleBook]:
+    try:
+        definitions = read_rule_files(path)
+    except RuleFilesError as error:
+        raise _files_failed(error) from error
+    book = compile_rule_book(*definitions)
+    if book.broken:
+        problems = _broken(book.broken)
+        raise CommandFailed(_lines(problems), {"ok": False, "problems": problems})
+    if not any(definitions) and not may_be_empty:
+        raise CommandFailed("no rules there; emptying the store needs --replace --allow-empty")
+    return definitions, book
+
+
+def _files_failed(error: RuleFilesError) -> CommandFailed:
+    problems: list[Mapping[str, Any]] = [
+        {"file": p.file, "rule_id": p.rule_id, "message": p.message} for p in error.problems
+    ]
+    return CommandFailed(_lines(problems), {"ok": False, "problems": problems})
+
+
+async def _status() -> dict[str, Any]:
+    deadline = Deadline.after(_TIMEOUT_S)
+    async with opened_backend() as opened:
+        documents = opened.backend.documents
+        pointer = await load_pointer(documents, deadline)
+        stored = await load_definitions(documents, deadline)
+        is_current = await _is_current(documents, pointer, stored, deadline)
+    book = compile_rule_book(*stored)
+    return {
+        "published": None
+        if pointer is None
+        else {
+            "version": pointer.version,
+            "published_at": pointer.published_at,
+            "counts": pointer.counts,
+        },
+        "stored": {"version": book.version, "counts": _counts(stored)},
+        "is_current": is_current,
+        "broken": _broken(book.broken),
+    }
+
+
+async def _is_current(
+    documents: DocumentStore,
+    pointer: RulePointer | None,
+    stored: RuleDefinitions,
+    deadline: Deadline,
+) -> bool:
+    """Return whether the store holds exactly what is published."""
+    if pointer is None:
+        return False
+    published = await load_bundle(documents, pointer, deadline)
+    return compile_rule_book(*published).version == compile_rule_book(*stored).version
+
+
+def _counts(definitions: RuleDefinitions) -> dict[str, int]:
+    return {c: len(rules) for c, rules in zip(COLLECTIONS, definitions, strict=True)}
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items())
+
+
+def _broken(broken: Sequence[BrokenRule]) -> list[dict[str, Any]]:
+    return [
+        {
+            "rule_id": rule.rule_id,
+            "kind": rule.kind,
+            "path": problem.path,
+            "message": problem.message,
+            "hint": problem.hint,
+        }
+        for rule in broken
+        for problem in rule.problems
+    ]
+
+
+def _lines(problems: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(
+        " ".join(
+            str(part)
+            for part in (
+                problem.get("file") or "",
+                f"{problem['rule_id']}:" if problem.get("rule_id") else "",
+                problem.get("path") or "",
+                problem["message"],
+                f"({problem['hint']})" if problem.get("hint") else "",
+            )
+            if part
+        )
+        for problem in problems
+    )
+
+
+def _published(publication: Publication) -> dict[str, Any]:
+    pointer = publication.pointer
+    return {
+        "version": pointer.version,
+        "published_at": pointer.published_at,
+        "is_new": publication.is_new,
+        "counts": pointer.counts,
+        "broken": _broken(publication.broken),
+        "kept_last_version_of": list(publication.kept),
+    }
+
+
+def _show_published(out: Console, publication: Publication) -> None:
+    pointer = publication.pointer
+    done = "published" if publication.is_new else "already published"
+    out.print(f"{_counted(pointer.counts)} {done}: {pointer.version}")
+    if publication.broken:
+        err().print(_lines(_broken(publication.broken)), style="red", markup=False)
+
+
+def _show_status(out: Console, answer: Mapping[str, Any]) -> None:
+    published = answer["published"]
+    if published is None:
+        out.print("nothing is published yet")
+    else:
+        out.print(f"published {published['version']} at {published['published_at']:%F %T} UTC")
+        out.print(_counted(published["counts"]))
+    if not answer["is_current"]:
+        out.print("the store was edited since: tagstitch rules publish")
+    if answer["broken"]:
+        out.print(table_of(answer["broken"], ["rule_id", "path", "message", "hint"]))

@@ -1,0 +1,86 @@
+"""A local stack of our own: the real `tagstitch up` in another process, on a free port."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from tagstitch.adapters.settings import environment_with
+from tagstitch.cli.output import CommandFailed
+
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 20.0
+_PACKAGE_PARENT = Path(__file__).parents[2]
+
+
+class _Ready(msgspec.Struct):
+    url: str
+
+
+@asynccontextmanager
+async def started_stack(
+    *, data_dir: Path, environment: Mapping[str, str] | None = None, log: Path | None = None
+) -> AsyncIterator[str]:
+    """Yield the URL of a running stack; it is stopped, cleanly if it can be, on leaving.
+
+    Its log goes to the file `log`, else to this process's stderr. Raises CommandFailed when it
+    does not come up.
+    """
+    command = [
+        sys.executable, "-m", "tagstitch.cli", "up",
+        "--port", "0", "--data-dir", str(data_dir), "--json",
+    ]  # fmt: skip
+    overrides = {"PYTHONPATH": str(_PACKAGE_PARENT)} | dict(environment or {})
+    errors = log.open("wb") if log is not None else None
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdout=PIPE,
+            stderr=errors,
+            limit=1024 * 1024,
+            env=environment_with(overrides=overrides),
+        )
+    finally:
+        if errors is not None:
+            errors.close()
+    try:
+        url = await _url_of(process)
+        reading = asyncio.create_task(_read_on(process))
+        yield url
+        reading.cancel()
+    finally:
+        await _stop(process)
+
+
+async def _url_of(process: Process) -> str:
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), _START_TIMEOUT_S)
+        return msgspec.json.decode(line, type=_Ready).url
+    except (TimeoutError, msgspec.MsgspecError) as error:
+        raise CommandFailed("the local stack did not start; its log says why") from error
+
+
+async def _read_on(process: Process) -> None:
+    """Read what the stack still prints, so that its pipe never fills."""
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    while await process.stdout.read(65_536):
+        continue
+
+
+async def _stop(process: Process) -> None:
+    if process.returncode is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,43 @@
+"""Arithmetic on money: decimal, so that 0.1 + 0.2 is 0.3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
+
+from tagstitch.core.limits import NUMBER_ABS_MAX
+
+
+class ResultOutOfRange(ArithmeticError):
+    """A result is too large to be anybody's money; the action is skipped."""
+
+
+def calculate(
+    operation: Callable[[Decimal, Decimal], Decimal],
+    value: float | str,
+    operand: float,
+    *,
+    places: int | None,
+) -> int | float:
+    """Return `operation(value, operand)`, rounded half up to a number of decimal places.
+
+    Two integers give an integer. Raises ResultOutOfRange.
+    """
+    result = operation(Decimal(str(value)), Decimal(str(operand)))
+    is_whole = isinstance(value, int) and isinstance(operand, int)
+    return _as_number(result, places=places, is_whole=is_whole)
+
+
+def rounded(value: float | str, places: int) -> int | float:
+    """Return the value rounded half up; an integer when no places are left."""
+    return _as_number(Decimal(str(value)), places=places, is_whole=places == 0)
+
+
+def _as_number(result: Decimal, *, places: int | None, is_whole: bool) -> int | float:
+    if not abs(result) <= Decimal(NUMBER_ABS_MAX):
+        raise ResultOutOfRange
+    if places is not None:
+        result = result.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP)
+    if is_whole:
+        return int(result)
+    return float(result) + 0.0  # without the sign of a negative zero

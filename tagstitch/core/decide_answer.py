@@ -1,0 +1,96 @@
+"""Decide answers: one decision in the three shapes that callers can ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tagstitch.core.event import Event
+from tagstitch.core.event_decision import EventDecision
+from tagstitch.core.personalization import PersonalizationDecision
+
+
+@dataclass(frozen=True, slots=True)
+class DecideAnswer:
+    """Everything that one call decided; parts that were not asked for are None."""
+
+    decision_id: str
+    rules_version: str | None
+    degraded: tuple[str, ...]
+    event: Event
+    event_decision: EventDecision | None
+    personalization: PersonalizationDecision | None
+    profile: Mapping[str, Any] | None
+    explain: bool = False
+    """Whether the trace is part of the answer."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the body of `POST /decide`."""
+        body: dict[str, Any] = {
+            "decision_id": self.decision_id,
+            "rules_version": self.rules_version,
+            "degraded": list(self.degraded),
+        }
+        trace: dict[str, Any] = {}
+        decision = self.event_decision
+        if decision is not None:
+            body["event"] = {
+                "drop": decision.drop,
+                "rename": decision.rename,
+                "set": dict(decision.set),
+                "unset": list(decision.unset),
+                "modifications": list(decision.modifications),
+            }
+            trace["event"] = list(decision.trace)
+        personalization = self.personalization
+        if personalization is not None:
+            body["personalization"] = {
+                "reason": personalization.reason,
+                "variants": dict(personalization.variants),
+                "actions": list(personalization.actions),
+            }
+            trace["personalization"] = list(personalization.trace)
+        if self.profile is not None:
+            body["profile"] = dict(self.profile)
+        if self.explain:
+            body["trace"] = trace
+        return body
+
+    def to_event_json(self) -> dict[str, Any]:
+        """Return the body of `POST /make-event-decision`."""
+        decision = self.event_decision
+        return {
+            "status": self._status,
+            "original_event_name": self.event.name,
+            "resolved_event_payload": decision.apply_to(self.event)
+            if decision
+            else dict(self.event.parameters),
+            "applied_modifications": list(decision.modifications) if decision else [],
+            "drop_event": decision.drop if decision else False,
+            **self._identity,
+        }
+
+    def to_personalization_json(self) -> dict[str, Any]:
+        """Return the body of `POST /make-personalization-decision`."""
+        personalization = self.personalization
+        user_id = self.event.parameters.get("user_id")
+        return {
+            "status": self._status,
+            "user_id": user_id if isinstance(user_id, str) else None,
+            "triggered_actions": list(personalization.actions) if personalization else [],
+            "reason": personalization.reason if personalization else "NO_MATCH",
+            **self._identity,
+        }
+
+    @property
+    def _status(self) -> str:
+        return "degraded" if self.degraded else "success"
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "decision_id": self.decision_id,
+            "rules_version": self.rules_version,
+            "degraded": list(self.degraded),
+        }

@@ -1,0 +1,106 @@
+"""Decision records: the audit rows of one decide call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tagstitch.core.audit import AuditRecord
+from tagstitch.core.consent import Consent
+from tagstitch.core.event import Event
+from tagstitch.core.event_decision import EventDecision
+from tagstitch.core.personalization import PersonalizationDecision
+
+_VALUE_FIELDS = frozenset({"old_value", "new_value"})
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionContext:
+    """What both records of one decide call share."""
+
+    decision_id: str
+    request_id: str | None
+    event: Event
+    event_at: datetime
+    occurred_at: datetime
+    subject: str | None
+    """Pseudonym of the visitor; None without consent or identifier."""
+    consent: Consent
+    rules_version: str | None
+    degraded: tuple[str, ...]
+    latency_ms: float
+    audit_parameters: frozenset[str]
+    """The parameters whose values may be recorded."""
+
+
+def event_decision_record(decision: EventDecision, context: DecisionContext) -> AuditRecord:
+    """Return the record of what happened to the event."""
+    if decision.drop:
+        outcome = "dropped"
+    elif decision.modifications:
+        outcome = "modified"
+    else:
+        outcome = "degraded" if context.degraded else "unchanged"
+    return AuditRecord(
+        record_id=f"{context.decision_id}:event",
+        record_type="event_decision",
+        occurred_at=context.occurred_at,
+        event_at=context.event_at,
+        outcome=outcome,
+        request_id=context.request_id,
+        decision_id=context.decision_id,
+        subject=context.subject,
+        event_name=context.event.name,
+        resolved_event_name=None if decision.drop else decision.rename or context.event.name,
+        rule_ids=tuple(decision.rule_ids),
+        rules_version=context.rules_version,
+        modifications=_recordable(decision.modifications, context.audit_parameters),
+        consent=context.consent.to_record("analytics_storage"),
+        degraded=context.degraded,
+        latency_ms=context.latency_ms,
+    )
+
+
+def personalization_record(
+    decision: PersonalizationDecision, context: DecisionContext
+) -> AuditRecord:
+    """Return the record of which actions were given, by rule and type, without their values."""
+    matched = decision.reason == "MATCHED"
+    return AuditRecord(
+        record_id=f"{context.decision_id}:personalization",
+        record_type="personalization_decision",
+        occurred_at=context.occurred_at,
+        event_at=context.event_at,
+        outcome="personalized" if matched else decision.reason.lower(),
+        request_id=context.request_id,
+        decision_id=context.decision_id,
+        subject=context.subject,
+        event_name=context.event.name,
+        rule_ids=tuple(decision.rule_ids),
+        rules_version=context.rules_version,
+        consent=context.consent.to_record("analytics_storage", "ad_personalization"),
+        degraded=context.degraded,
+        latency_ms=context.latency_ms,
+        extra={
+            "actions": [
+                {"rule_id": action["rule_id"], "type": action["type"]}
+                for action in decision.actions
+            ]
+        },
+    )
+
+
+def _recordable(
+    modifications: Iterable[Mapping[str, Any]], audit_parameters: frozenset[str]
+) -> list[dict[str, Any]]:
+    """Return the modifications without the values that the operator has not listed."""
+    return [
+        {
+            name: value
+            for name, value in modification.items()
+            if name not in _VALUE_FIELDS or modification.get("parameter") in audit_parameters
+        }
+        for modification in modifications
+    ]

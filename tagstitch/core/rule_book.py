@@ -1,0 +1,141 @@
+"""The rule book: all rules, compiled, in order, under one version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal, TypeVar
+
+from tagstitch.core.errors import InvalidRule, Problem
+from tagstitch.core.limits import RULE_DEPTH_MAX
+from tagstitch.core.rule import (
+    EVERY_EVENT,
+    EventRule,
+    PersonalizationRule,
+    Rule,
+    parse_event_rule,
+    parse_personalization_rule,
+)
+
+RuleKind = Literal["event", "personalization"]
+
+R = TypeVar("R", bound=Rule)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRule:
+    """A rule that was left out, and why."""
+
+    rule_id: str
+    kind: RuleKind
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleBook:
+    """Compiled rules; the same content gives the same version, in whatever order it came."""
+
+    version: str
+    count: int
+    """Rules that can be used, the inactive ones included."""
+    broken: tuple[BrokenRule, ...]
+    event_buckets: Mapping[str, tuple[EventRule, ...]]
+    personalization_buckets: Mapping[str, tuple[PersonalizationRule, ...]]
+
+    # The two methods below are the only way to the rules of an event. An index that narrows a
+    # large bucket by what the event holds belongs behind them.
+
+    def event_rules_for(self, event_name: str) -> Sequence[EventRule]:
+        """Return the active rules for an event in the order in which they apply."""
+        buckets = self.event_buckets
+        return buckets[event_name] if event_name in buckets else buckets[EVERY_EVENT]
+
+    def personalization_rules_for(self, event_name: str) -> Sequence[PersonalizationRule]:
+        """Return the active rules for an event in the order in which they apply."""
+        buckets = self.personalization_buckets
+        return buckets[event_name] if event_name in buckets else buckets[EVERY_EVENT]
+
+
+def compile_rule_book(
+    event_rules: Mapping[str, Mapping[str, Any]],
+    personalization_rules: Mapping[str, Mapping[str, Any]],
+    *,
+    profile_only: frozenset[str] = frozenset(),
+) -> RuleBook:
+    """Return the book of these definitions, by rule id; a broken rule is left out and listed.
+
+    `profile_only` names the attributes that a bare name reads from the profile alone: traits
+    computed here and attributes declared protected.
+    """
+    broken: list[BrokenRule] = []
+
+    def parse_all(
+        kind: RuleKind, definitions: Mapping[str, object], parse: Callable[..., R]
+    ) -> list[R]:
+        rules = []
+        for rule_id, raw in definitions.items():
+            try:
+                rules.append(parse(rule_id, raw, profile_only=profile_only))
+            except InvalidRule as invalid:
+                broken.append(BrokenRule(invalid.rule_id, kind, invalid.problems))
+        return rules
+
+    for_events = parse_all("event", event_rules, parse_event_rule)
+    for_visitors = parse_all("personalization", personalization_rules, parse_personalization_rule)
+    return RuleBook(
+        version=_version(event_rules, personalization_rules, profile_only),
+        count=len(for_events) + len(for_visitors),
+        broken=tuple(sorted(broken, key=lambda rule: (rule.kind, rule.rule_id))),
+        event_buckets=_buckets(for_events),
+        personalization_buckets=_buckets(for_visitors),
+    )
+
+
+def _buckets(rules: Iterable[R]) -> Mapping[str, tuple[R, ...]]:
+    """Return event name -> its rules in order; those of `*` are in every bucket."""
+    buckets: dict[str, list[R]] = {EVERY_EVENT: []}
+    for rule in rules:
+        if rule.is_active:
+            for name in rule.event_names:
+                buckets.setdefault(name, []).append(rule)
+    for_all = buckets[EVERY_EVENT]
+    return {
+        name: tuple(
+            sorted(
+                named if name == EVERY_EVENT else named + for_all,
+                key=lambda rule: (rule.priority, rule.rule_id),
+            )
+        )
+        for name, named in buckets.items()
+    }
+
+
+def _version(
+    event_rules: Mapping[str, object],
+    personalization_rules: Mapping[str, object],
+    profile_only: frozenset[str],
+) -> str:
+    content = {
+        "event_rules": _canonical(event_rules, RULE_DEPTH_MAX + 2),
+        "personalization_rules": _canonical(personalization_rules, RULE_DEPTH_MAX + 2),
+        "profile_only": sorted(profile_only),
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: object, depth: int) -> Any:
+    """Return the value as JSON can write it; below a rule's depth limit nothing counts."""
+    if isinstance(value, Mapping):
+        return {str(k): _canonical(v, depth - 1) for k, v in value.items()} if depth else {}
+    if isinstance(value, list | tuple):
+        return [_canonical(element, depth - 1) for element in value] if depth else []
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return value.isoformat() if isinstance(value, datetime) else str(type(value))
+
+
+EMPTY_RULE_BOOK: Final = compile_rule_book({}, {})

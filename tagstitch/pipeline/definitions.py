@@ -1,0 +1,52 @@
+"""Definitions that operators edit: rule books and views, as the refreshed values are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from tagstitch.core.errors import Unavailable
+from tagstitch.core.rule_book import RuleBook, compile_rule_book
+from tagstitch.core.view import Views, parse_views
+from tagstitch.pipeline.backend import DocumentStore
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.rule_publication import load_bundle, load_definitions, load_pointer
+
+VIEWS_MAX: Final = 500
+"""Views of one project."""
+
+
+def load_rule_book(
+    documents: DocumentStore,
+) -> Callable[[RuleBook | None, Deadline], Awaitable[RuleBook]]:
+    """Return the loader: one read of the pointer, and a bundle only when the pointer moved.
+
+    Without a pointer the definitions are read as they stand. A set that is gone without anybody
+    having published an empty one (a restarted emulator, a wrong project) is not taken: the load
+    fails and the present book stays, marked stale.
+    """
+
+    async def load(present: RuleBook | None, deadline: Deadline) -> RuleBook:
+        pointer = await load_pointer(documents, deadline)
+        if pointer is not None:
+            if present is not None and present.version == pointer.version:
+                return present
+            event_rules, personalization_rules = await load_bundle(documents, pointer, deadline)
+        else:
+            event_rules, personalization_rules = await load_definitions(documents, deadline)
+        book = compile_rule_book(event_rules, personalization_rules)
+        if pointer is None and present is not None and present.count and not book.count:
+            raise Unavailable("rules", "every rule is gone, and no empty set was published")
+        return present if present is not None and present.version == book.version else book
+
+    return load
+
+
+def load_views(documents: DocumentStore) -> Callable[[Views | None, Deadline], Awaitable[Views]]:
+    """Return the loader of the collection `views`."""
+
+    async def load(_present: Views | None, deadline: Deadline) -> Views:
+        found = await documents.list_documents("views", limit=VIEWS_MAX, deadline=deadline)
+        return parse_views({document.path.partition("/")[2]: document.fields for document in found})
+
+    return load

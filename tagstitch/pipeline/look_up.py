@@ -1,0 +1,190 @@
+"""stitch_sync: identifiers to the profile as known now; writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+
+from tagstitch.core.caller import Caller
+from tagstitch.core.consent import resolve_consent
+from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.lookup import Lookup, LookupAnswer, LookupReason
+from tagstitch.core.stitch_request import parse_accepted_request
+from tagstitch.core.view import Views, may_ask, visible_attributes
+from tagstitch.pipeline.backend import Backend
+from tagstitch.pipeline.claims import STITCH_TOPIC, ClaimPublisher
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.deliver import CallbackDelivery
+from tagstitch.pipeline.refreshed import Refreshed
+from tagstitch.pipeline.visitor import NOBODY, Visitor, VisitorFinder
+
+_READ_SHARE: Final = 0.7
+"""Part of the deadline that reading the profile may take; the rest is for publishing a link."""
+
+_PUBLISH_TIMEOUT_S: Final = 2.0
+"""Seconds in which an asynchronous request must reach Pub/Sub."""
+
+
+class ProfileLookup:
+    """Answers lookups, and publishes the links that they claim."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        identity: IdentitySettings,
+        *,
+        finder: VisitorFinder,
+        views: Refreshed[Views],
+        claims: ClaimPublisher,
+        delivery: CallbackDelivery,
+        consent_default_granted: bool,
+    ) -> None:
+        self._backend = backend
+        self._identity = identity
+        self._finder = finder
+        self._views = views
+        self._claims = claims
+        self._delivery = delivery
+        self._consent_default_granted = consent_default_granted
+
+    async def look_up(self, lookup: Lookup, caller: Caller, *, may_publish: bool) -> LookupAnswer:
+        """Return the visitor as known now.
+
+        Never raises for a store that does not answer: the answer says ERROR and what is missing.
+        `may_publish` is False for a GET, which must have no effects.
+        """
+        deadline = Deadline.after(lookup.deadline_ms / 1000)
+        caller.require_view(lookup.view)
+        requested = resolve_consent(
+            requested=lookup.consent,
+            event=None,
+            profile=None,
+            default_granted=self._consent_default_granted,
+        )
+        if "analytics_storage" in requested.denied_by_request:
+            return LookupAnswer(found=False, reason="CONSENT_DENIED", view=lookup.view)
+        usable = [i for i in lookup.identifiers if not self._identity.is_blocked(i)]
+        if lookup.bare_id is None and not usable:
+            return LookupAnswer(found=False, reason="BLOCKED_IDENTIFIER", view=lookup.view)
+        read_deadline = deadline.at_most(deadline.remaining_s * _READ_SHARE)
+        try:
+            views = await self._views.get(read_deadline)
+            visitor = await self._find(lookup, usable, deadline=read_deadline)
+        except Unavailable:
+            views = None
+        if views is None:
+            return LookupAnswer(
+                found=False, reason="ERROR", view=lookup.view, degraded=("profile",)
+            )
+        answer = self._answer(lookup, visitor, usable, views, caller)
+        keys = self._finder.keys(usable)
+        claims_link = (
+            may_publish
+            and caller.may("stitch")
+            and len(usable) > 1
+            and answer.reason != "CONSENT_DENIED"
+            and not visitor.knows_all(keys)
+        )
+        if not claims_link:
+            return answer
+        return await self._claim(lookup, usable, answer, caller, deadline=deadline)
+
+    async def accept(
+        self, body: Mapping[str, Any], caller: Caller, *, default_request_id: str
+    ) -> str:
+        """Publish an asynchronous request; return its id once Pub/Sub has it, never before.
+
+        Raises Unavailable otherwise: the caller must hear a 503, never a false 202.
+        """
+        request = parse_accepted_request(
+            body,
+            caller,
+            self._identity,
+            default_request_id=default_request_id,
+            received_at=self._backend.clock(),
+        )
+        self._delivery.endpoint(request.callback)
+        await self._backend.publisher.publish(
+            STITCH_TOPIC,
+            msgspec.json.encode(request.to_message()),
+            deadline=Deadline.after(_PUBLISH_TIMEOUT_S),
+        )
+        return request.request_id
+
+    async def _find(
+        self, lookup: Lookup, usable: Sequence[Identifier], *, deadline: Deadline
+    ) -> Visitor:
+        now = self._backend.clock()
+        visitor = NOBODY
+        if usable:
+            visitor = await self._finder.find(usable, now=now, deadline=deadline)
+        if visitor.profile is None and lookup.bare_id is not None:
+            visitor = await self._finder.find_bare(lookup.bare_id, now=now, deadline=deadline)
+        return visitor
+
+    def _answer(
+        self,
+        lookup: Lookup,
+        visitor: Visitor,
+        usable: Sequence[Identifier],
+        views: Views,
+        caller: Caller,
+    ) -> LookupAnswer:
+        view = views.get(lookup.view)
+        if usable and not may_ask(view, tuple(usable)):
+            raise InvalidInput(
+                "invalid_field", "no identifier of a type that may ask for this view", "identifiers"
+            )
+        profile = visitor.profile
+        if profile is None:
+            return LookupAnswer(found=False, reason="UNKNOWN_PROFILE", view=lookup.view)
+        consent = resolve_consent(
+            requested=lookup.consent,
+            event=None,
+            profile=profile,
+            default_granted=self._consent_default_granted,
+        )
+        if not consent.allows("analytics_storage"):
+            return LookupAnswer(found=False, reason="CONSENT_DENIED", view=lookup.view)
+        attributes = visible_attributes(
+            profile,
+            views,
+            view=lookup.view,
+            fields=lookup.fields,
+            sees_concealed=caller.may("concealed"),
+        )
+        return LookupAnswer(
+            found=True,
+            reason="KNOWN_PROFILE",
+            view=lookup.view,
+            profile_id=profile.profile_id,
+            attributes=attributes,
+        )
+
+    async def _claim(
+        self,
+        lookup: Lookup,
+        usable: Sequence[Identifier],
+        answer: LookupAnswer,
+        caller: Caller,
+        *,
+        deadline: Deadline,
+    ) -> LookupAnswer:
+        """Publish the link that the request claims; the answer is the best known now."""
+        degraded: tuple[str, ...] = ()
+        try:
+            await self._claims.publish(
+                "claim",
+                usable,
+                asserted=caller.may("assert"),
+                consent=lookup.consent,
+                deadline=deadline,
+            )
+        except Unavailable:
+            degraded = ("stitch",)
+        reason: LookupReason = "MERGE_PENDING" if answer.found else answer.reason
+        return replace(answer, reason=reason, degraded=degraded)

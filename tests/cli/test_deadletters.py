@@ -1,0 +1,123 @@
+"""Dead letters are listed, opened on request, and sent again under their request id."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tagstitch.adapters.backend_factory import close_backend, open_backend
+from tagstitch.adapters.settings import read_settings
+from tagstitch.pipeline.dead_letter import Message
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.record_dead_letter import record_dead_letter
+from tests.cli.conftest import Cli
+
+PAYLOAD = {"v": 1, "identifiers": [{"type": "client_id", "value": "100.200"}]}
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def given_up(data_dir: Path, message_id: str, data: bytes, topic: str = "stitch-requests") -> None:
+    """Store what audit_sink stores for a message that a subscription gave up."""
+
+    async def store() -> None:
+        settings = read_settings(
+            {"TAGSTITCH_BACKEND": "local", "TAGSTITCH_DATA_DIR": str(data_dir)}
+        )
+        keyring = Keyring(settings.identity_key, settings.pseudonym_keys, settings.receipt_key)
+        attributes = {
+            "CloudPubSubDeadLetterSourceSubscription": f"{topic}-push",
+            "CloudPubSubDeadLetterSourceDeliveryCount": "5",
+        }
+        message = Message(
+            data, message_id, "dead-letter", datetime(2026, 11, 21, tzinfo=UTC), attributes
+        )
+        backend = open_backend(settings)
+        await record_dead_letter(backend, keyring, message, deadline=Deadline.after(5))
+        await close_backend(settings)
+
+    asyncio.run(store())
+
+
+def published(data_dir: Path) -> list[tuple[str, bytes]]:
+    database = sqlite3.connect(data_dir / "tagstitch.sqlite")
+    rows = database.execute("SELECT topic, data FROM messages ORDER BY id").fetchall()
+    database.close()
+    return rows
+
+
+def test_letters_are_listed_and_shown_without_their_payload(cli: Cli, data_dir: Path) -> None:
+    given_up(data_dir, "m1", json.dumps(PAYLOAD).encode())
+
+    (letter,) = cli("deadletters", "list", "--json").document
+    shown = cli("deadletters", "show", letter["dead_letter_id"], "--json")
+    opened = cli("deadletters", "show", letter["dead_letter_id"], "--payload", "--json")
+
+    assert letter["topic"] == "stitch-requests"
+    assert letter["code"] == "delivery_attempts_exceeded"
+    assert "100.200" not in shown.out
+    assert "sealed" not in shown.document
+    assert json.loads(opened.document["payload"]) == PAYLOAD
+
+
+def test_a_replay_goes_to_its_topic_under_the_id_it_was_known_by(cli: Cli, data_dir: Path) -> None:
+    given_up(data_dir, "m1", json.dumps(PAYLOAD).encode())
+    (letter,) = cli("deadletters", "list", "--json").document
+
+    ran = cli("deadletters", "replay", letter["dead_letter_id"], "--json")
+
+    assert ran.exit_code == 0
+    ((topic, data),) = published(data_dir)
+    assert topic == "stitch-requests"
+    assert json.loads(data) == PAYLOAD | {"request_id": "m1"}
+    (after,) = cli("deadletters", "list", "--json").document
+    assert after["replayed_at"] is not None
+
+
+def test_a_request_id_of_its_own_stays(cli: Cli, data_dir: Path) -> None:
+    given_up(data_dir, "m1", json.dumps(PAYLOAD | {"request_id": "r1"}).encode())
+    (letter,) = cli("deadletters", "list", "--json").document
+
+    cli("deadletters", "replay", letter["dead_letter_id"])
+
+    assert json.loads(published(data_dir)[0][1])["request_id"] == "r1"
+
+
+def test_other_topics_get_the_bytes_as_they_were(cli: Cli, data_dir: Path) -> None:
+    given_up(data_dir, "m1", b'{"v":1,"outbox_id":"o1"}', topic="actions")
+    (letter,) = cli("deadletters", "list", "--json").document
+
+    cli("deadletters", "replay", letter["dead_letter_id"])
+
+    assert published(data_dir) == [("actions", b'{"v":1,"outbox_id":"o1"}')]
+
+
+def test_letters_that_cannot_be_replayed_are_named_and_the_others_go(
+    cli: Cli, data_dir: Path
+) -> None:
+    given_up(data_dir, "m1", b"{}", topic="unknown-topic")
+    given_up(data_dir, "m2", b"not JSON")
+    ids = {
+        letter["topic"]: letter["dead_letter_id"]
+        for letter in cli("deadletters", "list", "--json").document
+    }
+
+    ran = cli("deadletters", "replay", *ids.values(), "nothing", "a/b", "--json")
+
+    assert ran.exit_code == 1
+    assert ran.document["failed"].keys() == {ids["unknown-topic"], "nothing", "a/b"}
+    assert published(data_dir) == [("stitch-requests", b"not JSON")]
+
+
+def test_an_unknown_letter_cannot_be_shown(cli: Cli) -> None:
+    assert cli("deadletters", "show", "nothing").exit_code == 1
+    assert "no dead letters" in cli("deadletters", "list").out

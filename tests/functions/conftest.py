@@ -1,0 +1,35 @@
+"""The four main.py, loaded by the functions framework as in the cloud, on a local backend."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from functions_framework.aio import create_asgi_app
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Start = Callable[..., Awaitable[httpx.AsyncClient]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+    """Return a starter of functions; all of one test share a data folder."""
+    for name in ("CI", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    async with AsyncExitStack() as stack:
+
+        async def begin(function: str, **environment: str) -> httpx.AsyncClient:
+            defaults = {"TAGSTITCH_BACKEND": "local", "TAGSTITCH_DATA_DIR": str(tmp_path)}
+            for name, value in (defaults | environment).items():
+                monkeypatch.setenv(name, value)
+            source = str(ROOT / "functions" / function / "main.py")
+            transport = httpx.ASGITransport(create_asgi_app(function, source))
+            return await stack.enter_async_context(
+                httpx.AsyncClient(transport=transport, base_url="http://function")
+            )
+
+        yield begin

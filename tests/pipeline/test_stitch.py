@@ -1,0 +1,379 @@
+"""stitch_async's pipeline: what one request does, and that repeating it does nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.identifier import Identifier
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.webhook_signature import verify_signature
+from tests.pipeline.world import KEYRING, MAIN, SECRET, START, World
+
+CLIENT = Identifier("client_id", "1294673677.1747154479")
+USER = Identifier("user_id", "u-1001")
+
+
+def message(**fields: Any) -> dict[str, Any]:
+    return {
+        "request_id": "r1",
+        "identifiers": [{"type": CLIENT.type, "value": CLIENT.value}],
+        **fields,
+    }
+
+
+BOTH = [{"type": i.type, "value": i.value} for i in (CLIENT, USER)]
+
+
+class TestLinking:
+    async def test_an_unknown_visitor_gets_a_profile_named_by_the_strongest_identifier(
+        self, world: World
+    ) -> None:
+        await world.stitch(message(identifiers=BOTH))
+
+        profile = await world.document(f"profiles/{KEYRING.profile_id(USER)}")
+        link = await world.document(f"identifiers/{KEYRING.identifier_key(CLIENT)}")
+        assert set(profile["identifiers"]) == {
+            KEYRING.identifier_key(USER),
+            KEYRING.identifier_key(CLIENT),
+        }
+        assert link["profile_id"] == KEYRING.profile_id(USER)
+
+    async def test_a_known_visitor_is_linked_to_the_new_identifier(self, world: World) -> None:
+        profile_id = await world.put_profile(CLIENT, attributes={"tier": "Gold"})
+
+        await world.stitch(message(identifiers=BOTH))
+
+        link = await world.document(f"identifiers/{KEYRING.identifier_key(USER)}")
+        assert link["profile_id"] == profile_id
+        assert (await world.document(f"profiles/{profile_id}"))["attributes"] == {"tier": "Gold"}
+
+    async def test_another_users_login_gets_a_profile_of_its_own(self, world: World) -> None:
+        """The browser's profile has user jose; michel logs in: nothing of jose's is his."""
+        jose = await world.put_profile(Identifier("user_id", "jose"))
+        await world.stitch(
+            message(
+                request_id="r0",
+                identifiers=[{"type": "user_id", "value": "jose"}, BOTH[0]],
+            )
+        )
+
+        await world.stitch(
+            message(
+                request_id="r2",
+                identifiers=[{"type": "user_id", "value": "michel"}, BOTH[0]],
+            )
+        )
+
+        michel = KEYRING.profile_id(Identifier("user_id", "michel"))
+        pointer = await world.document(f"identifiers/{KEYRING.identifier_key(CLIENT)}")
+        assert pointer["profile_id"] == jose
+        assert (
+            KEYRING.identifier_key(CLIENT)
+            in (await world.document(f"profiles/{michel}"))["demoted"]
+        )
+
+    async def test_a_forged_hit_links_nothing_but_its_client_id(self, world: World) -> None:
+        victim = await world.put_profile(USER, attributes={"tier": "Gold"})
+
+        await world.stitch(message(identifiers=BOTH, asserted=False, callback="main"))
+
+        assert await world.document(f"identifiers/{KEYRING.identifier_key(CLIENT)}") == {}
+        assert set((await world.document(f"profiles/{victim}"))["identifiers"]) == {
+            KEYRING.identifier_key(USER)
+        }
+        assert world.callbacks[0]["body"]["data"]["attributes"] == {}
+
+    async def test_blocked_values_create_nobody(self, world: World) -> None:
+        await world.stitch(message(identifiers=[{"type": "client_id", "value": "undefined"}]))
+
+        assert await world.paths("profiles") == []
+        assert await world.store_audit() != []
+        assert [row["outcome"] for row in await world.rows()] == ["blocked"]
+
+    async def test_nothing_is_written_without_consent(self, world: World) -> None:
+        await world.stitch(message(consent={"analytics_storage": "denied"}, callback="main"))
+
+        assert await world.paths("profiles") == []
+        assert world.callbacks[0]["body"]["data"]["reason"] == "CONSENT_DENIED"
+        await world.store_audit()
+        rows = await world.rows()
+        assert {row["outcome"] for row in rows} == {"suppressed", "delivered"}
+        assert {row["subject"] for row in rows} == {None}
+
+    async def test_a_denial_is_recorded_in_the_profile_and_nothing_else(self, world: World) -> None:
+        profile_id = await world.put_profile(
+            CLIENT, consent={"ad_personalization": {"granted": True, "at": START}}
+        )
+        world.now = START + timedelta(hours=1)
+
+        await world.stitch(
+            message(
+                identifiers=BOTH,
+                consent={"analytics_storage": False, "ad_personalization": False},
+            )
+        )
+
+        profile = await world.document(f"profiles/{profile_id}")
+        assert profile["consent"]["ad_personalization"]["granted"] is False
+        assert set(profile["identifiers"]) == {KEYRING.identifier_key(CLIENT)}
+
+    async def test_an_old_grant_that_arrives_late_does_not_undo_a_denial(
+        self, world: World
+    ) -> None:
+        profile_id = await world.put_profile(CLIENT)
+        denied_at = START + timedelta(hours=2)
+        granted_at = START + timedelta(hours=1)
+        world.now = START + timedelta(hours=3)
+
+        await world.stitch(
+            message(consent={"marketing": "denied"}, occurred_at=denied_at.isoformat())
+        )
+        await world.stitch(
+            message(
+                request_id="r2",
+                consent={"marketing": "granted"},
+                occurred_at=granted_at.isoformat(),
+            )
+        )
+
+        profile = await world.document(f"profiles/{profile_id}")
+        assert profile["consent"]["marketing"]["granted"] is False
+
+    async def test_an_expired_profile_makes_room_for_a_new_one(self, world: World) -> None:
+        profile_id = await world.put_profile(
+            CLIENT, expires_at=START - timedelta(days=1), attributes={"old": 1}
+        )
+
+        await world.stitch(message())
+
+        assert (await world.document(f"profiles/{profile_id}"))["attributes"] == {}
+
+    async def test_an_erased_person_stays_erased(self, world: World) -> None:
+        profile_id = KEYRING.profile_id(CLIENT)
+        await world.put_profile(CLIENT, erased_at=START)
+
+        await world.stitch(message(identifiers=BOTH))
+
+        assert "erased_at" in await world.document(f"profiles/{profile_id}")
+        assert await world.document(f"profiles/{KEYRING.profile_id(USER)}") == {}
+
+
+class TestOrderOfEffects:
+    async def test_one_load_one_commit_publish_then_callback_then_its_mark(
+        self, world: World
+    ) -> None:
+        await world.stitch(message(callback="main"))
+
+        assert world.effects == [
+            "commit links outbox processed profiles",
+            "publish audit",
+            "post",
+            "commit outbox",
+            "publish audit",
+        ]
+        assert world.reads == 1
+
+    async def test_a_request_that_changes_nothing_writes_nothing(self, world: World) -> None:
+        await world.put_profile(CLIENT)
+
+        await world.stitch(message())
+
+        assert world.effects == ["publish audit"]
+
+
+class TestIdempotency:
+    async def test_five_deliveries_one_after_the_other_have_one_effect(self, world: World) -> None:
+        for _ in range(5):
+            await world.stitch(message(callback="main"))
+
+        assert len(world.callbacks) == 1
+        assert len(await world.paths("profiles")) == 1
+        assert len(await world.store_audit()) == 2
+
+    async def test_five_deliveries_at_once_have_one_effect(self, world: World) -> None:
+        await asyncio.gather(*(world.stitch(message(callback="main")) for _ in range(5)))
+
+        assert len(world.callbacks) == 1
+        assert len(await world.paths("links")) == 1
+        assert len(set(await world.store_audit())) == len(await world.rows()) == 2
+
+    async def test_twenty_requests_that_meet_in_one_profile_all_succeed(self, world: World) -> None:
+        requests = [
+            message(
+                request_id=f"r{n}",
+                identifiers=[BOTH[1], {"type": "device_id", "value": f"device-{n}"}],
+            )
+            for n in range(8)
+        ]
+
+        await asyncio.gather(*(world.stitch(request) for request in requests))
+
+        profile = await world.document(f"profiles/{KEYRING.profile_id(USER)}")
+        assert len(profile["identifiers"]) == 9
+
+    async def test_the_same_id_with_another_body_is_refused(self, world: World) -> None:
+        await world.stitch(message())
+
+        with pytest.raises(InvalidInput) as caught:
+            await world.stitch(message(identifiers=BOTH))
+
+        assert caught.value.code == "idempotency_conflict"
+
+    async def test_the_records_are_published_again_until_the_sink_has_them(
+        self, world: World
+    ) -> None:
+        await world.stitch(message())
+        await world.stitch(message())
+        published = len(world.published["audit"])
+        await world.store_audit()
+
+        await world.stitch(message())
+
+        assert published == 2
+        assert "audit" not in world.published
+        assert len(await world.rows()) == 1
+
+
+def crash_points() -> list[tuple[int, str]]:
+    return [(effect, where) for effect in range(5) for where in ("before", "behind")]
+
+
+class TestCrashes:
+    @pytest.mark.parametrize("point", crash_points(), ids=lambda p: f"{p[1]}-effect-{p[0]}")
+    async def test_a_crash_anywhere_loses_nothing_and_doubles_nothing(
+        self, world: World, point: tuple[int, str]
+    ) -> None:
+        """The message is delivered again, as Pub/Sub does without an acknowledgement."""
+        world.crash_at = point
+        await world.run_until_crash(world.stitch(message(callback="main")))
+        world.restart()
+        world.now += timedelta(seconds=30)  # the dead process's lease runs out
+
+        await world.stitch(message(callback="main"))
+
+        assert len(await world.paths("profiles")) == 1
+        assert len(await world.paths("links")) == 1
+        webhook_ids = [callback["headers"]["webhook-id"] for callback in world.callbacks]
+        # The one place where a POST repeats: the process died behind it and before its mark.
+        assert webhook_ids == ["r1"] * (2 if point in {(2, "behind"), (3, "before")} else 1)
+        record_ids = await world.store_audit()
+        assert len(record_ids) == len(set(record_ids)) == 2
+
+    async def test_a_crash_behind_the_commit_leaves_the_record_to_the_redelivery(
+        self, world: World
+    ) -> None:
+        world.crash_at = (0, "behind")
+        await world.run_until_crash(world.stitch(message()))
+        world.restart()
+        assert "audit" not in world.published
+
+        await world.stitch(message())
+
+        assert len(world.published["audit"]) == 1
+
+
+class TestCallback:
+    async def test_the_callback_is_signed_and_carries_the_result(self, world: World) -> None:
+        await world.put_profile(CLIENT, attributes={"tier": "Gold"})
+
+        await world.stitch(message(callback="main", context={"page": "checkout"}, preview="ZW52"))
+
+        callback = world.callbacks[0]
+        data = callback["body"]["data"]
+        assert callback["body"]["type"] == "visitor.stitched"
+        assert data["attributes"] == {"tier": "Gold"}
+        assert data["context"] == {"page": "checkout"}
+        assert data["request_id"] == callback["headers"]["webhook-id"] == "r1"
+        assert callback["headers"]["x-gtm-server-preview"] == "ZW52"
+        assert callback["headers"]["webhook-signature"].startswith("v1,")
+
+    async def test_an_endpoint_that_is_down_delays_nothing_and_is_tried_again(
+        self, world: World
+    ) -> None:
+        world.answers = [503, Unavailable("callback"), 200]
+        await world.stitch(message(callback="main"))
+        [action] = world.published["actions"]
+
+        with pytest.raises(Unavailable):
+            await world.delivery.resume(action["outbox_id"], deadline=Deadline.after(5))
+        await world.delivery.resume(action["outbox_id"], deadline=Deadline.after(5))
+
+        assert len(world.callbacks) == 3
+        assert {c["headers"]["webhook-id"] for c in world.callbacks} == {"r1"}
+        await world.store_audit()
+        [delivery] = [r for r in await world.rows() if r["record_type"] == "callback_delivery"]
+        assert (delivery["outcome"], delivery["extra"]["attempts"]) == ("delivered", 3)
+
+    async def test_a_result_that_comes_too_late_expires(self, world: World) -> None:
+        world.answers = [503]
+        await world.stitch(message(callback="main"))
+        world.now += timedelta(minutes=11)
+
+        await world.delivery.resume(
+            world.published["actions"][0]["outbox_id"], deadline=Deadline.after(5)
+        )
+
+        assert len(world.callbacks) == 1
+        await world.store_audit()
+        outcomes = {row["outcome"] for row in await world.rows()}
+        assert outcomes == {"created", "expired"}
+
+    @pytest.mark.parametrize("status", [301, 400, 404, 410])
+    async def test_an_endpoint_that_refuses_gives_one_dead_letter(
+        self, world: World, status: int
+    ) -> None:
+        world.answers = [status]
+
+        await world.stitch(message(callback="main"))
+        await world.stitch(message(callback="main"))
+
+        assert len(world.callbacks) == 1
+        [letter] = world.published["dead-letter"]
+        assert letter["request_id"] == "r1"
+
+    async def test_an_unregistered_callback_is_refused_before_anything_happens(
+        self, world: World
+    ) -> None:
+        with pytest.raises(InvalidInput) as caught:
+            await world.stitch(message(callback="http://169.254.169.254/"))
+
+        assert caught.value.code == "unknown_callback"
+        assert world.effects == []
+
+    async def test_a_signature_of_the_callback_verifies_with_the_endpoints_secret(
+        self, world: World
+    ) -> None:
+        await world.stitch(message(callback="main"))
+
+        callback = world.callbacks[0]
+        # The library checks the timestamp against the real clock, which is not the test's.
+        headers = callback["headers"]
+        assert headers["webhook-timestamp"] == str(int(START.timestamp()))
+        assert MAIN.secret == SECRET
+        assert verify_signature(headers, callback["raw"], [SECRET]) in (0, None)
+
+
+class TestServicesDown:
+    async def test_without_the_store_the_message_is_delivered_again(self, world: World) -> None:
+        world.down = {"documents"}
+
+        with pytest.raises(Unavailable):
+            await world.stitch(message())
+
+        assert world.effects == []
+
+    async def test_without_pubsub_the_committed_record_waits_for_the_sweep(
+        self, world: World
+    ) -> None:
+        world.down = {"publisher"}
+
+        await world.stitch(message(callback="main"))
+
+        assert len(world.callbacks) == 1
+        document = await world.document((await world.paths("processed"))[0])
+        assert "pending" in document

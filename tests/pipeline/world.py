@@ -1,0 +1,331 @@
+"""A world for pipeline tests: real documents in SQLite, and everything outside written down.
+
+Every effect goes through `World.effects`, one ordered list, and can be made to crash the process
+before or behind it, as a `kill -9` would: `Crash` is no Exception, so nothing handles it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tagstitch.adapters.sqlite_audit import SqliteAuditTable
+from tagstitch.adapters.sqlite_database import SqliteDatabase
+from tagstitch.adapters.sqlite_documents import SqliteDocuments
+from tagstitch.core.callback import CallbackEndpoint
+from tagstitch.core.errors import Unavailable
+from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.rule_book import RuleBook, compile_rule_book
+from tagstitch.core.stitch_request import parse_stitch_request
+from tagstitch.core.view import Views
+from tagstitch.pipeline.backend import (
+    Backend,
+    CallbackAnswer,
+    Document,
+    Put,
+    RejectedRow,
+    Write,
+)
+from tagstitch.pipeline.claims import ClaimPublisher
+from tagstitch.pipeline.dead_letter import Message
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.decide import Decider
+from tagstitch.pipeline.deliver import CallbackDelivery
+from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.look_up import ProfileLookup
+from tagstitch.pipeline.publish_audit import AuditPublisher
+from tagstitch.pipeline.record_audit import record_audit
+from tagstitch.pipeline.refreshed import Refreshed
+from tagstitch.pipeline.stitch import Stitcher
+from tagstitch.pipeline.visitor import VisitorFinder
+
+START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
+
+SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes, ok").decode()
+
+MAIN = CallbackEndpoint(
+    id="main", url="https://sgtm.example.com/callback", secret=SECRET, attributes=frozenset({"*"})
+)
+
+KEYRING = Keyring(b"identity key of the tests", (("t1", b"pseudonym key of the tests"),), b"r" * 32)
+
+
+class Crash(BaseException):
+    """The process died here."""
+
+
+@dataclass
+class World:
+    """The outside of the pipeline: a store that survives crashes, topics, an endpoint, a clock."""
+
+    folder: Path
+    now: datetime = START
+    effects: list[str] = field(default_factory=list)
+    published: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    callbacks: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[int | Exception] = field(default_factory=list)
+    """What the endpoint says next; 200 when the list is empty."""
+    down: set[str] = field(default_factory=set)
+    """Of "documents", "commit", "publisher", "audit_table": what does not answer."""
+    reads: int = 0
+    commits: int = 0
+    crash_at: tuple[int, str] | None = None
+    """(number of the effect, "before" or "behind")."""
+    crashed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.database = SqliteDatabase(self.folder)
+        self.store = SqliteDocuments(self.database)
+        self.audit_rows = SqliteAuditTable(self.database)
+        self.backend = Backend(
+            documents=_Documents(self),
+            publisher=_Publisher(self),
+            audit_table=_AuditTable(self),
+            audit_queries=_NoQueries(),
+            callbacks=_Endpoint(self),
+            clock=lambda: self.now,
+        )
+        self.restart()
+
+    def restart(self) -> None:
+        """Start a new process: whatever was only in memory is gone."""
+        self.crash_at = None
+        self.finder = VisitorFinder(self.backend.documents, KEYRING, IdentitySettings())
+        self.audit = AuditPublisher(self.backend.publisher)
+        self.claims = ClaimPublisher(self.backend, KEYRING)
+        self.delivery = CallbackDelivery(self.backend, {"main": MAIN}, audit=self.audit)
+
+    def stitcher(self, *, consent_default_granted: bool = True) -> Stitcher:
+        return Stitcher(
+            self.backend,
+            KEYRING,
+            IdentitySettings(),
+            finder=self.finder,
+            audit=self.audit,
+            delivery=self.delivery,
+            consent_default_granted=consent_default_granted,
+        )
+
+    def lookup(self, *, consent_default_granted: bool = True) -> ProfileLookup:
+        return ProfileLookup(
+            self.backend,
+            IdentitySettings(),
+            finder=self.finder,
+            views=self.refreshed(Views()),
+            claims=self.claims,
+            delivery=self.delivery,
+            consent_default_granted=consent_default_granted,
+        )
+
+    def decider(
+        self,
+        event_rules: Mapping[str, Any] | None = None,
+        personalization_rules: Mapping[str, Any] | None = None,
+        *,
+        consent_default_granted: bool = True,
+        rule_book: Refreshed[RuleBook] | None = None,
+    ) -> Decider:
+        book = compile_rule_book(event_rules or {}, personalization_rules or {})
+        return Decider(
+            self.backend,
+            KEYRING,
+            IdentitySettings(),
+            finder=self.finder,
+            audit=self.audit,
+            rule_book=rule_book or self.refreshed(book),
+            views=self.refreshed(Views()),
+            claims=self.claims,
+            audit_parameters=("value",),
+            consent_default_granted=consent_default_granted,
+        )
+
+    def refreshed(self, value: Any) -> Refreshed[Any]:
+        """Return a holder whose value is there already."""
+
+        async def load(_present: Any, _deadline: Deadline) -> Any:
+            return value
+
+        return Refreshed(load, name="test", interval_s=3600, clock=self.backend.clock)
+
+    async def stitch(self, message: Mapping[str, Any], message_id: str = "m1") -> None:
+        """Deliver one stitch request, as the function does."""
+        request = parse_stitch_request(
+            message, IdentitySettings(), default_request_id=message_id, received_at=self.now
+        )
+        await self.stitcher().process(request, deadline=Deadline.after(20))
+
+    async def store_audit(self) -> list[str]:
+        """Deliver everything on topic `audit` to the sink; return the record ids in the table."""
+        for number, content in enumerate(self.published.pop("audit", [])):
+            data = json.dumps(content).encode()
+            message = Message(data, f"a{number}", "audit", self.now)
+            await record_audit(self.backend, message, deadline=Deadline.after(5))
+        return [row["record_id"] for row in await self.rows()]
+
+    async def rows(self) -> list[Mapping[str, Any]]:
+        """Return the audit table, oldest first."""
+        return list(await self.audit_rows.list_rows(limit=1000, deadline=Deadline.after(5)))
+
+    async def put_profile(self, identifier: Identifier, **fields: Any) -> str:
+        """Store a profile whose primary identifier this is."""
+        profile_id = KEYRING.profile_id(identifier)
+        seen = {"first_seen": START, "last_seen": START}
+        document = {
+            "identifiers": {KEYRING.identifier_key(identifier): seen},
+            "attributes": {},
+            "state": {},
+            "consent": {},
+            "created_at": START,
+            "expires_at": START + timedelta(days=30),
+        }
+        await self.store.commit(
+            [Put(f"profiles/{profile_id}", document | fields)], deadline=Deadline.after(5)
+        )
+        return profile_id
+
+    async def document(self, path: str) -> dict[str, Any]:
+        """Return a stored document's fields; empty when there is none."""
+        found = await self.store.get(path, deadline=Deadline.after(5))
+        return dict(found.fields) if found else {}
+
+    async def paths(self, collection: str) -> list[str]:
+        found = await self.store.list_documents(collection, deadline=Deadline.after(5))
+        return [document.path for document in found]
+
+    def crash(self) -> NoReturn:
+        """Die: everything that is under way in this process ends here."""
+        self.crashed.set()
+        raise Crash
+
+    async def run_until_crash(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run the work; when the process dies in it, or in a task behind it, all of it stops."""
+        self.crashed.clear()
+        task = asyncio.ensure_future(work)
+        death = asyncio.ensure_future(self.crashed.wait())
+        await asyncio.wait({task, death}, return_when=asyncio.FIRST_COMPLETED)
+        if not self.crashed.is_set():
+            await task
+        for each in (task, death):
+            each.cancel()
+        await asyncio.gather(task, death, return_exceptions=True)
+        assert self.crashed.is_set(), "the work ended before the crash"
+
+    def happen(self, effect: str) -> _Effect:
+        return _Effect(self, effect)
+
+
+@dataclass
+class _Effect:
+    """One effect; a crash before it prevents it, a crash behind it leaves it done."""
+
+    world: World
+    name: str
+
+    def __enter__(self) -> None:
+        if self.world.crash_at == (len(self.world.effects), "before"):
+            self.world.crash()
+        self.world.effects.append(self.name)
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is None and self.world.crash_at == (len(self.world.effects) - 1, "behind"):
+            self.world.crash()
+
+
+@dataclass
+class _Documents:
+    world: World
+
+    async def get(self, path: str, *, deadline: Deadline) -> Document | None:
+        self._read()
+        return await self.world.store.get(path, deadline=deadline)
+
+    async def get_many(self, paths: Sequence[str], *, deadline: Deadline) -> Mapping[str, Document]:
+        self._read()
+        return await self.world.store.get_many(paths, deadline=deadline)
+
+    async def list_documents(self, collection: str, **options: Any) -> Sequence[Document]:
+        self._read()
+        return await self.world.store.list_documents(collection, **options)
+
+    async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:
+        if self.world.down & {"documents", "commit"}:
+            raise Unavailable("documents")
+        collections = sorted({write.path.partition("/")[0] for write in writes})
+        with self.world.happen("commit " + " ".join(collections)):
+            await self.world.store.commit(writes, deadline=deadline)
+            self.world.commits += 1
+
+    def _read(self) -> None:
+        if "documents" in self.world.down:
+            raise Unavailable("documents")
+        self.world.reads += 1
+
+
+@dataclass
+class _Publisher:
+    world: World
+
+    async def publish(
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        attributes: Mapping[str, str] | None = None,
+        deadline: Deadline,
+    ) -> str:
+        del attributes, deadline
+        if "publisher" in self.world.down:
+            raise Unavailable("publisher")
+        with self.world.happen(f"publish {topic}"):
+            messages = self.world.published.setdefault(topic, [])
+            messages.append(json.loads(data))
+        return f"{topic}-{len(messages)}"
+
+
+@dataclass
+class _AuditTable:
+    world: World
+
+    async def append(
+        self, rows: Sequence[Mapping[str, Any]], *, deadline: Deadline
+    ) -> Sequence[RejectedRow]:
+        if "audit_table" in self.world.down:
+            raise Unavailable("audit_table")
+        with self.world.happen("append"):
+            return await self.world.audit_rows.append(rows, deadline=deadline)
+
+
+class _NoQueries:
+    async def run(self, sql: str, *, deadline: Deadline) -> Sequence[Mapping[str, Any]]:
+        del sql, deadline
+        raise AssertionError("the pipeline asks no questions")
+
+
+@dataclass
+class _Endpoint:
+    world: World
+
+    async def post(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        allow_private: bool,
+        deadline: Deadline,
+    ) -> CallbackAnswer:
+        del allow_private, deadline
+        answer = self.world.answers.pop(0) if self.world.answers else 200
+        with self.world.happen("post"):
+            self.world.callbacks.append(
+                {"url": url, "headers": dict(headers), "body": json.loads(body), "raw": body}
+            )
+        if isinstance(answer, Exception):
+            raise answer
+        return CallbackAnswer(answer)
