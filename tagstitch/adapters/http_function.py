@@ -25,7 +25,7 @@ from tagstitch.adapters.http_request import (
     json_response,
     read_body,
 )
-from tagstitch.adapters.log import configure_logging, request_fields
+from tagstitch.adapters.log import configure_logging, log_request, request_fields
 from tagstitch.adapters.pubsub_message import ACKNOWLEDGE, NEGATIVE_ACKNOWLEDGE, parse_push
 from tagstitch.adapters.push_authentication import PushAuthenticator
 from tagstitch.adapters.settings import Scope, read_settings
@@ -279,7 +279,7 @@ class HttpFunction:
             "latency_ms": round((time.perf_counter() - started) * 1000, 2),
         }
         if path != "/health":
-            logger.info("request", extra={"fields": fields})
+            log_request(fields)
 
 
 def _rules_health(wiring: Wiring | None) -> dict[str, Any]:
