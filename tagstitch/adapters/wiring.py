@@ -189,18 +189,23 @@ class Wiring:
     def decider(self) -> Decider:
         """Decide's pipeline."""
         from tagstitch.pipeline.decide import Decider
+        from tagstitch.pipeline.decision import DecisionMaker
 
+        maker = DecisionMaker(
+            self.finder,
+            self.rule_book,
+            clock=self.backend.clock,
+            consent_default_granted=self._consent_default_granted,
+        )
         return Decider(
             self.backend,
             self.keyring,
             self.identity,
-            finder=self.finder,
+            maker=maker,
             audit=self.audit,
-            rule_book=self.rule_book,
             views=self.views,
             claims=self.claims,
             audit_parameters=self.settings.audit_parameters,
-            consent_default_granted=self._consent_default_granted,
         )
 
 
