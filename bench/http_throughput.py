@@ -182,7 +182,8 @@ def measure_side_by_side(
 
 
 def median(loads: list[Load], field: str) -> float:
-    return statistics.median(getattr(load, field) for load in loads)
+    values: list[float] = [getattr(load, field) for load in loads]
+    return statistics.median(values)
 
 
 def table(loads: Mapping[str, list[Load]], baseline: str) -> list[str]:
