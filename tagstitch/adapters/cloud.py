@@ -1,7 +1,7 @@
 """The cloud backend: Firestore, Pub/Sub and BigQuery, or their emulators.
 
 Each vendor's library is imported by the first call of its port (270 ms and 30 MB each, bench/), so
-that a function that never touches BigQuery never imports it; `preload` imports it before the
+that a function that never touches BigQuery never imports it; `import_libraries` does it before the
 server takes requests. Nothing is connected before the first call: the server forks after import.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from tagstitch.adapters.requests_callbacks import RequestsCallbackSender
 from tagstitch.adapters.settings import Settings
-from tagstitch.pipeline.backend import Backend, Document, RejectedRow, Write
+from tagstitch.pipeline.backend import Backend, CallbackAnswer, Document, RejectedRow, Write
 from tagstitch.pipeline.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -22,23 +22,38 @@ if TYPE_CHECKING:
     from tagstitch.adapters.bigquery_audit_queries import BigQueryAuditQueries
     from tagstitch.adapters.firestore_documents import FirestoreDocuments
     from tagstitch.adapters.pubsub_publisher import PubsubPublisher
+    from tagstitch.adapters.requests_callbacks import RequestsCallbackSender
 
-LazyPort = Literal["documents", "publisher", "audit_table", "audit_queries"]
+LazyPort = Literal["documents", "publisher", "audit_table", "audit_queries", "callbacks"]
+
+_ADAPTERS: Final[Mapping[LazyPort, str]] = {
+    "documents": "tagstitch.adapters.firestore_documents",
+    "publisher": "tagstitch.adapters.pubsub_publisher",
+    "audit_table": "tagstitch.adapters.bigquery_audit",
+    "audit_queries": "tagstitch.adapters.bigquery_audit_queries",
+    "callbacks": "tagstitch.adapters.requests_callbacks",
+}
 
 
-def open_cloud_backend(settings: Settings, *, preload: Collection[LazyPort] = ()) -> Backend:
-    """Return the backend; `preload` names the ports whose libraries are imported at once."""
-    backend = Backend(
+def open_cloud_backend(settings: Settings) -> Backend:
+    """Return the backend; nothing is imported or connected yet."""
+    return Backend(
         documents=_Documents(settings),
         publisher=_Publisher(settings),
         audit_table=_AuditTable(settings),
         audit_queries=_AuditQueries(settings),
-        callbacks=RequestsCallbackSender(),
+        callbacks=_Callbacks(settings),
         clock=lambda: datetime.now(UTC),
     )
-    for name in preload:
-        getattr(backend, name).open()
-    return backend
+
+
+def import_libraries(ports: Collection[LazyPort]) -> None:
+    """Import what these ports need, so that no request's deadline pays for it; connects nothing.
+
+    To be called at import by a function that is deployed with the cloud backend.
+    """
+    for port in ports:
+        import_module(_ADAPTERS[port])
 
 
 async def close_cloud_backend(backend: Backend) -> None:
@@ -48,11 +63,10 @@ async def close_cloud_backend(backend: Backend) -> None:
         backend.publisher,
         backend.audit_table,
         backend.audit_queries,
+        backend.callbacks,
     ):
         if isinstance(port, _Lazy):
             await port.close()
-    if isinstance(backend.callbacks, RequestsCallbackSender):
-        backend.callbacks.close()
 
 
 class _Lazy:
@@ -64,10 +78,6 @@ class _Lazy:
     @cached_property
     def _adapter(self) -> Any:
         raise TypeError("a lazy port names its adapter")
-
-    def open(self) -> None:
-        """Import and make the adapter now; it still connects on first use only."""
-        _ = self._adapter
 
     async def close(self) -> None:
         """Close the adapter, if there is one."""
@@ -156,3 +166,29 @@ class _AuditQueries(_Lazy):
 
     async def run(self, sql: str, *, deadline: Deadline) -> Sequence[Mapping[str, Any]]:
         return await self._adapter.run(sql, deadline=deadline)
+
+
+class _Callbacks(_Lazy):
+    @cached_property
+    def _adapter(self) -> RequestsCallbackSender:
+        from tagstitch.adapters.requests_callbacks import RequestsCallbackSender
+
+        return RequestsCallbackSender()
+
+    async def post(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        allow_private: bool,
+        deadline: Deadline,
+    ) -> CallbackAnswer:
+        return await self._adapter.post(
+            url, headers=headers, body=body, allow_private=allow_private, deadline=deadline
+        )
+
+    async def close(self) -> None:
+        adapter = vars(self).pop("_adapter", None)
+        if adapter is not None:
+            adapter.close()

@@ -20,6 +20,7 @@ from tagstitch.cli.rejects_file import RejectsFile
 from tagstitch.cli.replay_events import ReplayEvent, read_events
 from tagstitch.cli.replay_tally import ReplayTally, show_tally
 from tagstitch.cli.started_stack import started_stack
+from tagstitch.core.limits import DEADLINE_MS_MAX
 
 CONCURRENCY = 16
 """Events under way at once."""
@@ -152,6 +153,7 @@ async def _send(
         "event": event.parameters,
         "include": ["event", "personalization"],
         "request_id": event.event_id,
+        "deadline_ms": DEADLINE_MS_MAX,  # nobody waits: a busy machine must not change a decision
     }
     answer = await _post(client, "/decide/decide", decide, tally.decide_ms.append)
     if answer.status_code == httpx.codes.OK:

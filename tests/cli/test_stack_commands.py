@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -113,21 +114,35 @@ def test_the_curl_lines_name_every_function(tmp_path: Path) -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+    try:
+        curls = _curl_lines(process)
+        answers = [_answer_of(curl) for curl in curls] if shutil.which("curl") else []
+        process.terminate()
+        exit_code = process.wait(20)
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+    assert exit_code == 0
+    assert len(curls) == 4
+    assert not [answer for answer in answers if "error" in answer]
+
+
+def _curl_lines(process: subprocess.Popen[str]) -> list[str]:
     assert process.stdout is not None
     printed = ""
     while "Ctrl-C" not in printed:
         line = process.stdout.readline()
         assert line, printed
         printed += line
-    curls = re.findall(r"^  (curl .*)$", printed, re.MULTILINE)
-    if shutil.which("curl"):
-        answers = [subprocess.run(c, shell=True, check=True, capture_output=True).stdout for c in curls]  # noqa: S602 - the lines are ours  # fmt: skip
-        assert all("error" not in json.loads(answer) for answer in answers)
-    process.terminate()
-    process.stdout.close()
+    return re.findall(r"^  (curl .*)$", printed, re.MULTILINE)
 
-    assert process.wait(20) == 0
-    assert len(curls) == 4
+
+def _answer_of(curl: str) -> Any:
+    ran = subprocess.run(shlex.split(curl), check=True, capture_output=True, timeout=30)
+    return json.loads(ran.stdout)
 
 
 def test_the_demo_is_right(cli: Cli) -> None:

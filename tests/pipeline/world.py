@@ -36,6 +36,7 @@ from tagstitch.pipeline.claims import ClaimPublisher
 from tagstitch.pipeline.dead_letter import Message
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decide import Decider
+from tagstitch.pipeline.decision import DecisionMaker
 from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.look_up import ProfileLookup
@@ -132,17 +133,21 @@ class World:
         rule_book: Refreshed[RuleBook] | None = None,
     ) -> Decider:
         book = compile_rule_book(event_rules or {}, personalization_rules or {})
+        maker = DecisionMaker(
+            self.finder,
+            rule_book or self.refreshed(book),
+            clock=self.backend.clock,
+            consent_default_granted=consent_default_granted,
+        )
         return Decider(
             self.backend,
             KEYRING,
             IdentitySettings(),
-            finder=self.finder,
+            maker=maker,
             audit=self.audit,
-            rule_book=rule_book or self.refreshed(book),
             views=self.refreshed(Views()),
             claims=self.claims,
             audit_parameters=("value",),
-            consent_default_granted=consent_default_granted,
         )
 
     def refreshed(self, value: Any) -> Refreshed[Any]:
