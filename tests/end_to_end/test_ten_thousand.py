@@ -112,9 +112,7 @@ def publish_invalid(stack: RunningStack) -> None:
         )
         backend = open_local_backend(settings)
         for message in invalid_messages():
-            await backend.publisher.publish(
-                "stitch-requests", message, deadline=Deadline.after(30)
-            )
+            await backend.publisher.publish("stitch-requests", message, deadline=Deadline.after(30))
         close_local_backend(backend)
 
     asyncio.run(publish())
@@ -127,9 +125,7 @@ def test_every_accepted_request_ends_in_one_callback_or_one_dead_letter(tmp_path
         with ThreadPoolExecutor(SENDERS) as threads:
             sending = [threads.submit(senders.send, number) for number in range(REQUESTS)]
             publish_invalid(stack)
-            until(
-                lambda: senders.accepted >= REQUESTS // 2, seconds=FINISH_S, what="half of them"
-            )
+            until(lambda: senders.accepted >= REQUESTS // 2, seconds=FINISH_S, what="half of them")
             stack.kill()
             accepted_at_kill = senders.accepted
             killed_at = time.monotonic()
