@@ -11,7 +11,7 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.record_audit import record_audit
 from tagstitch.pipeline.record_dead_letter import record_dead_letter
 
-function = HttpFunction("audit_sink")
+function = HttpFunction("audit_sink", uses=("documents", "publisher", "audit_table"))
 
 
 @function.push("/", topic="audit")

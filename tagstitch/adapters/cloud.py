@@ -1,16 +1,17 @@
 """The cloud backend: Firestore, Pub/Sub and BigQuery, or their emulators.
 
 Each vendor's library is imported by the first call of its port (270 ms and 30 MB each, bench/), so
-that a function that never touches BigQuery never imports it; `preload` imports it before the
+that a function that never touches BigQuery never imports it; `import_ports` imports it before the
 server takes requests. Nothing is connected before the first call: the server forks after import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tagstitch.adapters.requests_callbacks import RequestsCallbackSender
 from tagstitch.adapters.settings import Settings
@@ -25,10 +26,23 @@ if TYPE_CHECKING:
 
 LazyPort = Literal["documents", "publisher", "audit_table", "audit_queries"]
 
+_MODULES: Final[Mapping[LazyPort, str]] = {
+    "documents": "firestore_documents",
+    "publisher": "pubsub_publisher",
+    "audit_table": "bigquery_audit",
+    "audit_queries": "bigquery_audit_queries",
+}
 
-def open_cloud_backend(settings: Settings, *, preload: Collection[LazyPort] = ()) -> Backend:
-    """Return the backend; `preload` names the ports whose libraries are imported at once."""
-    backend = Backend(
+
+def import_ports(names: Iterable[LazyPort]) -> None:
+    """Import the libraries of these ports, so that no request waits for it."""
+    for name in names:
+        import_module(f"tagstitch.adapters.{_MODULES[name]}")
+
+
+def open_cloud_backend(settings: Settings) -> Backend:
+    """Return the backend."""
+    return Backend(
         documents=_Documents(settings),
         publisher=_Publisher(settings),
         audit_table=_AuditTable(settings),
@@ -36,9 +50,6 @@ def open_cloud_backend(settings: Settings, *, preload: Collection[LazyPort] = ()
         callbacks=RequestsCallbackSender(),
         clock=lambda: datetime.now(UTC),
     )
-    for name in preload:
-        getattr(backend, name).open()
-    return backend
 
 
 async def close_cloud_backend(backend: Backend) -> None:
@@ -64,10 +75,6 @@ class _Lazy:
     @cached_property
     def _adapter(self) -> Any:
         raise TypeError("a lazy port names its adapter")
-
-    def open(self) -> None:
-        """Import and make the adapter now; it still connects on first use only."""
-        _ = self._adapter
 
     async def close(self) -> None:
         """Close the adapter, if there is one."""

@@ -10,15 +10,16 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tagstitch import __version__
 from tagstitch.adapters.authentication import Authenticator
+from tagstitch.adapters.backend_factory import import_backend
 from tagstitch.adapters.http_request import (
     check_media_type,
     decode_json,
@@ -36,6 +37,9 @@ from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.limits import PUSH_BODY_BYTES_MAX, REQUEST_ID_CHARS_MAX
 from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
 from tagstitch.pipeline.deadline import Deadline
+
+if TYPE_CHECKING:
+    from tagstitch.adapters.cloud import LazyPort
 
 PUSH_DEADLINE_S: Final = 30.0
 """Seconds for one pushed message: below the function's timeout, which is below the
@@ -90,15 +94,23 @@ class _ScheduleRoute:
 class HttpFunction:
     """One of the four functions.
 
-    Reads the settings at once, so that a function that is set up wrongly refuses to start; opens
-    stores on the first request, because the framework forks after it has imported the module.
+    Reads the settings at once, so that a function that is set up wrongly refuses to start, and
+    imports the libraries of the ports that it `uses`; opens stores on the first request, because
+    the framework forks after it has imported the module.
     """
 
-    def __init__(self, name: str, *, body_bytes_max: int = PUSH_BODY_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        uses: Collection[LazyPort] = ("documents", "publisher"),
+        body_bytes_max: int = PUSH_BODY_BYTES_MAX,
+    ) -> None:
         configure_logging()
         self._name = name
         self._body_bytes_max = body_bytes_max
         self._settings = read_settings()
+        import_backend(self._settings, uses)
         self._authenticator = Authenticator(self._settings)
         self._push_authenticator = PushAuthenticator(self._settings)
         self._routes: dict[tuple[str, str], _CallRoute | _PushRoute | _ScheduleRoute] = {}

@@ -37,7 +37,7 @@ def vendors_imported_by(code: str, data_dir: Path) -> list[str]:
     """Run code in a process of its own and return the vendors' packages that it imported."""
     program = f"""
 import asyncio, sys
-from tagstitch.adapters.cloud import open_cloud_backend
+from tagstitch.adapters.cloud import import_ports, open_cloud_backend
 from tagstitch.adapters.settings import read_settings
 settings = read_settings({{"TAGSTITCH_DATA_DIR": {str(data_dir)!r},
     "FIRESTORE_EMULATOR_HOST": {NOBODY!r}, "PUBSUB_EMULATOR_HOST": {NOBODY!r}}})
@@ -61,10 +61,8 @@ def test_opening_the_backend_imports_no_vendor(tmp_path: Path) -> None:
     assert vendors_imported_by("open_cloud_backend(settings)", tmp_path) == []
 
 
-def test_a_preloaded_port_imports_its_own_vendor_alone(tmp_path: Path) -> None:
-    code = "open_cloud_backend(settings, preload=['documents', 'publisher'])"
-
-    vendors = vendors_imported_by(code, tmp_path)
+def test_importing_a_port_imports_its_own_vendor_alone(tmp_path: Path) -> None:
+    vendors = vendors_imported_by("import_ports(['documents', 'publisher'])", tmp_path)
 
     assert "google.cloud.firestore_v1" in vendors
     assert "google.pubsub_v1" in vendors
@@ -72,7 +70,7 @@ def test_a_preloaded_port_imports_its_own_vendor_alone(tmp_path: Path) -> None:
 
 
 def test_appending_does_not_import_the_query_library(tmp_path: Path) -> None:
-    vendors = vendors_imported_by("open_cloud_backend(settings, preload=['audit_table'])", tmp_path)
+    vendors = vendors_imported_by("import_ports(['audit_table'])", tmp_path)
 
     assert "google.cloud.bigquery_storage_v1" in vendors
     assert "google.cloud.bigquery" not in vendors
@@ -93,7 +91,7 @@ def test_the_ports_stand_in_the_order_of_the_backend(settings: Settings) -> None
 
 
 async def test_a_closed_backend_opens_again_on_its_next_use(settings: Settings) -> None:
-    backend = open_cloud_backend(settings, preload=["documents"])
+    backend = open_cloud_backend(settings)
     for _ in range(2):
         with pytest.raises(Unavailable):
             await backend.documents.get("c/a", deadline=Deadline.after(5))
