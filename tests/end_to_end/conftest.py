@@ -1,64 +1,24 @@
-"""Stacks that the end-to-end tests share."""
+"""The deployments that several tests share."""
 
 from __future__ import annotations
 
-import base64
-import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.end_to_end.running_stack import (
-    ROOT,
-    RunningStack,
-    checkout_environment,
-    running_stack,
-    until,
-)
-
-EXAMPLES = ROOT / "examples"
+from tagstitch.local_stack.emulators import Emulators
+from tests.end_to_end.deployment import Deployment, deploy
+from tests.end_to_end.running_stack import RunningStack, running_stack, until
+from tests.end_to_end.samples import has_rules, load_samples
 
 
-def run_command(data_dir: Path, *arguments: str | Path) -> Any:
-    """Run `tagstitch … --json` on a data folder and return its document."""
-    environment = checkout_environment(TAGSTITCH_BACKEND="local", TAGSTITCH_DATA_DIR=str(data_dir))
-    command = [sys.executable, "-m", "tagstitch.cli", *map(str, arguments), "--json"]
-    ran = subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout)
-
-
-def load_samples(data_dir: Path, folder: Path) -> None:
-    """Push the sample rules and import the sample profiles, as an operator does."""
-    run_command(data_dir, "rules", "push", EXAMPLES / "rules")
-    profiles = shutil.copy(EXAMPLES / "profiles.jsonl", folder)  # rejects are written beside it
-    run_command(data_dir, "profiles", "import", profiles)
-
-
-def push_body(message: bytes, message_id: str) -> dict[str, Any]:
-    """Return what a push subscription posts."""
-    return {
-        "subscription": "projects/local/subscriptions/stitch-requests-push",
-        "message": {
-            "data": base64.b64encode(message).decode(),
-            "messageId": message_id,
-            "publishTime": datetime.now(UTC).isoformat(),
-        },
-    }
-
-
-def has_rules(stack: RunningStack) -> bool:
-    """Return whether decide has loaded rules."""
-    with stack.client() as client:
-        return bool(client.get("/decide/health").json()["rules"]["count"])
+@pytest.fixture(scope="session")
+def deployment(
+    emulators: Emulators, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """All four functions on the emulators; every test uses visitors of its own."""
+    with deploy(emulators, tmp_path_factory.mktemp("deployment")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

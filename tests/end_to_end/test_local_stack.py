@@ -14,8 +14,8 @@ import pytest
 
 from tagstitch.adapters.local_secrets import read_local_secrets
 from tagstitch.pipeline.webhook_signature import verify_signature
-from tests.end_to_end.conftest import has_rules, load_samples, push_body, run_command
 from tests.end_to_end.running_stack import RunningStack, running_stack, until
+from tests.end_to_end.samples import has_rules, load_samples, push_body, run_command
 
 FUNCTIONS = ("stitch_sync", "stitch_async", "decide", "audit_sink")
 ERROR_FIELDS = {"code", "message", "path", "hint", "error_id"}
