@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,20 @@ class FunctionProcess:
         *,
         source: Path | None = None,
         port: int | None = None,
+        framework: Sequence[str] = (str(FRAMEWORK),),
     ) -> None:
         self.name = name
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = folder / f"{name}-{self.port}.log"
         self._source = source or REPOSITORY / "functions" / name / "main.py"
+        self._framework = framework
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Begin to start; `wait_until_ready` ends it. Several start at once this way."""
-        command = [str(FRAMEWORK), "--target", self.name, "--source", str(self._source)]
+        command = [*self._framework, "--target", self.name, "--source", str(self._source)]
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("TAGSTITCH_")
         }
