@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tagstitch.core.errors import InvalidInput
+from tagstitch.core.errors import InvalidInput, json_path
 from tagstitch.core.limits import INTEGER_ABS_MAX, JSON_DEPTH_MAX
 
 _BOMS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -26,7 +26,7 @@ def decode_json(body: bytes) -> Any:
         raise _too_deep() from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise _undecodable(body) from None
-    _check_tree(value, "", 1)
+    _check_tree(value, (), 1)
     return value
 
 
@@ -50,7 +50,7 @@ def _undecodable(body: bytes) -> InvalidInput:
     return InvalidInput("non_finite_number", "a number is not finite or out of range")
 
 
-def _check_tree(value: Any, path: str, depth: int) -> None:
+def _check_tree(value: Any, path: tuple[str | int, ...], depth: int) -> None:
     """Raise InvalidInput for what Firestore and BigQuery could not store."""
     kind = type(value)
     if kind is dict:
@@ -58,15 +58,17 @@ def _check_tree(value: Any, path: str, depth: int) -> None:
             raise _too_deep()
         for name, item in value.items():
             if type(item) in _DEEP_CHECKED:
-                _check_tree(item, f"{path}.{name}" if path else name, depth + 1)
+                _check_tree(item, (*path, name), depth + 1)
     elif kind is list:
         if depth > JSON_DEPTH_MAX:
             raise _too_deep()
         for index, item in enumerate(value):
             if type(item) in _DEEP_CHECKED:
-                _check_tree(item, f"{path}[{index}]", depth + 1)
+                _check_tree(item, (*path, index), depth + 1)
     elif kind is int and not -INTEGER_ABS_MAX <= value <= INTEGER_ABS_MAX:
-        raise InvalidInput("non_finite_number", "an integer of more than 64 bits", path or None)
+        raise InvalidInput(
+            "non_finite_number", "an integer of more than 64 bits", json_path(*path) or None
+        )
 
 
 _DEEP_CHECKED: Final = frozenset({dict, list, int})

@@ -13,6 +13,7 @@ import msgspec
 
 from tagstitch import __version__
 from tagstitch.core.errors import InvalidInput
+from tagstitch.core.fields import is_request_id
 from tagstitch.pipeline.backend import Publisher
 from tagstitch.pipeline.deadline import Deadline
 
@@ -82,4 +83,4 @@ def readable_request_id(data: bytes) -> str | None:
         request_id = msgspec.json.decode(data, type=_RequestId).request_id
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return None
-    return request_id[:128] if request_id else None
+    return request_id if is_request_id(request_id) else None
