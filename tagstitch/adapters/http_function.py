@@ -212,7 +212,7 @@ class HttpFunction:
 
     async def _bury(self, wiring: Wiring, message: Message, error: InvalidInput) -> None:
         """Publish the dead letter; only then may the message be acknowledged."""
-        logger.warning("dead_letter", extra={"fields": {"code": error.code, "path": error.path}})
+        logger.warning("dead_letter", extra={"fields": {"code": error.code}})
         await publish_dead_letter(
             wiring.backend.publisher,
             message,
