@@ -31,6 +31,8 @@ _LOG_CHARS: Final = 2_000
 """Characters of a log's end in an error."""
 
 BIGQUERY_FOLDER: Final = ".venv-bqemulator"
+BIGQUERY_STARTER: Final = str(Path(__file__).with_name("bigquery_emulator.py"))
+"""Run in that environment; it cannot be imported in ours."""
 
 
 class EmulatorError(Exception):
@@ -150,7 +152,8 @@ def _pubsub_command(address: str, project: str, logs: Path) -> Mapping[str, obje
 def _bigquery_command(
     rest: str, storage: str, project: str, repository: Path, logs: Path
 ) -> Mapping[str, object]:
-    command = ["env", f"HOME={_bigquery_home(repository)}", str(_bigquery_program(repository))]
+    program = _bigquery_program(repository).with_name("python")
+    command = ["env", f"HOME={_bigquery_home(repository)}", str(program), "-I", BIGQUERY_STARTER]
     rest_port, grpc_port = (address.rpartition(":")[2] for address in (rest, storage))
     ports = ["--rest-port", rest_port, "--grpc-port", grpc_port]
     options = ["--ephemeral", "--project", project, "--log-level", "warning"]
