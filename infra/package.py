@@ -16,6 +16,9 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "cli", "local_stack")
 """What only a checkout runs. The local adapters stay: they are small and never imported."""
 
 
+NOT_SCHEMAS = shutil.ignore_patterns("__pycache__", "*.py")
+
+
 def stage(function: str, build_dir: Path) -> Path:
     """Return the folder that was made anew for one function."""
     target = build_dir / function
@@ -24,7 +27,7 @@ def stage(function: str, build_dir: Path) -> Path:
     shutil.copy2(ROOT / "functions" / function / "main.py", target)
     shutil.copy2(ROOT / "requirements.txt", target)
     shutil.copytree(ROOT / "tagstitch", target / "tagstitch", ignore=LEFT_OUT)
-    shutil.copytree(ROOT / "schemas", target / "schemas", ignore=LEFT_OUT)
+    shutil.copytree(ROOT / "schemas", target / "schemas", ignore=NOT_SCHEMAS)
     return target
 
 
