@@ -7,6 +7,7 @@ import typer
 from tagstitch.cli import audit, deadletters, profiles, rules
 from tagstitch.cli.demo import demo
 from tagstitch.cli.replay import replay
+from tagstitch.cli.up import up
 
 app = typer.Typer(
     help="Who a visitor is and what to do with an event, for server-side Google Tag Manager.",
@@ -14,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(up)
 app.command()(demo)
 app.command()(replay)
 app.add_typer(rules.app, name="rules")

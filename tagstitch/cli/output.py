@@ -52,13 +52,18 @@ def run(work: Coroutine[Any, Any, T], *, as_json: bool) -> T:
     except SettingsError as error:
         _end(str(error), None, as_json=as_json, exit_code=EXIT_USAGE)
     except CommandFailed as error:
-        _end(str(error), error.document, as_json=as_json, exit_code=EXIT_FAILED)
+        fail(error, as_json=as_json)
     except InvalidInput as error:
         hint = f" ({error.hint})" if error.hint else ""
         _end(f"{error}{hint}", None, as_json=as_json, exit_code=EXIT_FAILED)
     except (TagstitchError, OSError) as error:
         message = str(error) or type(error).__name__
         _end(message, None, as_json=as_json, exit_code=EXIT_FAILED)
+
+
+def fail(error: CommandFailed, *, as_json: bool) -> NoReturn:
+    """End the process because a command failed."""
+    _end(str(error), error.document, as_json=as_json, exit_code=EXIT_FAILED)
 
 
 def emit(document: Any, *, as_json: bool, show: Callable[[Console], None]) -> None:
