@@ -4,24 +4,19 @@ import functions_framework.aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tagstitch.adapters.http_function import HttpFunction
-from tagstitch.adapters.wiring import Wiring
-from tagstitch.pipeline.dead_letter import Message
-from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.record_audit import record_audit
-from tagstitch.pipeline.record_dead_letter import record_dead_letter
+from tagstitch.adapters.http_function import HttpFunction, Push
 
-function = HttpFunction("audit_sink", uses=("documents", "publisher", "audit_table"))
+function = HttpFunction("audit_sink")
 
 
 @function.push("/", topic="audit")
-async def record(wiring: Wiring, message: Message, deadline: Deadline) -> None:
-    await record_audit(wiring.backend, message, deadline=deadline)
+async def record(push: Push) -> None:
+    await push.wiring.record_audit(push.message, deadline=push.deadline)
 
 
 @function.push("/deadletters", topic="dead-letter")
-async def bury(wiring: Wiring, message: Message, deadline: Deadline) -> None:
-    await record_dead_letter(wiring.backend, wiring.keyring, message, deadline=deadline)
+async def bury(push: Push) -> None:
+    await push.wiring.record_dead_letter(push.message, deadline=push.deadline)
 
 
 @functions_framework.aio.http

@@ -4,37 +4,25 @@ import functions_framework.aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tagstitch.adapters.http_function import HttpFunction
-from tagstitch.adapters.http_request import decode_json, json_response
-from tagstitch.adapters.wiring import Wiring
-from tagstitch.core.callback import parse_action
-from tagstitch.core.stitch_request import parse_stitch_request
-from tagstitch.pipeline.dead_letter import Message
-from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.sweep import sweep
+from tagstitch.adapters.http_function import HttpFunction, Job, Push
+from tagstitch.adapters.http_request import json_response
 
 function = HttpFunction("stitch_async")
 
 
 @function.push("/", topic="stitch-requests")
-async def stitch(wiring: Wiring, message: Message, deadline: Deadline) -> None:
-    request = parse_stitch_request(
-        decode_json(message.data),
-        wiring.identity,
-        default_request_id=message.message_id,
-        received_at=message.published_at,
-    )
-    await wiring.stitcher.process(request, deadline=deadline)
+async def stitch(push: Push) -> None:
+    await push.wiring.stitcher.process_message(push.message, deadline=push.deadline)
 
 
 @function.push("/actions", topic="actions")
-async def act(wiring: Wiring, message: Message, deadline: Deadline) -> None:
-    await wiring.delivery.resume(parse_action(decode_json(message.data)), deadline=deadline)
+async def act(push: Push) -> None:
+    await push.wiring.delivery.resume_action(push.message, deadline=push.deadline)
 
 
 @function.schedule("/sweep")
-async def sweep_forgotten(wiring: Wiring, deadline: Deadline) -> Response:
-    swept = await sweep(wiring.backend, wiring.audit, deadline=deadline)
+async def sweep(job: Job) -> Response:
+    swept = await job.wiring.sweep(deadline=job.deadline)
     return json_response(swept.to_json())
 
 

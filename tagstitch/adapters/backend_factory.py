@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from tagstitch.adapters.settings import Settings
 from tagstitch.pipeline.backend import Backend
 
-if TYPE_CHECKING:
-    from tagstitch.adapters.cloud import LazyPort
-
 _backends: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, Backend]] = (
     WeakKeyDictionary()
 )
-
-
-def import_backend(settings: Settings, ports: Iterable[LazyPort]) -> None:
-    """Import what these ports need, before the server takes requests; opens nothing.
-
-    Else the first request of a new instance waits half a second for it (bench/).
-    """
-    if settings.backend == "local":
-        import tagstitch.adapters.local  # noqa: F401 - imported for the time that it takes
-    else:
-        from tagstitch.adapters.cloud import import_ports
-
-        import_ports(ports)
 
 
 def open_backend(settings: Settings) -> Backend:

@@ -1,13 +1,13 @@
 """The cloud backend: Firestore, Pub/Sub and BigQuery, or their emulators.
 
 Each vendor's library is imported by the first call of its port (270 ms and 30 MB each, bench/), so
-that a function that never touches BigQuery never imports it; `import_ports` imports it before the
+that a function that never touches BigQuery never imports it; `import_libraries` does it before the
 server takes requests. Nothing is connected before the first call: the server forks after import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
@@ -26,22 +26,16 @@ if TYPE_CHECKING:
 
 LazyPort = Literal["documents", "publisher", "audit_table", "audit_queries"]
 
-_MODULES: Final[Mapping[LazyPort, str]] = {
-    "documents": "firestore_documents",
-    "publisher": "pubsub_publisher",
-    "audit_table": "bigquery_audit",
-    "audit_queries": "bigquery_audit_queries",
+_ADAPTERS: Final[Mapping[LazyPort, str]] = {
+    "documents": "tagstitch.adapters.firestore_documents",
+    "publisher": "tagstitch.adapters.pubsub_publisher",
+    "audit_table": "tagstitch.adapters.bigquery_audit",
+    "audit_queries": "tagstitch.adapters.bigquery_audit_queries",
 }
 
 
-def import_ports(names: Iterable[LazyPort]) -> None:
-    """Import the libraries of these ports, so that no request waits for it."""
-    for name in names:
-        import_module(f"tagstitch.adapters.{_MODULES[name]}")
-
-
 def open_cloud_backend(settings: Settings) -> Backend:
-    """Return the backend."""
+    """Return the backend; nothing is imported or connected yet."""
     return Backend(
         documents=_Documents(settings),
         publisher=_Publisher(settings),
@@ -50,6 +44,15 @@ def open_cloud_backend(settings: Settings) -> Backend:
         callbacks=RequestsCallbackSender(),
         clock=lambda: datetime.now(UTC),
     )
+
+
+def import_libraries(ports: Collection[LazyPort]) -> None:
+    """Import what these ports need, so that no request's deadline pays for it; connects nothing.
+
+    To be called at import by a function that is deployed with the cloud backend.
+    """
+    for port in ports:
+        import_module(_ADAPTERS[port])
 
 
 async def close_cloud_backend(backend: Backend) -> None:

@@ -6,6 +6,7 @@ Column reference: https://support.google.com/analytics/answer/7029846
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -46,6 +47,18 @@ def is_export_row(raw: Mapping[str, Any]) -> bool:
         and "event_name" in raw
         and (isinstance(raw.get("event_params"), list) or "user_pseudo_id" in raw)
     )
+
+
+def row_from_text(text: str) -> dict[str, Any] | None:
+    """Return a row from a line with NaN in it, which JSON does not know, or None when it is none.
+
+    Tools that go through data frames write an absent number so: it is read as null.
+    """
+    try:
+        row = json.loads(text, parse_constant=lambda _name: None)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and is_export_row(row) else None
 
 
 def event_id_of_row(row: Mapping[str, Any], ordinal: int = 0) -> str:

@@ -16,8 +16,6 @@ _OPTIONS: Final = (
     # The services have limits of their own; gRPC's 4 MB would refuse a batch of large documents.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # As Google's own clients: a connection that a middlebox dropped is noticed between requests.
-    ("grpc.keepalive_time_ms", 30_000),
     # gRPC waits up to two minutes before it dials again; a service that is back is used at once.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
@@ -36,11 +34,18 @@ class ServiceRefusedError(RuntimeError):
     """A service said that a request of ours can never work: a bug, never the caller's fault."""
 
 
-def open_channel(host: str, scopes: Sequence[str], *, emulator: str | None) -> Any:
+def open_channel(
+    host: str,
+    scopes: Sequence[str],
+    *,
+    emulator: str | None,
+    options: Sequence[tuple[str, int]] = (),
+) -> Any:
     """Return a channel of the running event loop: with the service's credentials, or plain."""
+    options = (*_OPTIONS, *options)
     if emulator is not None:
-        return grpc.aio.insecure_channel(emulator, options=_OPTIONS)
-    return create_channel(f"{host}:443", default_scopes=scopes, options=_OPTIONS)
+        return grpc.aio.insecure_channel(emulator, options=options)
+    return create_channel(f"{host}:443", default_scopes=scopes, options=options)
 
 
 def call_metadata(routing: str, *, emulator: str | None) -> tuple[tuple[str, str], ...]:

@@ -10,36 +10,32 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tagstitch import __version__
 from tagstitch.adapters.authentication import Authenticator
-from tagstitch.adapters.backend_factory import import_backend
 from tagstitch.adapters.http_request import (
     check_media_type,
-    decode_json,
     error_response,
     json_response,
     read_body,
 )
-from tagstitch.adapters.log import configure_logging, request_fields
+from tagstitch.adapters.log import configure_logging, log_request, request_fields
 from tagstitch.adapters.pubsub_message import ACKNOWLEDGE, NEGATIVE_ACKNOWLEDGE, parse_push
 from tagstitch.adapters.push_authentication import PushAuthenticator
 from tagstitch.adapters.settings import Scope, read_settings
-from tagstitch.adapters.wiring import Wiring
+from tagstitch.adapters.wiring import Wiring, import_parts
 from tagstitch.core.caller import Caller
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
+from tagstitch.core.json_input import decode_json
 from tagstitch.core.limits import PUSH_BODY_BYTES_MAX, REQUEST_ID_CHARS_MAX
 from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
 from tagstitch.pipeline.deadline import Deadline
-
-if TYPE_CHECKING:
-    from tagstitch.adapters.cloud import LazyPort
 
 PUSH_DEADLINE_S: Final = 30.0
 """Seconds for one pushed message: below the function's timeout, which is below the
@@ -69,52 +65,56 @@ class Call:
         return self.headers.get("idempotency-key") or self.headers.get("webhook-id")
 
 
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One message that a push subscription delivered."""
+
+    wiring: Wiring
+    message: Message
+    deadline: Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a schedule."""
+
+    wiring: Wiring
+    deadline: Deadline
+
+
 CallHandler = Callable[[Call], Awaitable[Response]]
-PushHandler = Callable[[Wiring, Message, Deadline], Awaitable[None]]
-ScheduleHandler = Callable[[Wiring, Deadline], Awaitable[Response]]
+PushHandler = Callable[[Push], Awaitable[None]]
+JobHandler = Callable[[Job], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True)
-class _CallRoute:
-    handler: CallHandler
-    scope: Scope
-
-
-@dataclass(frozen=True, slots=True)
-class _PushRoute:
-    handler: PushHandler
-    topic: str
-
-
-@dataclass(frozen=True, slots=True)
-class _ScheduleRoute:
-    handler: ScheduleHandler
+class _Route(NamedTuple):
+    kind: Literal["call", "push", "job"]
+    handler: Callable[[Any], Awaitable[Any]]
+    detail: str
+    """The scope of a call, the topic of a push."""
 
 
 class HttpFunction:
     """One of the four functions.
 
-    Reads the settings at once, so that a function that is set up wrongly refuses to start, and
-    imports the libraries of the ports that it `uses`; opens stores on the first request, because
-    the framework forks after it has imported the module.
+    Reads the settings at once, so that a function that is set up wrongly refuses to start; opens
+    stores on the first request, because the framework forks after it has imported the module.
+    In the cloud the libraries are imported at once, too: half a second that the first request's
+    deadline does not have, and nothing there calls `/health` before it.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        uses: Collection[LazyPort] = ("documents", "publisher"),
-        body_bytes_max: int = PUSH_BODY_BYTES_MAX,
-    ) -> None:
+    def __init__(self, name: str, *, body_bytes_max: int = PUSH_BODY_BYTES_MAX) -> None:
         configure_logging()
         self._name = name
         self._body_bytes_max = body_bytes_max
         self._settings = read_settings()
-        import_backend(self._settings, uses)
+        if self._settings.backend == "cloud":
+            import_parts(name, self._settings)
         self._authenticator = Authenticator(self._settings)
         self._push_authenticator = PushAuthenticator(self._settings)
-        self._routes: dict[tuple[str, str], _CallRoute | _PushRoute | _ScheduleRoute] = {}
+        self._routes: dict[tuple[str, str], _Route] = {}
         self._wiring: Wiring | None = None
+        self._warm_up: asyncio.Task[None] | None = None
 
     def get(self, *paths: str, scope: Scope) -> Callable[[CallHandler], CallHandler]:
         """Register a handler for GET; the key needs the scope."""
@@ -132,16 +132,16 @@ class HttpFunction:
         """
 
         def register(handler: PushHandler) -> PushHandler:
-            self._routes["POST", path] = _PushRoute(handler, topic)
+            self._routes["POST", path] = _Route("push", handler, topic)
             return handler
 
         return register
 
-    def schedule(self, path: str) -> Callable[[ScheduleHandler], ScheduleHandler]:
+    def schedule(self, path: str) -> Callable[[JobHandler], JobHandler]:
         """Register a handler that the scheduler calls, authenticated as a push request is."""
 
-        def register(handler: ScheduleHandler) -> ScheduleHandler:
-            self._routes["POST", path] = _ScheduleRoute(handler)
+        def register(handler: JobHandler) -> JobHandler:
+            self._routes["POST", path] = _Route("job", handler, "")
             return handler
 
         return register
@@ -169,43 +169,44 @@ class HttpFunction:
         route = self._routes.get((request.method, path))
         if route is None:
             raise self._no_route(path)
-        wiring = self._open()
-        if isinstance(route, _PushRoute):
-            return await self._receive(wiring, route, request)
-        if isinstance(route, _ScheduleRoute):
-            await self._push_authenticator.authenticate(request.headers)
-            return await route.handler(wiring, Deadline.after(PUSH_DEADLINE_S))
-        return await self._answer(wiring, route, request)
+        if route.kind == "call":
+            return await self._answer(route, request)
+        await self._push_authenticator.authenticate(request.headers)
+        if route.kind == "push":
+            return await self._receive(route, request)
+        job = Job(self._open(), Deadline.after(PUSH_DEADLINE_S))
+        response: Response = await route.handler(job)
+        return response
 
-    async def _answer(self, wiring: Wiring, route: _CallRoute, request: Request) -> Response:
+    async def _answer(self, route: _Route, request: Request) -> Response:
         headers = request.headers
         raw = b""
         if request.method == "POST":
             check_media_type(headers)
             raw = await read_body(request, bytes_max=self._body_bytes_max)
         caller = self._authenticator.authenticate(request.method, headers, raw)
-        caller.require(route.scope)
+        caller.require(route.detail)
         body = decode_json(raw) if request.method == "POST" else None
         request_id = _request_id(body, request)
         _note(request_id=request_id, caller=caller.id)
-        return await route.handler(
-            Call(wiring, caller, body, request.query_params, headers, request_id)
-        )
+        call = Call(self._open(), caller, body, request.query_params, headers, request_id)
+        response: Response = await route.handler(call)
+        return response
 
-    async def _receive(self, wiring: Wiring, route: _PushRoute, request: Request) -> Response:
+    async def _receive(self, route: _Route, request: Request) -> Response:
         """Process one pushed message and tell Pub/Sub what became of it."""
-        await self._push_authenticator.authenticate(request.headers)
+        wiring = self._open()
         message = parse_push(
             await read_body(request, bytes_max=PUSH_BODY_BYTES_MAX),
             request.headers.get("content-type", ""),
-            topic=route.topic,
+            topic=route.detail,
             received_at=wiring.backend.clock(),
         )
         _note(message_id=message.message_id)
         deadline = Deadline.after(PUSH_DEADLINE_S)
         try:
             async with asyncio.timeout(PUSH_DEADLINE_S + 5.0):
-                await route.handler(wiring, message, deadline)
+                await route.handler(Push(wiring, message, deadline))
         except InvalidInput as error:
             await self._bury(wiring, message, error)
         except (Unavailable, Conflict, TimeoutError) as error:
@@ -226,38 +227,40 @@ class HttpFunction:
         )
 
     def _open(self) -> Wiring:
+        """Return the object graph, made on the first request of the worker process."""
         if self._wiring is None:
             self._wiring = Wiring(self._settings)
         return self._wiring
 
     def _health(self) -> Response:
-        """Answer without waiting for any store; starts what is loaded in the background."""
+        """Answer without waiting for anything, and have what is missing loaded behind the answer.
+
+        As a start-up probe it makes the first real request a fast one.
+        """
         health: dict[str, Any] = {
             "status": "ok",
             "function": self._name,
             "version": __version__,
         }
+        if self._warm_up is None:
+            loop = asyncio.get_running_loop()
+            self._warm_up = loop.create_task(self._load())
         if self._name == "decide":
-            book = self._open().rule_book
-            book.start()
-            if book.value is None:
-                health["status"] = "loading"
-            elif book.is_stale:
-                health["status"] = "stale"
-            health["rules"] = {
-                "version": book.value.version if book.value else None,
-                "loaded_at": book.loaded_at,
-                "count": book.value.count if book.value else 0,
-                "broken": len(book.value.broken) if book.value else 0,
-            }
+            health |= _rules_health(self._wiring)
         return json_response(health)
+
+    async def _load(self) -> None:
+        """Import and load what the first request needs; imports run beside the event loop."""
+        await asyncio.sleep(0)  # the answer to the probe leaves first
+        await asyncio.to_thread(import_parts, self._name, self._settings)
+        self._open().start(self._name)
 
     def _call_route(
         self, method: str, paths: tuple[str, ...], scope: Scope
     ) -> Callable[[CallHandler], CallHandler]:
         def register(handler: CallHandler) -> CallHandler:
             for path in paths:
-                self._routes[method, path] = _CallRoute(handler, scope)
+                self._routes[method, path] = _Route("call", handler, scope)
             return handler
 
         return register
@@ -280,7 +283,22 @@ class HttpFunction:
             "latency_ms": round((time.perf_counter() - started) * 1000, 2),
         }
         if path != "/health":
-            logger.info("request", extra={"fields": fields})
+            log_request(fields)
+
+
+def _rules_health(wiring: Wiring | None) -> dict[str, Any]:
+    """Return status and rules of decide; "loading" before there is a rule book."""
+    book = wiring.rule_book.value if wiring is not None else None
+    rules: dict[str, Any] = {"version": None, "loaded_at": None, "count": 0, "broken": 0}
+    if wiring is None or book is None:
+        return {"status": "loading", "rules": rules}
+    rules = {
+        "version": book.version,
+        "loaded_at": wiring.rule_book.loaded_at,
+        "count": book.count,
+        "broken": len(book.broken),
+    }
+    return {"status": "stale" if wiring.rule_book.is_stale else "ok", "rules": rules}
 
 
 def _note(**fields: Any) -> None:

@@ -1,7 +1,7 @@
 """Messages out through Pub/Sub: one call a message, awaited, no batching, no retries.
 
 The client library's default batching costs a caller that waits 14 ms, and its result was still
-pending 100 s after the service had gone (bench/pubsub_publish.py).
+pending 100 s after the service had gone (bench/cloud_calls.py).
 """
 
 from __future__ import annotations

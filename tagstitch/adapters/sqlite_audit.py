@@ -16,6 +16,7 @@ from tagstitch.pipeline.deadline import Deadline
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_OF_REQUEST = "(:request_id IS NULL OR request_id = :request_id)"
 _SQLITE_TYPES = {"TIMESTAMP": "INTEGER", "FLOAT": "REAL", "BYTES": "BLOB"}
 
 
@@ -49,22 +50,25 @@ class SqliteAuditTable:
         return [RejectedRow(index, fault) for index, fault in enumerate(faults) if fault]
 
     async def list_rows(
-        self, *, request_id: str | None, limit: int | None, deadline: Deadline
-    ) -> tuple[int, list[dict[str, Any]]]:
-        """Return how many rows there are and the first of them, in the order of their storing."""
-        condition, parameters = "", []
-        if request_id is not None:
-            condition, parameters = " WHERE request_id = ?", [request_id]
-        count = f"SELECT COUNT(*) FROM audit{condition}"  # noqa: S608 - one of two constants
-        rows = f"{self._select}{condition} ORDER BY rowid LIMIT ?"
-        end = -1 if limit is None else limit  # SQLite takes a negative limit for none
+        self, *, request_id: str | None = None, limit: int | None = None, deadline: Deadline
+    ) -> list[dict[str, Any]]:
+        """Return the first rows, in the order of their storing."""
+        statement = f"{self._select} WHERE {_OF_REQUEST} ORDER BY rowid LIMIT :limit"
+        # SQLite takes a negative limit for none.
+        parameters = {"request_id": request_id, "limit": -1 if limit is None else limit}
+        rows = await self._database.read(
+            lambda connection: connection.execute(statement, parameters).fetchall(), deadline
+        )
+        return [self._decode(row) for row in rows]
 
-        def read(connection: sqlite3.Connection) -> tuple[int, list[tuple[Any, ...]]]:
-            total = connection.execute(count, parameters).fetchone()[0]
-            return total, connection.execute(rows, [*parameters, end]).fetchall()
-
-        total, found = await self._database.read(read, deadline)
-        return total, [self._decode(row) for row in found]
+    async def count_rows(self, *, request_id: str | None = None, deadline: Deadline) -> int:
+        """Return how many rows there are."""
+        statement = f"SELECT COUNT(*) FROM audit WHERE {_OF_REQUEST}"  # noqa: S608 - constant
+        parameters = {"request_id": request_id}
+        count: int = await self._database.read(
+            lambda connection: connection.execute(statement, parameters).fetchone()[0], deadline
+        )
+        return count
 
     async def clear(self, *, deadline: Deadline) -> None:
         """Delete every row."""

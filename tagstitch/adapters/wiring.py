@@ -1,25 +1,55 @@
-"""Wiring: settings to backend to pipelines; each part is made on its first use."""
+"""Wiring: settings to backend to pipelines; each part is imported and made on its first use.
+
+A function that links profiles never compiles a rule, and one that decides never loads BigQuery:
+what a process does not use costs it neither start-up time nor memory (bench/RESULTS.md).
+"""
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Awaitable, Callable
+from functools import cached_property, partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
-from tagstitch.adapters.backend_factory import open_backend
 from tagstitch.adapters.settings import Settings
 from tagstitch.core.identifier import IdentitySettings
-from tagstitch.core.rule_book import RuleBook
-from tagstitch.core.view import Views
-from tagstitch.pipeline.backend import Backend
-from tagstitch.pipeline.claims import ClaimPublisher
-from tagstitch.pipeline.decide import Decider
-from tagstitch.pipeline.definitions import load_rule_book, load_views
-from tagstitch.pipeline.deliver import CallbackDelivery
-from tagstitch.pipeline.keyring import Keyring
-from tagstitch.pipeline.look_up import ProfileLookup
-from tagstitch.pipeline.publish_audit import AuditPublisher
-from tagstitch.pipeline.refreshed import Refreshed
-from tagstitch.pipeline.stitch import Stitcher
-from tagstitch.pipeline.visitor import VisitorFinder
+
+if TYPE_CHECKING:
+    from tagstitch.core.rule_book import RuleBook
+    from tagstitch.core.view import Views
+    from tagstitch.pipeline.backend import Backend
+    from tagstitch.pipeline.claims import ClaimPublisher
+    from tagstitch.pipeline.decide import Decider
+    from tagstitch.pipeline.deliver import CallbackDelivery
+    from tagstitch.pipeline.keyring import Keyring
+    from tagstitch.pipeline.look_up import ProfileLookup
+    from tagstitch.pipeline.publish_audit import AuditPublisher
+    from tagstitch.pipeline.refreshed import Refreshed
+    from tagstitch.pipeline.stitch import Stitcher
+    from tagstitch.pipeline.sweep import SweepResult
+    from tagstitch.pipeline.visitor import VisitorFinder
+
+_PIPELINES: Final = {
+    "stitch_sync": ("pipeline.look_up",),
+    "decide": ("pipeline.decide", "pipeline.load_rules"),
+    "stitch_async": ("pipeline.stitch", "pipeline.sweep"),
+    "audit_sink": ("pipeline.record_audit", "pipeline.record_dead_letter"),
+}
+_CLOUD_ADAPTERS: Final = {
+    "stitch_sync": ("firestore_documents", "pubsub_publisher"),
+    "decide": ("firestore_documents", "pubsub_publisher"),
+    "stitch_async": ("firestore_documents", "pubsub_publisher", "requests_callbacks"),
+    "audit_sink": ("firestore_documents", "pubsub_publisher", "bigquery_audit"),
+}
+
+
+def import_parts(function: str, settings: Settings) -> None:
+    """Import what the function's first request will need; may run in any thread."""
+    for name in _PIPELINES[function]:
+        import_module(f"tagstitch.{name}")
+    if settings.backend == "cloud":
+        for name in _CLOUD_ADAPTERS[function]:
+            import_module(f"tagstitch.adapters.{name}")
 
 
 class Wiring:
@@ -30,9 +60,18 @@ class Wiring:
         self.identity = IdentitySettings()
         self._consent_default_granted = settings.consent_default == "granted"
 
+    def start(self, function: str) -> None:
+        """Begin to load the definitions that the function's first request will need."""
+        if function == "decide":
+            self.rule_book.start()
+        if function == "stitch_sync":
+            self.views.start()
+
     @cached_property
     def backend(self) -> Backend:
         """The stores and topics."""
+        from tagstitch.adapters.backend_factory import open_backend
+
         return open_backend(self.settings)
 
     @cached_property
@@ -43,27 +82,38 @@ class Wiring:
     @cached_property
     def finder(self) -> VisitorFinder:
         """Finds visitors; its memory is this process's."""
+        from tagstitch.pipeline.visitor import VisitorFinder
+
         return VisitorFinder(self.backend.documents, self.keyring, self.identity)
 
     @cached_property
     def audit(self) -> AuditPublisher:
         """Publishes audit records."""
+        from tagstitch.pipeline.publish_audit import AuditPublisher
+
         return AuditPublisher(self.backend.publisher)
 
     @cached_property
     def claims(self) -> ClaimPublisher:
         """Publishes the stitch requests that reads give rise to."""
+        from tagstitch.pipeline.claims import ClaimPublisher
+
         return ClaimPublisher(self.backend, self.keyring)
 
     @cached_property
     def delivery(self) -> CallbackDelivery:
         """Posts callbacks."""
+        from tagstitch.pipeline.deliver import CallbackDelivery
+
         endpoints = {endpoint.id: endpoint for endpoint in self.settings.callbacks}
         return CallbackDelivery(self.backend, endpoints, audit=self.audit)
 
     @cached_property
     def rule_book(self) -> Refreshed[RuleBook]:
         """The rules in memory."""
+        from tagstitch.pipeline.load_rules import load_rule_book
+        from tagstitch.pipeline.refreshed import Refreshed
+
         return Refreshed(
             load_rule_book(self.backend.documents),
             name="rules",
@@ -74,6 +124,9 @@ class Wiring:
     @cached_property
     def views(self) -> Refreshed[Views]:
         """The views in memory."""
+        from tagstitch.pipeline.load_views import load_views
+        from tagstitch.pipeline.refreshed import Refreshed
+
         return Refreshed(
             load_views(self.backend.documents),
             name="views",
@@ -84,19 +137,23 @@ class Wiring:
     @cached_property
     def lookup(self) -> ProfileLookup:
         """stitch_sync's pipeline."""
+        from tagstitch.pipeline.look_up import ProfileLookup
+
         return ProfileLookup(
             self.backend,
             self.identity,
             finder=self.finder,
             views=self.views,
             claims=self.claims,
-            delivery=self.delivery,
+            callback_ids=frozenset(endpoint.id for endpoint in self.settings.callbacks),
             consent_default_granted=self._consent_default_granted,
         )
 
     @cached_property
     def stitcher(self) -> Stitcher:
         """stitch_async's pipeline."""
+        from tagstitch.pipeline.stitch import Stitcher
+
         return Stitcher(
             self.backend,
             self.keyring,
@@ -108,22 +165,52 @@ class Wiring:
         )
 
     @cached_property
+    def sweep(self) -> Callable[..., Awaitable[SweepResult]]:
+        """stitch_async's schedule: publishes again what was forgotten."""
+        from tagstitch.pipeline.sweep import sweep
+
+        return partial(sweep, self.backend, self.audit)
+
+    @cached_property
+    def record_audit(self) -> Callable[..., Awaitable[None]]:
+        """audit_sink's pipeline for topic `audit`."""
+        from tagstitch.pipeline.record_audit import record_audit
+
+        return partial(record_audit, self.backend)
+
+    @cached_property
+    def record_dead_letter(self) -> Callable[..., Awaitable[None]]:
+        """audit_sink's pipeline for topic `dead-letter`."""
+        from tagstitch.pipeline.record_dead_letter import record_dead_letter
+
+        return partial(record_dead_letter, self.backend, self.keyring)
+
+    @cached_property
     def decider(self) -> Decider:
         """Decide's pipeline."""
+        from tagstitch.pipeline.decide import Decider
+        from tagstitch.pipeline.decision import DecisionMaker
+
+        maker = DecisionMaker(
+            self.finder,
+            self.rule_book,
+            clock=self.backend.clock,
+            consent_default_granted=self._consent_default_granted,
+        )
         return Decider(
             self.backend,
             self.keyring,
             self.identity,
-            finder=self.finder,
+            maker=maker,
             audit=self.audit,
-            rule_book=self.rule_book,
             views=self.views,
             claims=self.claims,
             audit_parameters=self.settings.audit_parameters,
-            consent_default_granted=self._consent_default_granted,
         )
 
 
 def make_keyring(settings: Settings) -> Keyring:
     """Return the keys of these settings."""
+    from tagstitch.pipeline.keyring import Keyring
+
     return Keyring(settings.identity_key, settings.pseudonym_keys, settings.receipt_key)

@@ -22,7 +22,7 @@ from tagstitch.adapters.settings import environment_with
 from tagstitch.cli import demo_steps
 from tagstitch.cli.demo_steps import Step
 from tagstitch.cli.output import CommandFailed, JsonOption, err, out, run, write_json
-from tagstitch.cli.started_stack import started_stack
+from tagstitch.cli.started_stack import log_end, started_stack
 
 _REQUEST_TIMEOUT_S = 10.0
 _QUERY_TIMEOUT_S = 30.0
@@ -56,17 +56,17 @@ async def _demo(console: Console | None) -> list[Step]:
         data_dir, log = Path(folder) / "data", Path(folder) / "log"
         environment = {"TAGSTITCH_BACKEND": "local", "TAGSTITCH_AUTH": "none"}
         try:
-            async with started_stack(data_dir=data_dir, environment=environment, log=log) as url:
+            async with started_stack(data_dir=data_dir, log=log, environment=environment) as url:
                 async for step in _walk(url, data_dir):
                     steps.append(step)
                     if console is not None:
                         _show(console, step)
         except (CommandFailed, httpx.HTTPError, ValueError) as error:
-            err().print(log.read_text(errors="replace")[-4000:], markup=False)
+            err().print(log_end(log), markup=False)
             message = str(error) or type(error).__name__
             raise CommandFailed(f"the demo stopped after {len(steps)} steps: {message}") from error
         if any(step.problems for step in steps):
-            err().print(log.read_text(errors="replace")[-4000:], markup=False)
+            err().print(log_end(log), markup=False)
     return steps
 
 

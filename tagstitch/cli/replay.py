@@ -20,6 +20,7 @@ from tagstitch.cli.rejects_file import RejectsFile
 from tagstitch.cli.replay_events import ReplayEvent, read_events
 from tagstitch.cli.replay_tally import ReplayTally, show_tally
 from tagstitch.cli.started_stack import started_stack
+from tagstitch.core.limits import DEADLINE_MS_MAX
 
 CONCURRENCY = 16
 """Events under way at once."""
@@ -32,7 +33,7 @@ _RETRIED = frozenset({429, 503})
 
 _DRAIN_TIMEOUT_S = 300.0
 _DRAIN_POLL_S = 0.2
-_DRAIN_QUIET_S = 1.0
+_DRAIN_QUIET_S = 1.5
 """Seconds without a new audit record after which the queue counts as drained."""
 
 
@@ -49,7 +50,7 @@ def replay(
     url: Annotated[
         str | None,
         typer.Option(
-            help="A running local stack; without it one is started on TAGSTITCH_DATA_DIR."
+            help="A running local stack; without it one runs on TAGSTITCH_DATA_DIR meanwhile."
         ),
     ] = None,
     consent_default: Annotated[
@@ -80,9 +81,10 @@ async def _replay(
                 {"TAGSTITCH_CONSENT_DEFAULT": consent_default.value} if consent_default else {}
             )
             data_dir = command_settings().data_dir
-            err().print(f"starting a local stack on {data_dir}", markup=False)
+            log = data_dir / "replay.log"
+            err().print(f"starting a local stack on {data_dir}, its log in {log}", markup=False)
             url = await stack.enter_async_context(
-                started_stack(data_dir=data_dir, environment=environment)
+                started_stack(data_dir=data_dir, log=log, environment=environment)
             )
         client = await stack.enter_async_context(
             httpx.AsyncClient(
@@ -151,6 +153,7 @@ async def _send(
         "event": event.parameters,
         "include": ["event", "personalization"],
         "request_id": event.event_id,
+        "deadline_ms": DEADLINE_MS_MAX,  # nobody waits: a busy machine must not change a decision
     }
     answer = await _post(client, "/decide/decide", decide, tally.decide_ms.append)
     if answer.status_code == httpx.codes.OK:

@@ -12,7 +12,12 @@ from typing import Any
 
 import msgspec
 
-from tagstitch.adapters.ga4_export import convert_row, event_id_of_row, is_export_row
+from tagstitch.adapters.ga4_export import (
+    convert_row,
+    event_id_of_row,
+    is_export_row,
+    row_from_text,
+)
 from tagstitch.cli.json_lines import BadLine, read_lines
 from tagstitch.cli.rejects_file import RejectsFile, rejection_of
 from tagstitch.core.errors import InvalidInput
@@ -38,11 +43,14 @@ def read_events(file: Path, rejects: RejectsFile) -> Iterator[ReplayEvent]:
     seen: Counter[str] = Counter()
     for number, raw in read_lines(file):
         rejects.hold(number, raw)
-        if isinstance(raw, BadLine):
-            rejects.add(number, {"line": number, "code": raw.code, "message": raw.message})
-            continue
+        row = raw
+        if isinstance(row, BadLine):
+            if (row_with_nan := row_from_text(row.text)) is None:
+                rejects.add(number, {"line": number, "code": row.code, "message": row.message})
+                continue
+            row = row_with_nan
         try:
-            yield _event_of(number, raw, seen)
+            yield _event_of(number, row, seen)
         except InvalidInput as error:
             rejects.add(number, rejection_of(number, error))
 

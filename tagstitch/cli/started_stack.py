@@ -17,6 +17,7 @@ from tagstitch.cli.output import CommandFailed
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0
+_LOG_CHARS = 4_000
 _PACKAGE_PARENT = Path(__file__).parents[2]
 
 
@@ -26,32 +27,25 @@ class _Ready(msgspec.Struct):
 
 @asynccontextmanager
 async def started_stack(
-    *, data_dir: Path, environment: Mapping[str, str] | None = None, log: Path | None = None
+    *, data_dir: Path, log: Path, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[str]:
     """Yield the URL of a running stack; it is stopped, cleanly if it can be, on leaving.
 
-    Its log goes to the file `log`, else to this process's stderr. Raises CommandFailed when it
-    does not come up.
+    Its log goes to the file `log`. Raises CommandFailed with the log's end when it does not come
+    up, as when another stack runs on the data folder.
     """
     command = [
         sys.executable, "-m", "tagstitch.cli", "up",
         "--port", "0", "--data-dir", str(data_dir), "--json",
     ]  # fmt: skip
     overrides = {"PYTHONPATH": str(_PACKAGE_PARENT)} | dict(environment or {})
-    errors = log.open("wb") if log is not None else None
-    try:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            *command,
-            stdout=PIPE,
-            stderr=errors,
-            limit=1024 * 1024,
-            env=environment_with(overrides=overrides),
+            *command, stdout=PIPE, stderr=errors, env=environment_with(overrides=overrides)
         )
-    finally:
-        if errors is not None:
-            errors.close()
     try:
-        url = await _url_of(process)
+        url = await _url_of(process, log)
         reading = asyncio.create_task(_read_on(process))
         yield url
         reading.cancel()
@@ -59,13 +53,18 @@ async def started_stack(
         await _stop(process)
 
 
-async def _url_of(process: Process) -> str:
+async def _url_of(process: Process, log: Path) -> str:
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     try:
         line = await asyncio.wait_for(process.stdout.readline(), _START_TIMEOUT_S)
         return msgspec.json.decode(line, type=_Ready).url
     except (TimeoutError, msgspec.MsgspecError) as error:
-        raise CommandFailed("the local stack did not start; its log says why") from error
+        raise CommandFailed(f"the local stack did not start: {log_end(log)}") from error
+
+
+def log_end(log: Path) -> str:
+    """Return the end of a log."""
+    return log.read_text(encoding="utf-8", errors="replace")[-_LOG_CHARS:].strip()
 
 
 async def _read_on(process: Process) -> None:

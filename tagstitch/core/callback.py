@@ -63,3 +63,11 @@ def parse_action(raw: object) -> str:
     if outbox_id is None:
         raise InvalidInput("missing_field", "an action names its outbox entry", "outbox_id")
     return outbox_id
+
+
+def unknown_callback() -> InvalidInput:
+    """Return the error for an endpoint that nobody registered."""
+    return InvalidInput(
+        "unknown_callback", "no endpoint of this id is registered", "callback",
+        "TAGSTITCH_CALLBACKS lists the registered endpoints",
+    )  # fmt: skip

@@ -33,6 +33,8 @@ _PURPOSE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 # https://github.com/analytics-debugger/gtm-template-server-side-google-consent-parser
 _GCD_ALPHABET: Final = string.digits + string.ascii_lowercase + string.ascii_uppercase + "-_"
+_GCD: Final = re.compile(r"1[0-9a-zA-Z_-]*")
+_GCD_DENIED: Final = "m"
 _GCD_STATES: Final[Mapping[int, bool | None]] = {1: None, 2: False, 3: True}
 
 _ALL_DENIED: Final = MappingProxyType(dict.fromkeys(CONSENT_MODE_PURPOSES, False))
@@ -126,14 +128,14 @@ def decode_gcd(gcd: object) -> Mapping[Purpose, bool]:
     of default and two bits of update: 1 unset, 2 denied, 3 granted. An update decides over the
     default. What is too short or unreadable is a denial.
     """
-    if not isinstance(gcd, str):
+    if not isinstance(gcd, str) or not _GCD.fullmatch(gcd):
         return _ALL_DENIED
+    explicit = gcd[2::2].ljust(len(CONSENT_MODE_PURPOSES), _GCD_DENIED)
     said = {}
-    for position, purpose in enumerate(CONSENT_MODE_PURPOSES):
-        letter = gcd[2 + 2 * position : 3 + 2 * position]
-        index = _GCD_ALPHABET.find(letter) if letter else -1
-        default = _GCD_STATES.get((index >> 2) & 3, False) if index >= 0 else False
-        update = _GCD_STATES.get(index & 3, False) if index >= 0 else False
+    for purpose, letter in zip(CONSENT_MODE_PURPOSES, explicit, strict=False):
+        bits = _GCD_ALPHABET.index(letter)
+        default = _GCD_STATES.get((bits >> 2) & 3, False)
+        update = _GCD_STATES.get(bits & 3, False)
         granted = default if update is None else update
         if granted is not None:
             said[purpose] = granted

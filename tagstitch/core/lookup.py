@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.fields import (
@@ -46,17 +46,32 @@ class Lookup:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptedLookup:
+    """An asynchronous request that Pub/Sub has; its result comes on the callback."""
+
+    request_id: str
+    found: ClassVar[bool] = False
+    is_accepted: ClassVar[bool] = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the body of stitch_sync's 202."""
+        return {"request_id": self.request_id, "status": "accepted"}
+
+
+@dataclass(frozen=True, slots=True)
 class LookupAnswer:
     """The visitor as known now."""
 
     found: bool
     reason: LookupReason
     view: str
+    request_id: str = ""
     profile_id: str | None = None
     attributes: Mapping[str, Any] | None = None
     degraded: tuple[str, ...] = ()
+    is_accepted: ClassVar[bool] = False
 
-    def to_json(self, request_id: str) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the body of stitch_sync's answer."""
         return {
             "found": self.found,
@@ -64,7 +79,7 @@ class LookupAnswer:
             "attributes": dict(self.attributes or {}),
             "view": self.view,
             "reason": self.reason,
-            "request_id": request_id,
+            "request_id": self.request_id,
             "degraded": list(self.degraded),
         }
 

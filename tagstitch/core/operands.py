@@ -25,10 +25,13 @@ def scalars(raw: Any, where: str, problems: Problems) -> tuple[Any, ...]:
         return ()
     if len(raw) > CONDITION_LIST_MAX:
         problems.add(where, f"more than {CONDITION_LIST_MAX} values")
+    usable = []
     for index, value in enumerate(raw[:CONDITION_LIST_MAX]):
-        if not isinstance(value, bool | str) and not is_number(value):
+        if isinstance(value, bool | str) or is_number(value):
+            usable.append(value)
+        else:
             problems.add(f"{where}[{index}]", "must be text, a number, true or false")
-    return tuple(raw)
+    return tuple(usable)
 
 
 def number(raw: Any, where: str, problems: Problems) -> float:

@@ -174,6 +174,7 @@ def _accepted_words() -> Mapping[str, tuple[str, bool]]:
         for is_negated in (False, True):
             word = Comparison(name, None, is_negated).name
             words[word] = words[_snake(word)] = (name, is_negated)
+        words[f"not_{name}"] = (name, True)
     return words
 
 

@@ -161,7 +161,8 @@ def _bigquery_command(
 
 
 def _command(logs: Path, name: str, command: Sequence[str]) -> Mapping[str, object]:
-    return {"command": command, "log": str(logs / f"{name}.log")}
+    # Their folder is a temporary one: bqemulator's DuckDB spills gigabytes into the current one.
+    return {"command": command, "log": str(logs / f"{name}.log"), "folder": str(logs)}
 
 
 def _bigquery_program(repository: Path) -> Path:

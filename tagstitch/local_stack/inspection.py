@@ -65,9 +65,9 @@ class LocalInspection:
         self, *, request_id: str | None, limit: int | None, deadline: Deadline
     ) -> Listing:
         """Return rows of the audit table."""
-        return await self._audit_table.list_rows(
-            request_id=request_id, limit=limit, deadline=deadline
-        )
+        table = self._audit_table
+        count = await table.count_rows(request_id=request_id, deadline=deadline)
+        return count, await table.list_rows(request_id=request_id, limit=limit, deadline=deadline)
 
     async def clear(self, *, keep_definitions: bool) -> None:
         """Clear documents, queues and audit once the work in flight has ended."""

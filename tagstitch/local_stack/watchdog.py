@@ -1,6 +1,6 @@
 """Runs commands for as long as the process that started it lives; standard library only.
 
-    python watchdog.py '[{"command": ["…"], "log": "path"}, …]'
+    python watchdog.py '[{"command": ["…"], "log": "path", "folder": "path"}, …]'
 
 The starter holds this process's standard input open. When that closes (the starter ended it, was
 killed, or crashed) or when one command ends by itself, every command's whole process group is
@@ -49,6 +49,7 @@ def _start(command: Mapping[str, Any]) -> subprocess.Popen[bytes]:
     with Path(command["log"]).open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - the commands are our own, from emulators.py
             command["command"],
+            cwd=command["folder"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

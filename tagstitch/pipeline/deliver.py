@@ -17,8 +17,11 @@ from tagstitch.core.callback import (
     CallbackVerdict,
     callback_body,
     judge_status,
+    parse_action,
+    unknown_callback,
 )
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
+from tagstitch.core.json_input import decode_json
 from tagstitch.core.limits import (
     CALLBACK_BODY_BYTES_MAX,
     CALLBACK_DEADLINE_S,
@@ -64,10 +67,7 @@ class CallbackDelivery:
         try:
             return self._endpoints[name]
         except KeyError:
-            raise InvalidInput(
-                "unknown_callback", "no endpoint of this id is registered", "callback",
-                "TAGSTITCH_CALLBACKS lists the registered endpoints",
-            ) from None  # fmt: skip
+            raise unknown_callback() from None
 
     def entry(
         self,
@@ -121,6 +121,10 @@ class CallbackDelivery:
                 await self._backend.publisher.publish(ACTIONS_TOPIC, message, deadline=deadline)
             except Unavailable:
                 logger.warning("action_left_to_sweep", extra={"fields": {"outbox_id": outbox_id}})
+
+    async def resume_action(self, message: Message, *, deadline: Deadline) -> None:
+        """Process one message of topic `actions`; raises as `resume`, and InvalidInput."""
+        await self.resume(parse_action(decode_json(message.data)), deadline=deadline)
 
     async def resume(self, outbox_id: str, *, deadline: Deadline) -> None:
         """Bring an entry to its end, whoever began it; returns when nothing is left to do.

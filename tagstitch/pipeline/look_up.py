@@ -8,17 +8,25 @@ from typing import Any, Final
 
 import msgspec
 
+from tagstitch.core.callback import unknown_callback
 from tagstitch.core.caller import Caller
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.fields import object_of
 from tagstitch.core.identifier import Identifier, IdentitySettings
-from tagstitch.core.lookup import Lookup, LookupAnswer, LookupReason
+from tagstitch.core.lookup import (
+    AcceptedLookup,
+    Lookup,
+    LookupAnswer,
+    LookupReason,
+    lookup_body,
+    parse_lookup,
+)
 from tagstitch.core.stitch_request import parse_accepted_request
 from tagstitch.core.view import Views, may_ask, visible_attributes
 from tagstitch.pipeline.backend import Backend
 from tagstitch.pipeline.claims import STITCH_TOPIC, ClaimPublisher
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.visitor import NOBODY, Visitor, VisitorFinder
 
@@ -40,7 +48,7 @@ class ProfileLookup:
         finder: VisitorFinder,
         views: Refreshed[Views],
         claims: ClaimPublisher,
-        delivery: CallbackDelivery,
+        callback_ids: frozenset[str],
         consent_default_granted: bool,
     ) -> None:
         self._backend = backend
@@ -48,10 +56,31 @@ class ProfileLookup:
         self._finder = finder
         self._views = views
         self._claims = claims
-        self._delivery = delivery
+        self._callback_ids = callback_ids
         self._consent_default_granted = consent_default_granted
 
-    async def look_up(self, lookup: Lookup, caller: Caller, *, may_publish: bool) -> LookupAnswer:
+    async def answer_query(
+        self, query: Mapping[str, str], caller: Caller, *, request_id: str
+    ) -> AcceptedLookup | LookupAnswer:
+        """Answer a GET: its parameters stand for a body, and it sets off no claim."""
+        body = lookup_body(query, self._identity)
+        return await self.answer(body, caller, request_id=request_id, may_publish=False)
+
+    async def answer(
+        self, body: object, caller: Caller, *, request_id: str, may_publish: bool = True
+    ) -> AcceptedLookup | LookupAnswer:
+        """Answer a request body; `request_id` is the one of the answer when the body has none.
+
+        Raises InvalidInput for a body that cannot be used, Unavailable when an asynchronous
+        request could not be accepted.
+        """
+        lookup = parse_lookup(body, self._identity)
+        if lookup.mode == "async":
+            return await self._accept(object_of(body, ""), caller, default_request_id=request_id)
+        answer = await self._look_up(lookup, caller, may_publish=may_publish)
+        return replace(answer, request_id=request_id)
+
+    async def _look_up(self, lookup: Lookup, caller: Caller, *, may_publish: bool) -> LookupAnswer:
         """Return the visitor as known now.
 
         Never raises for a store that does not answer: the answer says ERROR and what is missing.
@@ -93,10 +122,10 @@ class ProfileLookup:
             return answer
         return await self._claim(lookup, usable, answer, caller, deadline=deadline)
 
-    async def accept(
+    async def _accept(
         self, body: Mapping[str, Any], caller: Caller, *, default_request_id: str
-    ) -> str:
-        """Publish an asynchronous request; return its id once Pub/Sub has it, never before.
+    ) -> AcceptedLookup:
+        """Publish an asynchronous request; return once Pub/Sub has it, never before.
 
         Raises Unavailable otherwise: the caller must hear a 503, never a false 202.
         """
@@ -107,13 +136,14 @@ class ProfileLookup:
             default_request_id=default_request_id,
             received_at=self._backend.clock(),
         )
-        self._delivery.endpoint(request.callback)
+        if request.callback is not None and request.callback not in self._callback_ids:
+            raise unknown_callback()
         await self._backend.publisher.publish(
             STITCH_TOPIC,
             msgspec.json.encode(request.to_message()),
             deadline=Deadline.after(_PUBLISH_TIMEOUT_S),
         )
-        return request.request_id
+        return AcceptedLookup(request.request_id)
 
     async def _find(
         self, lookup: Lookup, usable: Sequence[Identifier], *, deadline: Deadline

@@ -41,7 +41,7 @@ _ATTEMPTS_MAX: Final = 4
 _SALT_BYTES: Final = 16
 
 _PROFILE_ID: Final = re.compile(r"(?!__)[A-Za-z0-9_.:@=+~-]{1,256}")
-_IDENTIFIER_KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,31}:[a-z2-7]{26}")
+_IDENTIFIER_KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,31}:[A-Z2-7]{26}")
 _LINE_FIELDS: Final = frozenset(
     {"profile_id", "identifiers", "identifier_keys", "attributes", "consent"}
 )

@@ -21,11 +21,13 @@ from tagstitch.core.identity_graph import (
     profile_fields,
     resolve,
 )
+from tagstitch.core.json_input import decode_json
 from tagstitch.core.profile import Profile, update_consent
-from tagstitch.core.stitch_request import StitchRequest
+from tagstitch.core.stitch_request import StitchRequest, parse_stitch_request
 from tagstitch.core.stitch_result import StitchResult, stitch_record, stitch_result
 from tagstitch.pipeline.backend import Backend, Put, Write
 from tagstitch.pipeline.claims import STITCH_TOPIC
+from tagstitch.pipeline.dead_letter import Message
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
@@ -67,6 +69,16 @@ class Stitcher:
         self._audit = audit
         self._delivery = delivery
         self._consent_default_granted = consent_default_granted
+
+    async def process_message(self, message: Message, *, deadline: Deadline) -> None:
+        """Process one message of topic `stitch-requests`; raises as `process`."""
+        request = parse_stitch_request(
+            decode_json(message.data),
+            self._identity,
+            default_request_id=message.message_id,
+            received_at=message.published_at,
+        )
+        await self.process(request, deadline=deadline)
 
     async def process(self, request: StitchRequest, *, deadline: Deadline) -> None:
         """Process one request to its end; when it returns the message may be acknowledged.

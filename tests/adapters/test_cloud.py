@@ -36,8 +36,8 @@ def settings(tmp_path: Path) -> Settings:
 def vendors_imported_by(code: str, data_dir: Path) -> list[str]:
     """Run code in a process of its own and return the vendors' packages that it imported."""
     program = f"""
-import asyncio, sys
-from tagstitch.adapters.cloud import import_ports, open_cloud_backend
+import sys
+from tagstitch.adapters.cloud import import_libraries, open_cloud_backend
 from tagstitch.adapters.settings import read_settings
 settings = read_settings({{"TAGSTITCH_DATA_DIR": {str(data_dir)!r},
     "FIRESTORE_EMULATOR_HOST": {NOBODY!r}, "PUBSUB_EMULATOR_HOST": {NOBODY!r}}})
@@ -61,8 +61,8 @@ def test_opening_the_backend_imports_no_vendor(tmp_path: Path) -> None:
     assert vendors_imported_by("open_cloud_backend(settings)", tmp_path) == []
 
 
-def test_importing_a_port_imports_its_own_vendor_alone(tmp_path: Path) -> None:
-    vendors = vendors_imported_by("import_ports(['documents', 'publisher'])", tmp_path)
+def test_importing_a_port_s_libraries_imports_its_own_alone(tmp_path: Path) -> None:
+    vendors = vendors_imported_by("import_libraries(['documents', 'publisher'])", tmp_path)
 
     assert "google.cloud.firestore_v1" in vendors
     assert "google.pubsub_v1" in vendors
@@ -70,7 +70,7 @@ def test_importing_a_port_imports_its_own_vendor_alone(tmp_path: Path) -> None:
 
 
 def test_appending_does_not_import_the_query_library(tmp_path: Path) -> None:
-    vendors = vendors_imported_by("import_ports(['audit_table'])", tmp_path)
+    vendors = vendors_imported_by("import_libraries(['audit_table'])", tmp_path)
 
     assert "google.cloud.bigquery_storage_v1" in vendors
     assert "google.cloud.bigquery" not in vendors

@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 
-from tagstitch.adapters.ga4_export import convert_row, event_id_of_row, is_export_row
+from tagstitch.adapters.ga4_export import (
+    convert_row,
+    event_id_of_row,
+    is_export_row,
+    row_from_text,
+)
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import event_time, identify_event, parse_event
 from tagstitch.core.identifier import Identifier, IdentitySettings
@@ -194,6 +199,19 @@ def test_a_row_is_told_from_event_data() -> None:
     assert not is_export_row({"event_name": "x", "event_timestamp_ms": 1, "event_params": "y"})
 
 
+def test_a_row_from_a_data_frame_has_null_for_nan() -> None:
+    text = json.dumps(row(user_first_touch_timestamp=math.nan))
+
+    read = row_from_text(text)
+
+    assert read == row(user_first_touch_timestamp=None)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"event_name": "x", "value": NaN}', "[" * 100_000])
+def test_nothing_else_may_hold_nan(text: str) -> None:
+    assert row_from_text(text) is None
+
+
 def test_a_row_without_a_name_is_refused() -> None:
     with pytest.raises(InvalidInput, match="missing_field"):
         convert_row(row(event_name=None))
@@ -205,7 +223,7 @@ def test_a_row_without_a_name_is_refused() -> None:
 )
 def test_every_row_of_a_real_export_converts() -> None:
     with gzip.open(Path(os.environ["TAGSTITCH_GA4_EXPORT"]), "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+        rows = [json.loads(line, parse_constant=lambda _: None) for line in file]
 
     events = [convert_row(r) for r in rows]
 

@@ -23,6 +23,7 @@ def command(folder: Path, name: str, script: str = SCRIPT) -> dict[str, object]:
     return {
         "command": ["sh", "-c", script.format(pids=folder / f"{name}.pids")],
         "log": str(folder / f"{name}.log"),
+        "folder": str(folder),
     }
 
 

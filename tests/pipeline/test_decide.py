@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 
 from tagstitch.core.caller import Caller
-from tagstitch.core.decide_answer import DecideAnswer
-from tagstitch.core.decide_request import parse_decide_request
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.rule_book import RuleBook
@@ -68,7 +66,7 @@ def event(name: str = "purchase", **parameters: Any) -> dict[str, Any]:
 
 
 async def decide(decider: Decider, body: dict[str, Any], caller: Caller = SERVER) -> dict[str, Any]:
-    answer = await decider.decide(parse_decide_request(body), caller, DecideAnswer.to_json)
+    answer = await decider.decide(body, caller)
     decoded: dict[str, Any] = json.loads(answer)
     return decoded
 
@@ -223,10 +221,9 @@ class TestIdempotency:
 
     async def test_a_repeat_of_a_stored_decision_gives_the_same_bytes(self, world: World) -> None:
         decider = world.decider({}, ONCE)
-        asked = parse_decide_request(self.BODY)
 
-        first = await decider.decide(asked, SERVER, DecideAnswer.to_json)
-        second = await decider.decide(asked, SERVER, DecideAnswer.to_json)
+        first = await decider.decide(self.BODY, SERVER)
+        second = await decider.decide(self.BODY, SERVER)
 
         assert first == second
         assert world.commits == 1
@@ -335,7 +332,7 @@ class TestServicesDown:
             get = get_many
 
         decider = world.decider(RENAME)
-        decider._finder._documents = Hanging()  # type: ignore[assignment]
+        decider._maker._finder._documents = Hanging()  # type: ignore[assignment]
         started = time.perf_counter()
 
         answer = await decide(decider, {"event": event(value=7.5), "deadline_ms": 200})

@@ -9,8 +9,8 @@ import pytest
 
 from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput, Unavailable
-from tagstitch.core.identifier import Identifier, IdentitySettings
-from tagstitch.core.lookup import LookupAnswer, parse_lookup
+from tagstitch.core.identifier import Identifier
+from tagstitch.core.lookup import AcceptedLookup, LookupAnswer
 from tagstitch.core.view import parse_views
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
@@ -25,8 +25,9 @@ WRITER = Caller("writer", frozenset({"lookup", "stitch", "assert"}))
 async def look_up(
     world: World, body: dict[str, Any], caller: Caller = READER, *, may_publish: bool = True
 ) -> LookupAnswer:
-    lookup = parse_lookup(body, IdentitySettings())
-    return await world.lookup().look_up(lookup, caller, may_publish=may_publish)
+    answer = await world.lookup().answer(body, caller, request_id="r", may_publish=may_publish)
+    assert isinstance(answer, LookupAnswer)
+    return answer
 
 
 def identifiers(*wanted: Identifier) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class TestFinding:
     async def test_nobody_known_is_an_answer(self, world: World) -> None:
         answer = await look_up(world, identifiers(CLIENT))
 
-        assert answer.to_json("r") == {
+        assert answer.to_json() == {
             "found": False,
             "profile_id": None,
             "attributes": {},
@@ -145,8 +146,7 @@ class TestWhatIsShown:
         return lookup
 
     async def ask(self, lookup: Any, caller: Caller, **body: Any) -> LookupAnswer:
-        parsed = parse_lookup(body, IdentitySettings())
-        answer: LookupAnswer = await lookup.look_up(parsed, caller, may_publish=False)
+        answer: LookupAnswer = await lookup.answer(body, caller, request_id="r")
         return answer
 
     async def test_a_view_shows_its_attributes_and_fields_narrow_it(self, world: World) -> None:
@@ -286,14 +286,14 @@ class TestClaims:
 
 
 class TestAccepting:
-    BODY = identifiers(CLIENT)
+    BODY = {**identifiers(CLIENT), "mode": "async"}  # noqa: RUF012 - read only
 
     async def test_a_202_means_that_the_message_is_stored(self, world: World) -> None:
-        body = {**self.BODY, "mode": "async", "callback": "main", "request_id": "r-9"}
+        body = {**self.BODY, "callback": "main", "request_id": "r-9"}
 
-        request_id = await world.lookup().accept(body, WRITER, default_request_id="x")
+        answer = await world.lookup().answer(body, WRITER, request_id="x")
 
-        assert request_id == "r-9"
+        assert answer == AcceptedLookup("r-9")
         [request] = world.published["stitch-requests"]
         assert (request["request_id"], request["callback"]) == ("r-9", "main")
 
@@ -301,19 +301,17 @@ class TestAccepting:
         world.down = {"publisher"}
 
         with pytest.raises(Unavailable):
-            await world.lookup().accept(self.BODY, WRITER, default_request_id="x")
+            await world.lookup().answer(self.BODY, WRITER, request_id="x")
 
     async def test_a_caller_cannot_vouch_for_itself(self, world: World) -> None:
         caller = Caller("browser", frozenset({"lookup", "stitch"}))
 
-        await world.lookup().accept({**self.BODY, "asserted": True}, caller, default_request_id="x")
+        await world.lookup().answer({**self.BODY, "asserted": True}, caller, request_id="x")
 
         assert world.published["stitch-requests"][0]["asserted"] is False
 
     async def test_an_unregistered_callback_is_refused_at_once(self, world: World) -> None:
         with pytest.raises(InvalidInput) as caught:
-            await world.lookup().accept(
-                {**self.BODY, "callback": "evil"}, WRITER, default_request_id="x"
-            )
+            await world.lookup().answer({**self.BODY, "callback": "evil"}, WRITER, request_id="x")
 
         assert caught.value.code == "unknown_callback"

@@ -286,7 +286,7 @@ async def test_a_profile_that_would_be_too_large_is_rejected(store: SqliteDocume
 
 def test_batches_fit_one_commit() -> None:
     small = parse_profile_line({"profile_id": "a"}, SETTINGS, KEYRING)
-    keys = [f"client_id:{'a' * 24}{c}{d}" for c in "abcdefg" for d in "abcdefg"]
+    keys = [f"client_id:{'A' * 24}{c}{d}" for c in "ABCDEFG" for d in "ABCDEFG"]
     large = parse_profile_line({"profile_id": "b", "identifier_keys": keys}, SETTINGS, KEYRING)
 
     batches = list(in_batches(enumerate([small] * 70 + [large] * 30)))

@@ -36,6 +36,7 @@ from tagstitch.pipeline.claims import ClaimPublisher
 from tagstitch.pipeline.dead_letter import Message
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decide import Decider
+from tagstitch.pipeline.decision import DecisionMaker
 from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.look_up import ProfileLookup
@@ -119,7 +120,7 @@ class World:
             finder=self.finder,
             views=self.refreshed(Views()),
             claims=self.claims,
-            delivery=self.delivery,
+            callback_ids=frozenset({"main"}),
             consent_default_granted=consent_default_granted,
         )
 
@@ -132,17 +133,21 @@ class World:
         rule_book: Refreshed[RuleBook] | None = None,
     ) -> Decider:
         book = compile_rule_book(event_rules or {}, personalization_rules or {})
+        maker = DecisionMaker(
+            self.finder,
+            rule_book or self.refreshed(book),
+            clock=self.backend.clock,
+            consent_default_granted=consent_default_granted,
+        )
         return Decider(
             self.backend,
             KEYRING,
             IdentitySettings(),
-            finder=self.finder,
+            maker=maker,
             audit=self.audit,
-            rule_book=rule_book or self.refreshed(book),
             views=self.refreshed(Views()),
             claims=self.claims,
             audit_parameters=("value",),
-            consent_default_granted=consent_default_granted,
         )
 
     def refreshed(self, value: Any) -> Refreshed[Any]:
@@ -170,7 +175,9 @@ class World:
 
     async def rows(self) -> list[Mapping[str, Any]]:
         """Return the audit table, oldest first."""
-        return list(await self.audit_rows.list_rows(limit=1000, deadline=Deadline.after(5)))
+        return list(
+            await self.audit_rows.list_rows(request_id=None, limit=1000, deadline=Deadline.after(5))
+        )
 
     async def put_profile(self, identifier: Identifier, **fields: Any) -> str:
         """Store a profile whose primary identifier this is."""

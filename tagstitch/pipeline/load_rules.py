@@ -1,19 +1,14 @@
-"""Definitions that operators edit: rule books and views, as the refreshed values are loaded."""
+"""Loading the rule book: the published bundle, or the rules as they stand in the store."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from tagstitch.core.errors import Unavailable
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
-from tagstitch.core.view import Views, parse_views
 from tagstitch.pipeline.backend import DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.rule_publication import load_bundle, load_definitions, load_pointer
-
-VIEWS_MAX: Final = 500
-"""Views of one project."""
 
 
 def load_rule_book(
@@ -38,15 +33,5 @@ def load_rule_book(
         if pointer is None and present is not None and present.count and not book.count:
             raise Unavailable("rules", "every rule is gone, and no empty set was published")
         return present if present is not None and present.version == book.version else book
-
-    return load
-
-
-def load_views(documents: DocumentStore) -> Callable[[Views | None, Deadline], Awaitable[Views]]:
-    """Return the loader of the collection `views`."""
-
-    async def load(_present: Views | None, deadline: Deadline) -> Views:
-        found = await documents.list_documents("views", limit=VIEWS_MAX, deadline=deadline)
-        return parse_views({document.path.partition("/")[2]: document.fields for document in found})
 
     return load

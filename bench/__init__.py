@@ -1,0 +1,1 @@
+"""Benchmarks: each module says how to run it."""

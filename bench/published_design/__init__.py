@@ -1,0 +1,1 @@
+"""The published design, measured beside ours."""

@@ -1,0 +1,76 @@
+"""JSON from outside: strict decoding into what Firestore and BigQuery can store."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import msgspec
+
+from tagstitch.core.errors import InvalidInput
+from tagstitch.core.limits import INTEGER_ABS_MAX, JSON_DEPTH_MAX
+
+_BOMS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+
+
+def decode_json(body: bytes) -> Any:
+    """Return the JSON value: UTF-8, finite numbers of 64 bits, at most 20 levels deep.
+
+    Of duplicate keys the last one counts.
+    """
+    if body.startswith(_BOMS):
+        raise InvalidInput("invalid_unicode", "the body must be UTF-8 without a byte order mark")
+    try:
+        value = msgspec.json.decode(body)
+    except RecursionError:
+        raise _too_deep() from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise _undecodable(body) from None
+    _check_tree(value, "", 1)
+    return value
+
+
+def _undecodable(body: bytes) -> InvalidInput:
+    """Return the error that tells the sender what to mend.
+
+    The standard library's laxer parser tells what the strict one refused: what only it accepts is
+    a number that is not finite, or text that is no Unicode.
+    """
+    try:
+        value = json.loads(body.decode())
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeError:
+        return InvalidInput("invalid_unicode", "text that is not valid Unicode")
+    except json.JSONDecodeError:
+        return InvalidInput("invalid_json", "the body is not valid JSON")
+    except RecursionError:
+        return _too_deep()
+    except ValueError:  # an integer of more digits than Python converts
+        return InvalidInput("non_finite_number", "a number of too many digits")
+    return InvalidInput("non_finite_number", "a number is not finite or out of range")
+
+
+def _check_tree(value: Any, path: str, depth: int) -> None:
+    """Raise InvalidInput for what Firestore and BigQuery could not store."""
+    kind = type(value)
+    if kind is dict:
+        if depth > JSON_DEPTH_MAX:
+            raise _too_deep()
+        for name, item in value.items():
+            if type(item) in _DEEP_CHECKED:
+                _check_tree(item, f"{path}.{name}" if path else name, depth + 1)
+    elif kind is list:
+        if depth > JSON_DEPTH_MAX:
+            raise _too_deep()
+        for index, item in enumerate(value):
+            if type(item) in _DEEP_CHECKED:
+                _check_tree(item, f"{path}[{index}]", depth + 1)
+    elif kind is int and not -INTEGER_ABS_MAX <= value <= INTEGER_ABS_MAX:
+        raise InvalidInput("non_finite_number", "an integer of more than 64 bits", path or None)
+
+
+_DEEP_CHECKED: Final = frozenset({dict, list, int})
+
+
+def _too_deep() -> InvalidInput:
+    return InvalidInput("json_too_deep", f"nested deeper than {JSON_DEPTH_MAX} levels")

@@ -1,0 +1,23 @@
+"""Loading the views that operators declare."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from tagstitch.core.view import Views, parse_views
+from tagstitch.pipeline.backend import DocumentStore
+from tagstitch.pipeline.deadline import Deadline
+
+VIEWS_MAX: Final = 500
+"""Views of one project."""
+
+
+def load_views(documents: DocumentStore) -> Callable[[Views | None, Deadline], Awaitable[Views]]:
+    """Return the loader of the collection `views`."""
+
+    async def load(_present: Views | None, deadline: Deadline) -> Views:
+        found = await documents.list_documents("views", limit=VIEWS_MAX, deadline=deadline)
+        return parse_views({document.path.partition("/")[2]: document.fields for document in found})
+
+    return load

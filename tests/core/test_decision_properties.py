@@ -1,0 +1,239 @@
+"""What holds for every event, profile and rule set, found by random search."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tagstitch.core.consent import resolve_consent
+from tagstitch.core.event import Event
+from tagstitch.core.event_decision import decide_event
+from tagstitch.core.operators import OPERATORS
+from tagstitch.core.personalization import decide_personalization
+from tagstitch.core.profile import Profile
+from tagstitch.core.rule_book import RuleBook, compile_rule_book
+
+NAMES = st.sampled_from(["purchase", "purchase", "view_item"])
+KEYS = st.sampled_from(["value", "tier", "items", "a", "b", "a.b", "x-ga-gcs", "price"])
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63) + 1, 2**63 - 1), st.floats(-1e6, 1e6),
+    st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=5),
+    st.sampled_from(["5.00", "A", "1e3", 0, 1, True]),
+)  # fmt: skip
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+TARGETS = st.sampled_from(
+    ["value", "price", "tier", "a.b", "b", "items.0.price", "event.a", '["a.b"]']
+)
+PLAIN_PATHS = TARGETS | st.sampled_from(
+    ["profile.tier", "profile.a.b", "user_state.a", "items.1.a"]
+)
+LIST_PATHS = st.sampled_from(
+    ["items.$any.price", "items.$all.a", "items.$none.b", "b.$all", "a.$any"]
+)
+NUMBERS = st.integers(-10, 10) | st.floats(-10, 10)
+LISTS = st.lists(st.booleans() | NUMBERS | st.text(max_size=2), min_size=1, max_size=3)
+TEXTS = st.text(min_size=1, max_size=2)
+OPERANDS: dict[str, st.SearchStrategy[Any]] = {
+    "equals": VALUES, "in": LISTS, "lessThan": NUMBERS, "atMost": NUMBERS, "greaterThan": NUMBERS,
+    "atLeast": NUMBERS, "between": st.just([-5, 5]), "exists": st.booleans(), "isEmpty": st.booleans(),
+    "contains": TEXTS, "startsWith": TEXTS, "endsWith": TEXTS, "matches": st.sampled_from(["a", "^.$"]),
+    "anyOf": LISTS, "allOf": LISTS, "size": st.integers(0, 3) | st.just({"atLeast": 1}),
+    "type": st.sampled_from(["string", "number", "boolean", "list", "object"]),
+}  # fmt: skip
+assert set(OPERANDS) == set(OPERATORS)
+COMPARISONS = st.sampled_from(sorted(OPERANDS)).flatmap(
+    lambda word: st.tuples(st.sampled_from(["", "not_"]).map(lambda no: no + word), OPERANDS[word])
+)
+PREDICATES = st.builds(
+    lambda path, comparison: {path: dict([comparison])}, PLAIN_PATHS | LIST_PATHS, COMPARISONS
+) | st.dictionaries(PLAIN_PATHS, LISTS | st.booleans() | NUMBERS | TEXTS, min_size=1, max_size=2)
+ITEM_PREDICATES = st.builds(
+    lambda path, comparison: {path: dict([comparison])}, TARGETS, COMPARISONS
+)
+CONDITIONS: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(PREDICATES, PREDICATES, PREDICATES, ITEM_PREDICATES.map(lambda c: {"items.$": {"match": c}})),
+    lambda inner: st.dictionaries(
+        st.sampled_from(["any", "all", "none"]), st.lists(inner, min_size=1, max_size=2), min_size=1
+    ),
+    max_leaves=4,
+)  # fmt: skip
+ANY_CONDITIONS = st.booleans().flatmap(lambda empty: st.just({}) if empty else CONDITIONS)
+COMPUTATIONS = st.one_of(
+    st.tuples(st.sampled_from(["set", "set_default"]), VALUES.filter(lambda value: value is not None)),
+    st.tuples(st.sampled_from(["multiply", "add"]), NUMBERS | st.just(1e12)),
+    st.tuples(st.just("round"), st.integers(0, 3)),
+    st.tuples(st.sampled_from(["delete", "lower", "upper", "trim"]), st.none()),
+)  # fmt: skip
+
+
+def modify(parameter: str, computation: tuple[str, Any]) -> dict[str, Any]:
+    operator, operand = computation
+    details = {"type": "modify_parameter", "parameter": parameter, "operator": operator}
+    return details if operand is None else {**details, "operand": operand}
+
+
+EVENT_ACTIONS = st.one_of(
+    st.fixed_dictionaries({"type": st.just("rename_event"), "new_event_name": st.text("ab", min_size=1)}),
+    st.builds(modify, TARGETS, COMPUTATIONS),
+    st.builds(modify, TARGETS, COMPUTATIONS),
+    st.fixed_dictionaries({"type": st.just("modify_parameter"), "parameter": TARGETS, "operator": st.just("copy"), "from": PLAIN_PATHS}),
+    st.fixed_dictionaries({"type": st.just("filter_items"), "match": ITEM_PREDICATES}),
+    st.fixed_dictionaries({"type": st.just("redact"), "parameters": st.lists(TARGETS, min_size=1, max_size=3)}),
+    st.just({"type": "drop_event"}),
+)  # fmt: skip
+STATE_CHANGES = st.dictionaries(st.sampled_from(["a", "b"]), SCALARS, min_size=1, max_size=2)
+PERSONAL_ACTIONS = st.one_of(
+    st.fixed_dictionaries({"type": st.just("set_client_cookie"), "cookie_name": st.text("ab!_", min_size=1) | st.sampled_from(["a;b", "ok"]), "cookie_value": st.text() | NUMBERS | st.booleans()}),
+    st.fixed_dictionaries({"type": st.just("return_value"), "key": st.just("k"), "value": VALUES}),
+    st.fixed_dictionaries({"type": st.just("set_state"), "updates_user_state": STATE_CHANGES}),
+)  # fmt: skip
+
+
+def rules(
+    actions: st.SearchStrategy[dict[str, Any]],
+) -> st.SearchStrategy[dict[str, dict[str, Any]]]:
+    rule = st.fixed_dictionaries({
+        "target_event_name": st.sampled_from(["*", "purchase", ["purchase", "view_item"]]),
+        "conditions": ANY_CONDITIONS,
+        "match_all": st.just(value=True),
+        "actions": st.lists(actions, min_size=1, max_size=3),
+        "priority": st.integers(0, 3),
+        "stop_on_match": st.sampled_from([False, False, True]),
+    })  # fmt: skip
+    return st.dictionaries(st.text("rst", min_size=1, max_size=2), rule, min_size=1, max_size=5)
+
+
+EVENTS = st.builds(
+    lambda name, parameters: Event(name, {**parameters, "event_name": name}),
+    NAMES,
+    st.dictionaries(KEYS, VALUES, max_size=6)
+    | st.fixed_dictionaries({"items": st.lists(st.dictionaries(KEYS, VALUES, max_size=3), max_size=3)}),
+)  # fmt: skip
+PROFILES = st.none() | st.builds(
+    lambda attributes, state: Profile("p_1", attributes, state),
+    st.dictionaries(KEYS, VALUES, max_size=3),
+    st.dictionaries(KEYS, VALUES, max_size=3),
+)
+UNAVAILABLE = st.sets(st.sampled_from(["profile", "state"])).map(frozenset)
+CONSENT = resolve_consent(requested=None, event=None, profile=None, default_granted=True)
+
+
+def relaxed(examples: int) -> settings:
+    """No deadline: the machine may be busy."""
+    return settings(
+        max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+
+
+def book_of(definitions: dict[str, Any], personalization: dict[str, Any] | None = None) -> RuleBook:
+    return compile_rule_book(definitions, personalization or {})
+
+
+def is_finite_json(value: object) -> bool:
+    return json.loads(json.dumps(value, allow_nan=False)) is not None or value is None
+
+
+@given(EVENTS, rules(EVENT_ACTIONS), PROFILES, UNAVAILABLE)
+@relaxed(300)
+def test_an_event_decision_is_finite_json_and_explaining_changes_nothing(
+    event: Event,
+    definitions: dict[str, Any],
+    profile: Profile | None,
+    unavailable: frozenset[str],
+) -> None:
+    before = json.dumps(event.parameters)
+    book = book_of(definitions)
+
+    decision = decide_event(event, book, profile, unavailable=unavailable)
+    explained = decide_event(event, book, profile, unavailable=unavailable, explain=True)
+
+    assert decision == replace(explained, trace=())
+    assert {s.error for s in decision.skipped} <= {"ResultOutOfRange"}
+    assert is_finite_json([dict(decision.set), list(decision.modifications), list(explained.trace)])
+    assert is_finite_json(decision.apply_to(event))
+    assert before == json.dumps(event.parameters)
+
+
+@given(EVENTS, rules(EVENT_ACTIONS), PROFILES)
+@relaxed(200)
+def test_parameters_that_no_rule_names_leave_as_they_came(
+    event: Event, definitions: dict[str, Any], profile: Profile | None
+) -> None:
+    strange = {"strange key": [None, {"": "ü"}], "x-ga-gcs": "G111", "x-sst-x": {"a": 1}}
+    arrived = Event(event.name, {**event.parameters, **strange})
+
+    payload = decide_event(arrived, book_of(definitions), profile).apply_to(arrived)
+
+    assert strange == {key: payload[key] for key in strange}
+
+
+@given(EVENTS, rules(EVENT_ACTIONS), rules(PERSONAL_ACTIONS), PROFILES, st.randoms())
+@relaxed(150)
+def test_the_order_of_rules_in_the_store_does_not_matter(
+    event: Event,
+    for_events: dict[str, Any],
+    for_visitors: dict[str, Any],
+    profile: Profile | None,
+    random: Any,
+) -> None:
+    def shuffled(definitions: dict[str, Any]) -> dict[str, Any]:
+        ids = list(definitions)
+        random.shuffle(ids)
+        return {rule_id: definitions[rule_id] for rule_id in ids}
+
+    one = book_of(for_events, for_visitors)
+    other = book_of(shuffled(for_events), shuffled(for_visitors))
+
+    assert (one.version, one.broken) == (other.version, other.broken)
+    assert decide_event(event, one, profile) == decide_event(event, other, profile)
+    assert decide_personalization(
+        event, one, profile, consent=CONSENT, has_identifier=True
+    ) == decide_personalization(event, other, profile, consent=CONSENT, has_identifier=True)
+
+
+@given(EVENTS, rules(EVENT_ACTIONS), PROFILES, VALUES | st.dictionaries(st.text(), VALUES))
+@relaxed(150)
+def test_a_broken_rule_changes_nothing_for_the_others(
+    event: Event, definitions: dict[str, Any], profile: Profile | None, rubbish: Any
+) -> None:
+    alone = book_of(definitions)
+    accompanied = book_of({"0 rubbish": rubbish, **definitions})
+
+    assert alone.count == accompanied.count
+    assert len(accompanied.broken) == len(alone.broken) + 1
+    assert decide_event(event, alone, profile) == decide_event(event, accompanied, profile)
+
+
+@given(EVENTS, rules(PERSONAL_ACTIONS), PROFILES, UNAVAILABLE)
+@relaxed(300)
+def test_a_personalization_is_finite_json_and_explaining_changes_nothing(
+    event: Event,
+    definitions: dict[str, Any],
+    profile: Profile | None,
+    unavailable: frozenset[str],
+) -> None:
+    book = book_of({}, definitions)
+
+    decision, explained = (
+        decide_personalization(
+            event, book, profile, consent=CONSENT, unavailable=unavailable, has_identifier=True,
+            explain=explain,
+        )
+        for explain in (False, True)
+    )  # fmt: skip
+
+    assert decision == replace(explained, trace=())
+    assert decision.skipped == ()
+    assert is_finite_json([list(decision.actions), dict(decision.state_changes), explained.trace])
+    assert not decision.without_state_actions().state_changes
+    for action in decision.actions:
+        if action["type"] == "set_cookie":
+            assert not set(f"{action['name']}{action['value']}") & set('\r\n ;,="\\')
