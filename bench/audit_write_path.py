@@ -11,8 +11,9 @@ import asyncio
 import base64
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,8 @@ class LibraryStream:
 
     def __init__(self, address: str, poll: Retry | None) -> None:
         channel = grpc.insecure_channel(address)
-        client = bigquery_storage_v1.BigQueryWriteClient(
-            transport=BigQueryWriteGrpcTransport(channel=channel)
-        )
+        make_client: Callable[..., Any] = bigquery_storage_v1.BigQueryWriteClient
+        client = make_client(transport=BigQueryWriteGrpcTransport(channel=channel))
         self._table = BigQueryAuditTable(PROJECT, DATASET)
         # The library adds the first request to the template, field descriptors and all.
         template = bigquery_storage_v1.types.AppendRowsRequest(
@@ -100,9 +100,11 @@ class LibraryStream:
     async def append(self, rows: Sequence[Mapping[str, Any]], *, deadline: Deadline) -> object:
         encoded = [self._table._encoder.encode(row) for row in rows]
         request = bigquery_storage_v1.types.AppendRowsRequest.wrap(self._table._request(encoded))
-        return await asyncio.to_thread(
-            lambda: self._stream.send(request).result(timeout=deadline.remaining_s, **self._wait)
-        )
+        return await asyncio.to_thread(self._send, request, deadline)
+
+    def _send(self, request: Any, deadline: Deadline) -> object:
+        future: Any = self._stream.send(request)
+        return future.result(timeout=deadline.remaining_s, **self._wait)
 
 
 def json_value(value: Any) -> Any:
@@ -136,6 +138,10 @@ def make_rows(count: int, *, bad: int = 0) -> list[dict[str, Any]]:
     return [{**record.to_row(), "recorded_at": noon, "latency_ms": None} for record in records]
 
 
+async def append_rows(table: Any, size: int) -> None:
+    await table.append(make_rows(size), deadline=Deadline.after(30))
+
+
 async def on_emulator(storage: str, rest: str) -> None:
     print("\nbqemulator\n\n" + HEADER)
     stream = BigQueryAuditTable(PROJECT, DATASET, storage_emulator=storage)
@@ -157,9 +163,7 @@ async def on_emulator(storage: str, rest: str) -> None:
                 continue  # the one is as slow, and the other drops its neighbours' streams
             await measure(
                 f"{label}, {size} rows",
-                lambda table=table, size=size: table.append(
-                    make_rows(size), deadline=Deadline.after(30)
-                ),
+                partial(append_rows, table, size),
                 count=count if size == 1 else max(count // 4, 5),
                 at_once=at_once,
             )

@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 import uvloop
 from google.cloud import firestore
-from google.pubsub_v1 import PublisherAsyncClient, PublisherClient
+from google.pubsub_v1 import PublisherAsyncClient, PublisherClient, PubsubMessage
 from google.pubsub_v1.services.publisher.transports import (
     PublisherGrpcAsyncIOTransport,
     PublisherGrpcTransport,
@@ -80,7 +80,7 @@ async def publish_messages(emulators: Emulators) -> None:
             await measure(
                 "asynchronous client, publish",
                 lambda: theirs.publish(
-                    topic=topic, messages=[{"data": data}], timeout=10, retry=None
+                    topic=topic, messages=[PubsubMessage(data=data)], timeout=10, retry=None
                 ),
                 count=1_000,
                 at_once=at_once,

@@ -13,9 +13,8 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from tagstitch.adapters.requests_callbacks import RequestsCallbackSender
 from tagstitch.adapters.settings import Settings
-from tagstitch.pipeline.backend import Backend, Document, RejectedRow, Write
+from tagstitch.pipeline.backend import Backend, CallbackAnswer, Document, RejectedRow, Write
 from tagstitch.pipeline.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -23,14 +22,16 @@ if TYPE_CHECKING:
     from tagstitch.adapters.bigquery_audit_queries import BigQueryAuditQueries
     from tagstitch.adapters.firestore_documents import FirestoreDocuments
     from tagstitch.adapters.pubsub_publisher import PubsubPublisher
+    from tagstitch.adapters.requests_callbacks import RequestsCallbackSender
 
-LazyPort = Literal["documents", "publisher", "audit_table", "audit_queries"]
+LazyPort = Literal["documents", "publisher", "audit_table", "audit_queries", "callbacks"]
 
 _ADAPTERS: Final[Mapping[LazyPort, str]] = {
     "documents": "tagstitch.adapters.firestore_documents",
     "publisher": "tagstitch.adapters.pubsub_publisher",
     "audit_table": "tagstitch.adapters.bigquery_audit",
     "audit_queries": "tagstitch.adapters.bigquery_audit_queries",
+    "callbacks": "tagstitch.adapters.requests_callbacks",
 }
 
 
@@ -41,7 +42,7 @@ def open_cloud_backend(settings: Settings) -> Backend:
         publisher=_Publisher(settings),
         audit_table=_AuditTable(settings),
         audit_queries=_AuditQueries(settings),
-        callbacks=RequestsCallbackSender(),
+        callbacks=_Callbacks(settings),
         clock=lambda: datetime.now(UTC),
     )
 
@@ -62,11 +63,10 @@ async def close_cloud_backend(backend: Backend) -> None:
         backend.publisher,
         backend.audit_table,
         backend.audit_queries,
+        backend.callbacks,
     ):
         if isinstance(port, _Lazy):
             await port.close()
-    if isinstance(backend.callbacks, RequestsCallbackSender):
-        backend.callbacks.close()
 
 
 class _Lazy:
@@ -166,3 +166,29 @@ class _AuditQueries(_Lazy):
 
     async def run(self, sql: str, *, deadline: Deadline) -> Sequence[Mapping[str, Any]]:
         return await self._adapter.run(sql, deadline=deadline)
+
+
+class _Callbacks(_Lazy):
+    @cached_property
+    def _adapter(self) -> RequestsCallbackSender:
+        from tagstitch.adapters.requests_callbacks import RequestsCallbackSender
+
+        return RequestsCallbackSender()
+
+    async def post(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        allow_private: bool,
+        deadline: Deadline,
+    ) -> CallbackAnswer:
+        return await self._adapter.post(
+            url, headers=headers, body=body, allow_private=allow_private, deadline=deadline
+        )
+
+    async def close(self) -> None:
+        adapter = vars(self).pop("_adapter", None)
+        if adapter is not None:
+            adapter.close()

@@ -114,7 +114,7 @@ class HttpFunction:
         self._push_authenticator = PushAuthenticator(self._settings)
         self._routes: dict[tuple[str, str], _Route] = {}
         self._wiring: Wiring | None = None
-        self._warm_up: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
 
     def get(self, *paths: str, scope: Scope) -> Callable[[CallHandler], CallHandler]:
         """Register a handler for GET; the key needs the scope."""
@@ -174,7 +174,7 @@ class HttpFunction:
         await self._push_authenticator.authenticate(request.headers)
         if route.kind == "push":
             return await self._receive(route, request)
-        job = Job(self._open(), Deadline.after(PUSH_DEADLINE_S))
+        job = Job(await self._open(), Deadline.after(PUSH_DEADLINE_S))
         response: Response = await route.handler(job)
         return response
 
@@ -189,13 +189,13 @@ class HttpFunction:
         body = decode_json(raw) if request.method == "POST" else None
         request_id = _request_id(body, request)
         _note(request_id=request_id, caller=caller.id)
-        call = Call(self._open(), caller, body, request.query_params, headers, request_id)
+        call = Call(await self._open(), caller, body, request.query_params, headers, request_id)
         response: Response = await route.handler(call)
         return response
 
     async def _receive(self, route: _Route, request: Request) -> Response:
         """Process one pushed message and tell Pub/Sub what became of it."""
-        wiring = self._open()
+        wiring = await self._open()
         message = parse_push(
             await read_body(request, bytes_max=PUSH_BODY_BYTES_MAX),
             request.headers.get("content-type", ""),
@@ -226,34 +226,39 @@ class HttpFunction:
             deadline=Deadline.after(_DEAD_LETTER_TIMEOUT_S),
         )
 
-    def _open(self) -> Wiring:
-        """Return the object graph, made on the first request of the worker process."""
+    async def _open(self) -> Wiring:
+        """Return the object graph; the worker's first request waits for its imports.
+
+        They take place before the request's deadline begins: it is for the services behind us.
+        """
         if self._wiring is None:
-            self._wiring = Wiring(self._settings)
+            if self._opening is None:
+                self._opening = asyncio.get_running_loop().create_task(self._import_and_open())
+            await asyncio.shield(self._opening)
+        assert self._wiring is not None  # noqa: S101 - the task above has set it
         return self._wiring
+
+    async def _import_and_open(self) -> None:
+        """Import beside the event loop, which goes on answering probes, and begin to load."""
+        await asyncio.to_thread(import_parts, self._name, self._settings)
+        self._wiring = Wiring(self._settings)
+        self._wiring.start(self._name)
 
     def _health(self) -> Response:
         """Answer without waiting for anything, and have what is missing loaded behind the answer.
 
         As a start-up probe it makes the first real request a fast one.
         """
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._import_and_open())
         health: dict[str, Any] = {
             "status": "ok",
             "function": self._name,
             "version": __version__,
         }
-        if self._warm_up is None:
-            loop = asyncio.get_running_loop()
-            self._warm_up = loop.create_task(self._load())
         if self._name == "decide":
             health |= _rules_health(self._wiring)
         return json_response(health)
-
-    async def _load(self) -> None:
-        """Import and load what the first request needs; imports run beside the event loop."""
-        await asyncio.sleep(0)  # the answer to the probe leaves first
-        await asyncio.to_thread(import_parts, self._name, self._settings)
-        self._open().start(self._name)
 
     def _call_route(
         self, method: str, paths: tuple[str, ...], scope: Scope

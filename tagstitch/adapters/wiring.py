@@ -6,7 +6,7 @@ what a process does not use costs it neither start-up time nor memory (bench/RES
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
@@ -15,6 +15,7 @@ from tagstitch.adapters.settings import Settings
 from tagstitch.core.identifier import IdentitySettings
 
 if TYPE_CHECKING:
+    from tagstitch.adapters.cloud import LazyPort
     from tagstitch.core.rule_book import RuleBook
     from tagstitch.core.view import Views
     from tagstitch.pipeline.backend import Backend
@@ -35,11 +36,11 @@ _PIPELINES: Final = {
     "stitch_async": ("pipeline.stitch", "pipeline.sweep"),
     "audit_sink": ("pipeline.record_audit", "pipeline.record_dead_letter"),
 }
-_CLOUD_ADAPTERS: Final = {
-    "stitch_sync": ("firestore_documents", "pubsub_publisher"),
-    "decide": ("firestore_documents", "pubsub_publisher"),
-    "stitch_async": ("firestore_documents", "pubsub_publisher", "requests_callbacks"),
-    "audit_sink": ("firestore_documents", "pubsub_publisher", "bigquery_audit"),
+_PORTS: Final[Mapping[str, tuple[LazyPort, ...]]] = {
+    "stitch_sync": ("documents", "publisher"),
+    "decide": ("documents", "publisher"),
+    "stitch_async": ("documents", "publisher", "callbacks"),
+    "audit_sink": ("documents", "publisher", "audit_table"),
 }
 
 
@@ -48,8 +49,9 @@ def import_parts(function: str, settings: Settings) -> None:
     for name in _PIPELINES[function]:
         import_module(f"tagstitch.{name}")
     if settings.backend == "cloud":
-        for name in _CLOUD_ADAPTERS[function]:
-            import_module(f"tagstitch.adapters.{name}")
+        from tagstitch.adapters.cloud import import_libraries
+
+        import_libraries(_PORTS[function])
 
 
 class Wiring:

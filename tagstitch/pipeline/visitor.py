@@ -161,6 +161,10 @@ class VisitorFinder:
             visitor = await self._first_known(rest, more, now=now, deadline=deadline)
         return visitor
 
+    def forget(self) -> None:
+        """Forget where anybody was found, as a new process would."""
+        self._hints.clear()
+
     def keys(self, identifiers: Iterable[Identifier]) -> list[str]:
         """Return the identifier keys, in the order given."""
         return [self._keyring.identifier_key(identifier) for identifier in identifiers]

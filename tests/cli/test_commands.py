@@ -196,23 +196,24 @@ def test_an_interrupted_import_goes_on_where_it_stopped(
 ) -> None:
     from tagstitch.cli import profiles
     from tagstitch.core.errors import Unavailable
+    from tagstitch.pipeline.profile_import import import_profiles
 
     file = tmp_path / "people.jsonl"
     lines: list[dict[str, Any]] = [{"profile_id": f"p{n}", "attributes": {}} for n in range(100)]
     lines[3] = {"attributes": {}}
     file.write_text("\n".join(json.dumps(line) for line in lines))
-    real, calls = profiles.import_profiles, []
+    calls: list[Any] = []
 
     async def stops(*arguments: Any, **options: Any) -> Any:
         calls.append(arguments[1])
         if len(calls) == 3:
             raise Unavailable("firestore")
-        return await real(*arguments, **options)
+        return await import_profiles(*arguments, **options)
 
     monkeypatch.setattr(profiles, "import_profiles", stops)
     assert cli("profiles", "import", file).exit_code == 1
     calls.clear()
-    monkeypatch.setattr(profiles, "import_profiles", real)
+    monkeypatch.setattr(profiles, "import_profiles", import_profiles)
 
     ran = cli("profiles", "import", file, "--json")
 

@@ -20,7 +20,7 @@ from tagstitch.pipeline.deadline import Deadline
 NOON = datetime(2026, 11, 21, 12, 30, 0, 123456, tzinfo=UTC)
 SECRET = "anna@example.com"
 
-MODIFICATIONS = [
+MODIFICATIONS: list[dict[str, Any]] = [
     {"rule_id": "a", "type": "rename_event", "old_name": "purchase", "new_name": "micro_purchase"},
     {
         "rule_id": "b",

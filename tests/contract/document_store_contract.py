@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
-from tagstitch.pipeline.backend import Delete, DocumentStore, Patch, Put
+from tagstitch.pipeline.backend import Delete, DocumentStore, Patch, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 
 Call = Callable[[DocumentStore, str, Deadline], Any]
@@ -352,7 +352,7 @@ class DocumentStoreContract:
         await store.commit(
             [Put(path, {"n": 1}) for path in (taken, patched, deleted)], deadline=soon()
         )
-        writes = [Put(new, {"n": 2}), Patch(patched, {"n": 2}), Delete(deleted)]
+        writes: list[Write] = [Put(new, {"n": 2}), Patch(patched, {"n": 2}), Delete(deleted)]
         with pytest.raises(Conflict):
             await store.commit(
                 [

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from functions_framework.aio import create_asgi_app
+from starlette.types import ASGIApp
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +28,8 @@ async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             for name, value in (defaults | environment).items():
                 monkeypatch.setenv(name, value)
             source = str(ROOT / "functions" / function / "main.py")
-            transport = httpx.ASGITransport(create_asgi_app(function, source))
+            create: Callable[..., ASGIApp] = create_asgi_app
+            transport = httpx.ASGITransport(create(function, source))
             return await stack.enter_async_context(
                 httpx.AsyncClient(transport=transport, base_url="http://function")
             )

@@ -229,7 +229,7 @@ class TestKeys:
         self, start: Start, key: str | None
     ) -> None:
         client = await start("stitch_sync", TAGSTITCH_AUTH="key", TAGSTITCH_KEYS=KEYS)
-        headers = {} if key is None else {"X-Tagstitch-Key": key.encode()}
+        headers = [] if key is None else [(b"X-Tagstitch-Key", key.encode())]
 
         answer = await client.post("/", json=LOOKUP, headers=headers)
 

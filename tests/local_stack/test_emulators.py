@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import queue
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,6 @@ from typing import Any
 import pytest
 
 from tagstitch.adapters.pubsub_publisher import PubsubPublisher
-from tagstitch.local_stack import emulators as emulators_module
 from tagstitch.local_stack.emulators import (
     EmulatorError,
     Emulators,
@@ -33,7 +33,7 @@ TOPOLOGY = json.loads((REPOSITORY / "infra" / "topology.json").read_text())
 def test_what_is_missing_is_named_with_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emulators_module.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
 
     missing = missing_parts(tmp_path)
 

@@ -53,7 +53,7 @@ async def load(
 
 
 async def everything(store: SqliteDocuments) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for collection in ("profiles", "identifiers"):
         page = await store.list_documents(collection, deadline=Deadline.after(5))
         found |= {document.path: document.fields for document in page}

@@ -1,0 +1,72 @@
+"""Run the benchmarks and write bench/RESULTS.md: `.venv/bin/python -m bench [--quick]`.
+
+About twelve minutes; wants a quiet machine with two cores, the Google emulators and wrk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from bench import call_counts, http_throughput, start_up
+from bench.chart import draw_throughput
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+LIBRARIES = (
+    "functions-framework",
+    "uvicorn",
+    "uvloop",
+    "google-cloud-firestore",
+    "grpcio",
+    "flask",
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short round, to try the program")
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        print("wrk is missing: apt-get install wrk", file=sys.stderr)
+        return 1
+    seconds, rounds = (3, 1) if options.quick else (10, 5)
+    measured = http_throughput.run(seconds=seconds, rounds=rounds)
+    draw_throughput(measured, RESULTS.with_name("throughput.png"))
+    lines = [
+        "# Results",
+        "",
+        "Made by `make bench`; `bench/*.py` say what each part does and how to run it alone.",
+        "Absolute figures are this machine's; compare the ratios.",
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python {platform.python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+        + ".",
+        "",
+        "## Requests over HTTP",
+        "",
+        *http_throughput.report(measured),
+        "![Requests a second of both sides](throughput.png)",
+        "",
+        "## Calls to the stores",
+        "",
+        *call_counts.run(),
+        "## Start-up",
+        "",
+        *start_up.run(rounds=2 if options.quick else 9),
+        "## Imports",
+        "",
+        *start_up.import_times(),
+    ]
+    RESULTS.write_text("\n".join(lines))
+    print(RESULTS.read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
