@@ -248,7 +248,7 @@ class HttpFunction:
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._import_and_open())
         health: dict[str, Any] = {
-            "status": "ok",
+            "status": "loading" if self._wiring is None else "ok",
             "function": self._name,
             "version": __version__,
         }
