@@ -32,7 +32,7 @@ def checkout_environment(**settings: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), **settings}
 
 
-def until(condition: Callable[[], T], *, seconds: float, what: str) -> T:
+def until(condition: Callable[[], T | None], *, seconds: float, what: str) -> T:
     """Return the first true result of the condition."""
     end = time.monotonic() + seconds
     while not (result := condition()):
