@@ -99,8 +99,6 @@ class HttpFunction:
 
     Reads the settings at once, so that a function that is set up wrongly refuses to start; opens
     stores on the first request, because the framework forks after it has imported the module.
-    In the cloud the libraries are imported at once, too: half a second that the first request's
-    deadline does not have, and nothing there calls `/health` before it.
     """
 
     def __init__(self, name: str, *, body_bytes_max: int = PUSH_BODY_BYTES_MAX) -> None:
@@ -108,8 +106,6 @@ class HttpFunction:
         self._name = name
         self._body_bytes_max = body_bytes_max
         self._settings = read_settings()
-        if self._settings.backend == "cloud":
-            import_parts(name, self._settings)
         self._authenticator = Authenticator(self._settings)
         self._push_authenticator = PushAuthenticator(self._settings)
         self._routes: dict[tuple[str, str], _Route] = {}
@@ -216,7 +212,7 @@ class HttpFunction:
 
     async def _bury(self, wiring: Wiring, message: Message, error: InvalidInput) -> None:
         """Publish the dead letter; only then may the message be acknowledged."""
-        logger.warning("dead_letter", extra={"fields": {"code": error.code, "path": error.path}})
+        logger.warning("dead_letter", extra={"fields": {"code": error.code}})
         await publish_dead_letter(
             wiring.backend.publisher,
             message,
@@ -252,7 +248,7 @@ class HttpFunction:
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._import_and_open())
         health: dict[str, Any] = {
-            "status": "ok",
+            "status": "loading" if self._wiring is None else "ok",
             "function": self._name,
             "version": __version__,
         }

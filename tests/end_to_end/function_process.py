@@ -40,7 +40,7 @@ class FunctionProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = folder / f"{name}-{self.port}.log"
         self._source = source or REPOSITORY / "functions" / name / "main.py"
-        self._environment = dict(environment)
+        self.environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -53,7 +53,7 @@ class FunctionProcess:
             self._process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(self.port)],
                 cwd=self._source.parent,
-                env=inherited | {"PYTHONPATH": str(REPOSITORY)} | self._environment,
+                env=inherited | {"PYTHONPATH": str(REPOSITORY)} | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -66,6 +66,19 @@ class FunctionProcess:
             try:
                 httpx.get(f"{self.url}/health", timeout=5).raise_for_status()
             except httpx.HTTPError:
+                assert self.is_running, self.log
+                assert time.monotonic() < end, self.log
+                time.sleep(0.05)
+            else:
+                return
+
+    def wait_until_listening(self) -> None:
+        """Wait for the port alone: nothing has been asked of the function then."""
+        end = time.monotonic() + START_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+            except OSError:
                 assert self.is_running, self.log
                 assert time.monotonic() < end, self.log
                 time.sleep(0.05)
