@@ -19,10 +19,10 @@ demo: $(INSTALLED) ## Run the main job end to end on a local stack of its own
 	@$(BIN)/tagstitch demo
 
 test: $(VENV)/.dev $(if $(shell command -v gcloud),$(BQEMULATOR)) ## Run the whole test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
 test-emulators: $(VENV)/.dev $(BQEMULATOR) ## Run only the tests on the Google emulators
-	$(BIN)/python -m pytest -m emulators $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m emulators $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## Formatter, linter, type checker, import contracts
 	$(BIN)/ruff format --check .

@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "cli", "local_stack")
 """What only a checkout runs. The local adapters stay: they are small and never imported."""
 
-
-NOT_SCHEMAS = shutil.ignore_patterns("__pycache__", "*.py")
+NOT_SCHEMAS = shutil.ignore_patterns("__pycache__", "*.py", "views")
+"""A function reads the columns of its rows; generators and views stay in the checkout."""
 
 
 def stage(function: str, build_dir: Path) -> Path:

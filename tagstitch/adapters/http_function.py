@@ -212,7 +212,7 @@ class HttpFunction:
 
     async def _bury(self, wiring: Wiring, message: Message, error: InvalidInput) -> None:
         """Publish the dead letter; only then may the message be acknowledged."""
-        logger.warning("dead_letter", extra={"fields": {"code": error.code, "path": error.path}})
+        logger.warning("dead_letter", extra={"fields": {"code": error.code}})
         await publish_dead_letter(
             wiring.backend.publisher,
             message,
@@ -248,7 +248,7 @@ class HttpFunction:
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._import_and_open())
         health: dict[str, Any] = {
-            "status": "ok",
+            "status": "loading" if self._wiring is None else "ok",
             "function": self._name,
             "version": __version__,
         }

@@ -156,6 +156,7 @@ def _prepared(options: StackOptions) -> Iterator[_Prepared]:
             http="httptools",
             lifespan="off",
             access_log=False,
+            proxy_headers=False,
             log_config=None,
             timeout_graceful_shutdown=_STOP_S,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +19,9 @@ from tagstitch.pipeline.deadline import Deadline
 
 DEAD_LETTER_TOPIC: Final = "dead-letter"
 ENVELOPE_TYPE: Final = "dead_letter"
+
+
+_PLAIN_PATH: Final = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}|\[\d{1,4}\]){0,10}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,11 @@ async def publish_dead_letter(
         "v": 1,
         "type": ENVELOPE_TYPE,
         "dead_letter_id": dead_letter_id(message.topic, message.message_id),
-        "reason": {"code": error.code, "message": error.message, "path": error.path},
+        "reason": {
+            "code": error.code,
+            "message": error.message,
+            "path": plain_path(error.path),
+        },
         "source": {
             "topic": message.topic,
             "message_id": message.message_id,
@@ -70,6 +78,11 @@ async def publish_dead_letter(
 def dead_letter_id(topic: str, message_id: str) -> str:
     """Return the id of the dead letter of a message."""
     return hashlib.sha256(f"{topic}\x1f{message_id}".encode()).hexdigest()[:32]
+
+
+def plain_path(path: str | None) -> str | None:
+    """Return the path when it is made of names as ours are; a sender's own keys may be anything."""
+    return path if path is not None and _PLAIN_PATH.fullmatch(path) else None
 
 
 class _RequestId(msgspec.Struct):

@@ -17,6 +17,7 @@ from tagstitch.adapters.bigquery_audit_queries import BigQueryAuditQueries
 from tagstitch.adapters.firestore_documents import FirestoreDocuments
 from tagstitch.adapters.pubsub_publisher import PubsubPublisher
 from tagstitch.local_stack.emulators import Emulators
+from tagstitch.pipeline.deadline import Deadline
 from tests.contract.audit_table_contract import AuditTableContract
 from tests.contract.document_store_contract import DocumentStoreContract
 from tests.contract.publisher_contract import PublisherContract, Receive, ReceivedMessage
@@ -59,7 +60,9 @@ class TestPubsubPublisher(PublisherContract):
 
             def pull(count: int) -> list[ReceivedMessage]:
                 messages: dict[str, ReceivedMessage] = {}
+                give_up = Deadline.after(60)
                 while len(messages) < count:
+                    assert not give_up.is_over, f"{len(messages)} of {count} messages came"
                     answer = subscriber.pull(
                         {"subscription": subscription, "max_messages": 100}, timeout=20, retry=None
                     )

@@ -7,11 +7,19 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -30,6 +38,8 @@ from tagstitch.pipeline.rule_publication import RuleDefinitions
 from tests.emulators import REPOSITORY
 from tests.end_to_end.function_process import FunctionProcess
 from tests.end_to_end.stub_sgtm import StubSgtm
+
+T = TypeVar("T")
 
 TOPOLOGY = json.loads((REPOSITORY / "infra" / "topology.json").read_text())
 FUNCTIONS = tuple(TOPOLOGY["functions"])
@@ -211,7 +221,7 @@ def push_body(content: Any, message_id: str) -> dict[str, Any]:
     }
 
 
-async def until(condition: Callable[[], Any], seconds: float = 40) -> Any:
+async def until(condition: Callable[[], Awaitable[T | None]], seconds: float = 40) -> T:
     """Return the first true result of the coroutine function."""
     end = time.monotonic() + seconds
     while not (result := await condition()):

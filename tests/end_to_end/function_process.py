@@ -20,6 +20,9 @@ from tests.emulators import REPOSITORY
 START_S = 60.0
 """Seconds to answer /health; measured 2 s on an idle machine."""
 
+LOADING_S = 3.0
+"""Seconds for the imports behind the first /health; half a second on an idle machine."""
+
 FRAMEWORK = Path(sys.executable).with_name("functions-framework")
 
 
@@ -61,16 +64,20 @@ class FunctionProcess:
             )
 
     def wait_until_ready(self) -> None:
+        """Wait for /health, and until the libraries are imported; a rule book may be missing."""
         end = time.monotonic() + START_S
+        loading_end = None
         while True:
             try:
-                httpx.get(f"{self.url}/health", timeout=5).raise_for_status()
+                health = httpx.get(f"{self.url}/health", timeout=5).raise_for_status().json()
             except httpx.HTTPError:
                 assert self.is_running, self.log
                 assert time.monotonic() < end, self.log
-                time.sleep(0.05)
             else:
-                return
+                loading_end = loading_end or time.monotonic() + LOADING_S
+                if health["status"] != "loading" or time.monotonic() > loading_end:
+                    return
+            time.sleep(0.05)
 
     @property
     def is_running(self) -> bool:

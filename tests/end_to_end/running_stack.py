@@ -72,9 +72,11 @@ class RunningStack:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=self._environment, stdout=output, stderr=errors
             )
-        self.url = until(
+        url = until(
             lambda: self._announced_url(offset), seconds=_START_S, what="the local stack's start"
         )
+        assert url is not None
+        self.url = url
 
     def kill(self) -> None:
         """Kill the process as an out-of-memory or a power cut of its container would."""

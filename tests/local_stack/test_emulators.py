@@ -100,17 +100,21 @@ async def test_the_topology_pushes_each_topic_to_its_function_and_dead_letters_a
     await publisher.close()
 
     paths: dict[str, list[str]] = {}
+    give_up = Deadline.after(120)
     while "/audit_sink/deadletters" not in paths:
+        assert not give_up.is_over, paths
         path, body = await asyncio.to_thread(push_server.pushed.get, timeout=60)
         data = base64.b64decode(body["message"]["data"]).decode()
         paths.setdefault(path, []).append(data)
 
-    assert paths == {
-        "/stitch_async/actions": ["actions"],
-        "/audit_sink/": ["audit"],
-        "/stitch_async/": ["stitch-requests"] * 5,
-        "/audit_sink/deadletters": ["stitch-requests"],
+    # Both redelivery and dead-lettering are at least so often, never exactly.
+    assert {path: {*data} for path, data in paths.items()} == {
+        "/stitch_async/actions": {"actions"},
+        "/audit_sink/": {"audit"},
+        "/stitch_async/": {"stitch-requests"},
+        "/audit_sink/deadletters": {"stitch-requests"},
     }
+    assert len(paths["/stitch_async/"]) >= 5
 
 
 @pytest.mark.emulators
