@@ -35,10 +35,15 @@ _ANSWER_S = 30
 _MACHINE_PATH = re.compile(r"(?<![\w./<])/(?:work|root|home|mnt|Users|tmp(?!/x\b))/\w")
 """`/tmp/x` stands in tests of what a query must not reach."""
 
-_WRITTEN_LATER = {"bench/RESULTS.md"}
+_WRITTEN_LATER = {"bench/RESULTS.md", "RESULTS.md"}
 _LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
 _CURL = re.compile(r"```bash\n(curl .*?)```\n```json\n(.*?)```", re.DOTALL)
 _COMMAND = re.compile(r"^tagstitch [a-z].*$", re.MULTILINE)
+
+
+needs_git = pytest.mark.skipif(
+    not (ROOT / ".git").exists(), reason="needs git to know what is tracked"
+)
 
 
 def tracked_files() -> list[Path]:
@@ -195,6 +200,20 @@ def test_the_decisions_are_numbered_without_a_gap() -> None:
     assert [title[:7] for title in titles] == [f"# {path.name[:4]}:" for path in files]
 
 
+@needs_git
+def test_no_text_leans_on_a_document_that_is_not_here() -> None:
+    named = re.compile(r"(?<![\w/.-])[A-Z]{4,}\.md\b|\bCONTRACT\b")
+    texts = [path for path in tracked_files() if path.suffix in (".py", ".md", ".toml", ".yaml")]
+    missing = {
+        (name_of(path), name)
+        for path in texts
+        for name in named.findall(path.read_text(encoding="utf-8"))
+        if not (ROOT / name).exists() and name not in _WRITTEN_LATER and path != Path(__file__)
+    }
+
+    assert missing == set()
+
+
 def test_every_file_that_a_document_names_exists() -> None:
     named = re.compile(
         r"`((?:tagstitch|core|pipeline|adapters|local_stack|cli|infra|schemas|tests|bench|docs|"
@@ -212,7 +231,7 @@ def test_every_file_that_a_document_names_exists() -> None:
     assert missing == []
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs git to know what is tracked")
+@needs_git
 def test_no_tracked_text_names_a_place_on_a_machine() -> None:
     found = []
     for path in tracked_files():
