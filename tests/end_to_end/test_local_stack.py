@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -351,32 +352,31 @@ class TestAsynchronousStitch:
         assert len(stack.listed("callbacks", request_id="async-4")) == 1
         assert len(stack.listed("audit", request_id="async-4")) == 2
 
-    @pytest.mark.parametrize("at_once", [False, True])
+    @pytest.mark.parametrize("copies_at_once", [1, 5])
     def test_a_message_delivered_five_times_has_one_effect(
-        self, stack: RunningStack, client: httpx.Client, *, at_once: bool
+        self, stack: RunningStack, client: httpx.Client, copies_at_once: int
     ) -> None:
-        request_id = f"pushed-{at_once}"
-        message = {
-            "request_id": request_id,
-            "identifiers": [
-                {"type": "client_id", "value": f"88300{int(at_once)}.17"},
-                {"type": "user_id", "value": f"pushed-{at_once}"},
-            ],
-            "callback": "main",
-        }
-        body = push_body(json.dumps(message).encode(), f"m-{at_once}")
+        request_ids = [f"pushed-{copies_at_once}-{number}" for number in range(10)]
+        for request_id in request_ids:
+            message = {
+                "request_id": request_id,
+                "identifiers": [
+                    {"type": "client_id", "value": f"{request_id}.17"},
+                    {"type": "user_id", "value": f"user-{request_id}"},
+                ],
+                "callback": "main",
+            }
+            body = push_body(json.dumps(message).encode(), f"m-{request_id}")
+            for _ in range(5 // copies_at_once):
+                assert post_at_once(stack, body, copies_at_once) == [204] * copies_at_once
 
-        def deliver(_: int) -> int:
-            return client.post("/stitch_async/", json=body).status_code
-
-        with ThreadPoolExecutor(5 if at_once else 1) as deliveries:
-            statuses = list(deliveries.map(deliver, range(5)))
-
-        assert statuses == [204] * 5
         wait_until_idle(stack, client)
-        assert len(stack.listed("callbacks", request_id=request_id)) == 1
-        kinds = Counter(row["record_type"] for row in stack.listed("audit", request_id=request_id))
-        assert kinds == {"identity_link": 1, "callback_delivery": 1}
+
+        for request_id in request_ids:
+            assert len(stack.listed("callbacks", request_id=request_id)) == 1
+            rows = stack.listed("audit", request_id=request_id)
+            kinds = Counter(row["record_type"] for row in rows)
+            assert kinds == {"identity_link": 1, "callback_delivery": 1}
 
     def test_an_invalid_message_is_acknowledged_and_kept(
         self, stack: RunningStack, client: httpx.Client
@@ -409,6 +409,24 @@ class TestAsynchronousStitch:
         letter = one_item(stack, "deadletters", "conflict-1")
         assert letter["reason"]["code"] == "idempotency_conflict"
         assert len(stack.listed("callbacks", request_id="conflict-1")) == 1
+
+
+def post_at_once(stack: RunningStack, body: dict[str, Any], copies: int) -> list[int]:
+    """Return the statuses of copies of a push that reach the server in one moment."""
+    address = urlsplit(stack.url)
+    connections = [
+        http.client.HTTPConnection(str(address.hostname), address.port, timeout=60)
+        for _ in range(copies)
+    ]
+    content = json.dumps(body).encode()
+    for connection in connections:
+        connection.connect()
+    for connection in connections:
+        connection.request("POST", "/stitch_async/", content, {"content-type": "application/json"})
+    statuses = [connection.getresponse().status for connection in connections]
+    for connection in connections:
+        connection.close()
+    return statuses
 
 
 def wait_until_idle(stack: RunningStack, client: httpx.Client) -> None:
