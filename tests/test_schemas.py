@@ -161,7 +161,9 @@ def test_the_rules_of_the_decision_cases_are_valid(kind: str, rule: Any) -> None
     Draft202012Validator(part(f"{kind}_rule")).validate(rule)
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "examples" / "rules").iterdir()), ids=str)
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "examples" / "rules").iterdir()), ids=lambda p: p.name
+)
 def test_the_sample_rules_are_valid(file: Path) -> None:
     names = ("event_rules", "personalization_rules")
     content = dict(zip(names, read_rule_files(file), strict=True))

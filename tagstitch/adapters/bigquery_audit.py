@@ -21,6 +21,7 @@ from google.cloud.bigquery_storage_v1.types import storage as storage_types
 from tagstitch.adapters.audit_columns import find_fault, read_audit_columns
 from tagstitch.adapters.bigquery_audit_rows import AuditRowEncoder
 from tagstitch.adapters.grpc_channel import call_metadata, open_channel, timeout_s
+from tagstitch.adapters.service_channel import ServiceChannel
 from tagstitch.core.errors import Unavailable
 from tagstitch.pipeline.backend import RejectedRow
 from tagstitch.pipeline.deadline import Deadline
@@ -44,7 +45,7 @@ class BigQueryAuditTable:
         self._emulator = storage_emulator
         self._columns = read_audit_columns()
         self._encoder = AuditRowEncoder(self._columns)
-        self._channel: Any = None
+        self._channel = ServiceChannel(self._open_channel, _append_stub)
         self._stream: _AppendStream | None = None
 
     async def append(
@@ -63,11 +64,12 @@ class BigQueryAuditTable:
             if index not in rejected
         }
         try:
-            async with asyncio.timeout(timeout):
-                while encoded and (refused := await self._append(encoded)):
-                    for row in refused:
-                        del encoded[row.index]
-                        rejected[row.index] = row
+            with self._channel.calling() as stub:
+                async with asyncio.timeout(timeout):
+                    while encoded and (refused := await self._append(stub, encoded)):
+                        for row in refused:
+                            del encoded[row.index]
+                            rejected[row.index] = row
         except TimeoutError:
             raise Unavailable(_WHAT, "the deadline is over") from None
         return [rejected[index] for index in sorted(rejected)]
@@ -76,13 +78,11 @@ class BigQueryAuditTable:
         """Close the stream and the channel; a later call opens new ones."""
         if self._stream is not None:
             self._drop(self._stream)
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            await channel.close()
+        await self._channel.close()
 
-    async def _append(self, encoded: Mapping[int, bytes]) -> Sequence[RejectedRow]:
+    async def _append(self, stub: Any, encoded: Mapping[int, bytes]) -> Sequence[RejectedRow]:
         """Append all rows or, when some are refused, none: return the refused ones."""
-        answer = await self._send(self._request(encoded.values()))
+        answer = await self._send(stub, self._request(encoded.values()))
         if answer.row_errors:
             indexes = list(encoded)
             # The texts of row errors quote values: only their code leaves.
@@ -96,13 +96,13 @@ class BigQueryAuditTable:
             raise Unavailable(_WHAT, _code_name(answer.error.code))
         return []
 
-    async def _send(self, request: Any) -> Any:
+    async def _send(self, stub: Any, request: Any) -> Any:
         """Return the answer; an open stream that turns out to be dead is replaced once."""
         while True:
             stream = self._stream
             was_open = stream is not None and stream.is_open
             if stream is None or not was_open:
-                stream = self._stream = self._open_stream()
+                stream = self._stream = self._open_stream(stub)
             try:
                 return await stream.send(request)
             except _StreamEndedError as error:
@@ -120,25 +120,29 @@ class BigQueryAuditTable:
         request.proto_rows.rows.serialized_rows.extend(rows)
         return request
 
-    def _open_stream(self) -> _AppendStream:
-        if self._channel is None:
-            self._channel = open_channel(
-                BigQueryWriteGrpcAsyncIOTransport.DEFAULT_HOST,
-                BigQueryWriteGrpcAsyncIOTransport.AUTH_SCOPES,
-                emulator=self._emulator,
-            )
-        stub = self._channel.stream_stream(
-            "/google.cloud.bigquery.storage.v1.BigQueryWrite/AppendRows",
-            request_serializer=_Request.SerializeToString,
-            response_deserializer=_Answer.FromString,
-        )
+    def _open_stream(self, stub: Any) -> _AppendStream:
         routing = "write_stream=" + quote(self._stream_name, safe="")
         return _AppendStream(stub, call_metadata(routing, emulator=self._emulator))
+
+    def _open_channel(self) -> Any:
+        return open_channel(
+            BigQueryWriteGrpcAsyncIOTransport.DEFAULT_HOST,
+            BigQueryWriteGrpcAsyncIOTransport.AUTH_SCOPES,
+            emulator=self._emulator,
+        )
 
     def _drop(self, stream: _AppendStream) -> None:
         stream.cancel()
         if self._stream is stream:
             self._stream = None
+
+
+def _append_stub(channel: Any) -> Any:
+    return channel.stream_stream(
+        "/google.cloud.bigquery.storage.v1.BigQueryWrite/AppendRows",
+        request_serializer=_Request.SerializeToString,
+        response_deserializer=_Answer.FromString,
+    )
 
 
 class _StreamEndedError(Exception):

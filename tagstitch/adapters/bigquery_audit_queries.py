@@ -53,7 +53,7 @@ class BigQueryAuditQueries:
         What writes is refused here, before BigQuery sees it, by the parser that the local backend
         uses: the same SQL is accepted everywhere, and its errors quote nothing.
         """
-        timeout = timeout_s(_WHAT, deadline)
+        timeout = timeout_s(_WHAT, deadline, at_most_s=deadline.remaining_s)
         parse_query(sql)
         try:
             async with asyncio.timeout(timeout):

@@ -8,7 +8,7 @@ time-out by minutes when the service is down.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -27,11 +27,13 @@ from tagstitch.adapters.firestore_values import (
     write_version,
 )
 from tagstitch.adapters.grpc_channel import (
+    CALL_S_MAX,
     call_metadata,
     open_channel,
     raise_failure,
     timeout_s,
 )
+from tagstitch.adapters.service_channel import ServiceChannel
 from tagstitch.core.errors import Conflict, InvalidInput
 from tagstitch.pipeline.backend import Delete, Document, Patch, Write
 from tagstitch.pipeline.deadline import Deadline
@@ -46,9 +48,12 @@ _Commit: Final = firestore_types.CommitRequest.pb()
 _CommitAnswer: Final = firestore_types.CommitResponse.pb()
 _RunQuery: Final = firestore_types.RunQueryRequest.pb()
 _RunQueryAnswer: Final = firestore_types.RunQueryResponse.pb()
-# As Firestore's own client: a call on a connection that has silently gone learns it. (Not for the
-# other services: their clients do not ask for it, and an open append stream would ping all day.)
+# As Firestore's own client: a call on a connection that has silently gone learns it. (Not for
+# BigQuery: its client does not ask for it, and an open append stream would ping all day.)
 _OPTIONS: Final = (("grpc.keepalive_time_ms", 30_000),)
+_LISTING_S_MAX: Final = 30.0
+"""Seconds for one page of a listing: hundreds of large documents, on anybody's line."""
+
 _ASCENDING: Final = 1
 _EQUAL: Final = 5
 
@@ -85,16 +90,19 @@ class FirestoreDocuments:
         self._database = f"projects/{project}/databases/{database}"
         self._root = f"{self._database}/documents"
         self._emulator = emulator
-        self._stubs: _Stubs | None = None
+        self._channel = ServiceChannel(self._open_channel, _Stubs)
 
     async def get(self, path: str, *, deadline: Deadline) -> Document | None:
         """Return the document, or None."""
         name = f"{self._root}/{path}"
         timeout = timeout_s(_WHAT, deadline)
         try:
-            message = await self._rpc.get(
-                _GetDocument(name=name), timeout=timeout, metadata=self._metadata(f"name={name}")
-            )
+            with self._channel.calling() as rpc:
+                message = await rpc.get(
+                    _GetDocument(name=name),
+                    timeout=timeout,
+                    metadata=self._metadata(f"name={name}"),
+                )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND and name in (error.details() or ""):
                 return None
@@ -103,18 +111,17 @@ class FirestoreDocuments:
 
     async def get_many(self, paths: Sequence[str], *, deadline: Deadline) -> Mapping[str, Document]:
         """Return the documents that exist, by path."""
-        timeout = timeout_s(_WHAT, deadline)
         if not paths:
+            timeout_s(_WHAT, deadline)
             return {}
         names = [f"{self._root}/{path}" for path in dict.fromkeys(paths)]
-        call = self._rpc.batch_get(
+        answers = await self._read(
+            lambda rpc: rpc.batch_get,
             _BatchGet(database=self._database, documents=names),
-            timeout=timeout,
-            metadata=self._metadata(f"database={self._database}"),
+            deadline=deadline,
+            routing=f"database={self._database}",
         )
-        found = [
-            self._document(answer.found) async for answer in _answers(call) if _is_found(answer)
-        ]
+        found = [self._document(answer.found) for answer in answers if _is_found(answer)]
         return {document.path: document for document in found}
 
     async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:
@@ -126,9 +133,10 @@ class FirestoreDocuments:
         for write in writes:
             self._add_write(write, request.writes.add())
         try:
-            await self._rpc.commit(
-                request, timeout=timeout, metadata=self._metadata(f"database={self._database}")
-            )
+            with self._channel.calling() as rpc:
+                await rpc.commit(
+                    request, timeout=timeout, metadata=self._metadata(f"database={self._database}")
+                )
         except grpc.aio.AioRpcError as error:
             if error.code() in _CONFLICTS:
                 raise Conflict(error.code().name) from None
@@ -148,36 +156,44 @@ class FirestoreDocuments:
         deadline: Deadline,
     ) -> Sequence[Document]:
         """Return documents of a collection in order of their path, the ones behind `after`."""
-        timeout = timeout_s(_WHAT, deadline)
-        call = self._rpc.run_query(
+        answers = await self._read(
+            lambda rpc: rpc.run_query,
             self._listing(collection, pending=pending, after=after, limit=limit),
-            timeout=timeout,
-            metadata=self._metadata(f"parent={self._root}"),
+            deadline=deadline,
+            routing=f"parent={self._root}",
+            at_most_s=_LISTING_S_MAX,
         )
-        return [
-            self._document(answer.document)
-            async for answer in _answers(call)
-            if answer.HasField("document")
-        ]
+        return [self._document(a.document) for a in answers if a.HasField("document")]
 
     async def close(self) -> None:
         """Close the channel; a later call opens a new one."""
-        stubs, self._stubs = self._stubs, None
-        if stubs is not None:
-            await stubs.channel.close()
+        await self._channel.close()
 
-    @property
-    def _rpc(self) -> _Stubs:
-        if self._stubs is None:
-            self._stubs = _Stubs(
-                open_channel(
-                    FirestoreGrpcAsyncIOTransport.DEFAULT_HOST,
-                    FirestoreGrpcAsyncIOTransport.AUTH_SCOPES,
-                    emulator=self._emulator,
-                    options=_OPTIONS,
-                )
-            )
-        return self._stubs
+    def _open_channel(self) -> Any:
+        return open_channel(
+            FirestoreGrpcAsyncIOTransport.DEFAULT_HOST,
+            FirestoreGrpcAsyncIOTransport.AUTH_SCOPES,
+            emulator=self._emulator,
+            options=_OPTIONS,
+        )
+
+    async def _read(
+        self,
+        method: Callable[[_Stubs], Any],
+        request: Any,
+        *,
+        deadline: Deadline,
+        routing: str,
+        at_most_s: float = CALL_S_MAX,
+    ) -> list[Any]:
+        """Return all answers of a server-streaming read."""
+        timeout = timeout_s(_WHAT, deadline, at_most_s=at_most_s)
+        try:
+            with self._channel.calling() as rpc:
+                call = method(rpc)(request, timeout=timeout, metadata=self._metadata(routing))
+                return [answer async for answer in call]
+        except grpc.aio.AioRpcError as error:
+            raise_failure(_WHAT, error.code())
 
     def _metadata(self, routing: str) -> tuple[tuple[str, str], ...]:
         return call_metadata(_quoted(routing), emulator=self._emulator)
@@ -230,7 +246,6 @@ class _Stubs:
     """The four calls on one channel."""
 
     def __init__(self, channel: Any) -> None:
-        self.channel = channel
         self.get = channel.unary_unary(
             _SERVICE + "GetDocument",
             request_serializer=_GetDocument.SerializeToString,
@@ -255,12 +270,3 @@ class _Stubs:
 
 def _is_found(answer: Any) -> bool:
     return bool(answer.WhichOneof("result") == "found")
-
-
-async def _answers(call: Any) -> AsyncIterator[Any]:
-    """Yield the answers of a server-streaming read."""
-    try:
-        async for answer in call:
-            yield answer
-    except grpc.aio.AioRpcError as error:
-        raise_failure(_WHAT, error.code())

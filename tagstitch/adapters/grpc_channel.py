@@ -19,7 +19,13 @@ _OPTIONS: Final = (
     # gRPC waits up to two minutes before it dials again; a service that is back is used at once.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A channel that takes another's place (service_channel.py) must not share its connection.
+    ("grpc.use_local_subchannel_pool", 1),
 )
+
+CALL_S_MAX: Final = 5.0
+"""Seconds for one call of a service, whatever the deadline: the largest commit takes one or two,
+and a message waits better for its redelivery than on a connection that is dead."""
 
 _BUGS: Final = frozenset(
     {
@@ -55,11 +61,11 @@ def call_metadata(routing: str, *, emulator: str | None) -> tuple[tuple[str, str
     return (*header, ("authorization", "Bearer owner")) if emulator is not None else header
 
 
-def timeout_s(what: str, deadline: Deadline) -> float:
-    """Return the seconds left for a call; raises Unavailable when there are none."""
+def timeout_s(what: str, deadline: Deadline, *, at_most_s: float = CALL_S_MAX) -> float:
+    """Return the seconds that a call may take; raises Unavailable when there are none."""
     if deadline.is_over:
         raise Unavailable(what, "the deadline is over")
-    return deadline.remaining_s
+    return min(deadline.remaining_s, at_most_s)
 
 
 def raise_failure(what: str, code: grpc.StatusCode) -> NoReturn:

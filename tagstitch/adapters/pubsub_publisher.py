@@ -22,11 +22,15 @@ from tagstitch.adapters.grpc_channel import (
     timeout_s,
 )
 from tagstitch.adapters.message_limits import check_message
+from tagstitch.adapters.service_channel import ServiceChannel
 from tagstitch.pipeline.deadline import Deadline
 
 _WHAT: Final = "pubsub"
 _Publish: Final = pubsub_types.PublishRequest.pb()
 _PublishAnswer: Final = pubsub_types.PublishResponse.pb()
+# As Pub/Sub's own client: a connection that has silently gone ends, also between calls, since the
+# kernel then gives up bytes that nobody acknowledges after 20 s (TCP_USER_TIMEOUT).
+_OPTIONS: Final = (("grpc.keepalive_time_ms", 30_000),)
 
 
 class PubsubPublisher:
@@ -35,8 +39,7 @@ class PubsubPublisher:
     def __init__(self, project: str, *, emulator: str | None = None) -> None:
         self._topics = f"projects/{project}/topics/"
         self._emulator = emulator
-        self._channel: Any = None
-        self._stub: Any = None
+        self._channel = ServiceChannel(self._open_channel, _publish_stub)
 
     async def publish(
         self,
@@ -54,28 +57,28 @@ class PubsubPublisher:
         message.attributes.update(attributes or {})
         metadata = call_metadata("topic=" + quote(request.topic, safe=""), emulator=self._emulator)
         try:
-            answer = await self._publish(request, timeout=timeout, metadata=metadata)
+            with self._channel.calling() as publish:
+                answer = await publish(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise_failure(_WHAT, error.code())
         return str(answer.message_ids[0])
 
     async def close(self) -> None:
         """Close the channel; a later call opens a new one."""
-        channel, self._channel, self._stub = self._channel, None, None
-        if channel is not None:
-            await channel.close()
+        await self._channel.close()
 
-    @property
-    def _publish(self) -> Any:
-        if self._stub is None:
-            self._channel = open_channel(
-                PublisherGrpcAsyncIOTransport.DEFAULT_HOST,
-                PublisherGrpcAsyncIOTransport.AUTH_SCOPES,
-                emulator=self._emulator,
-            )
-            self._stub = self._channel.unary_unary(
-                "/google.pubsub.v1.Publisher/Publish",
-                request_serializer=_Publish.SerializeToString,
-                response_deserializer=_PublishAnswer.FromString,
-            )
-        return self._stub
+    def _open_channel(self) -> Any:
+        return open_channel(
+            PublisherGrpcAsyncIOTransport.DEFAULT_HOST,
+            PublisherGrpcAsyncIOTransport.AUTH_SCOPES,
+            emulator=self._emulator,
+            options=_OPTIONS,
+        )
+
+
+def _publish_stub(channel: Any) -> Any:
+    return channel.unary_unary(
+        "/google.pubsub.v1.Publisher/Publish",
+        request_serializer=_Publish.SerializeToString,
+        response_deserializer=_PublishAnswer.FromString,
+    )

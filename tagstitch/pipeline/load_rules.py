@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from tagstitch.core.errors import Unavailable
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.pipeline.backend import DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.rule_publication import load_bundle, load_definitions, load_pointer
+
+_POINTER_TIMEOUT_S: Final = 2.0
+"""Seconds for the one small read that every refresh makes: what takes longer is tried anew."""
 
 
 def load_rule_book(
@@ -22,7 +26,7 @@ def load_rule_book(
     """
 
     async def load(present: RuleBook | None, deadline: Deadline) -> RuleBook:
-        pointer = await load_pointer(documents, deadline)
+        pointer = await load_pointer(documents, deadline.at_most(_POINTER_TIMEOUT_S))
         if pointer is not None:
             if present is not None and present.version == pointer.version:
                 return present

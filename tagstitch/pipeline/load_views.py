@@ -12,12 +12,17 @@ from tagstitch.pipeline.deadline import Deadline
 VIEWS_MAX: Final = 500
 """Views of one project."""
 
+_TIMEOUT_S: Final = 2.0
+"""Seconds for the one query that every refresh makes: what takes longer is tried anew."""
+
 
 def load_views(documents: DocumentStore) -> Callable[[Views | None, Deadline], Awaitable[Views]]:
     """Return the loader of the collection `views`."""
 
     async def load(_present: Views | None, deadline: Deadline) -> Views:
-        found = await documents.list_documents("views", limit=VIEWS_MAX, deadline=deadline)
+        found = await documents.list_documents(
+            "views", limit=VIEWS_MAX, deadline=deadline.at_most(_TIMEOUT_S)
+        )
         return parse_views({document.path.partition("/")[2]: document.fields for document in found})
 
     return load

@@ -30,7 +30,7 @@ _IN_FLIGHT_MAX: Final = 2
 logger = logging.getLogger("tagstitch")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     records: Sequence[msgspec.Raw]
     pending: Sequence[str]
@@ -60,10 +60,13 @@ class AuditPublisher:
         """
         stored = asyncio.get_running_loop().create_future()
         size = sum(map(len, rows))
-        self._waiting.append(_Waiting([msgspec.Raw(row) for row in rows], pending, size, stored))
+        waiting = _Waiting([msgspec.Raw(row) for row in rows], pending, size, stored)
+        self._waiting.append(waiting)
         self._start_next()
         done, _ = await asyncio.wait({stored}, timeout=deadline.remaining_s)
         if not done:
+            if waiting in self._waiting:  # else the queue would grow for as long as an outage lasts
+                self._waiting.remove(waiting)
             stored.add_done_callback(_consume)
             raise Unavailable("pubsub", "the audit record was not accepted in time")
         stored.result()

@@ -124,3 +124,32 @@ async def test_a_service_that_is_back_is_used_within_seconds(
             await asyncio.sleep(0.05)
         connection, _ = await dialled
         connection.close()
+
+
+@pytest.mark.parametrize("name", ["get", "get_many", "publish", "append"])
+async def test_a_connection_that_nothing_is_heard_on_is_replaced_within_seconds(
+    services: Callable[[int], Services], name: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as server:
+        server.settimeout(10)
+        call = services(server.getsockname()[1]).call(name)
+
+        def accept_twice() -> list[socket.socket]:
+            return [server.accept()[0] for _ in range(2)]
+
+        dialled = asyncio.create_task(asyncio.to_thread(accept_twice))
+        while not dialled.done():
+            with pytest.raises(Unavailable):
+                await call(Deadline.after(0.2))
+        for connection in await dialled:
+            connection.close()
+
+
+async def test_a_call_of_a_silent_service_ends_before_a_long_deadline(
+    services: Callable[[int], Services], silent_port: int
+) -> None:
+    call = services(silent_port).call("commit")
+
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable):
+            await call(Deadline.after(60))

@@ -45,7 +45,7 @@ class FunctionProcess:
         self.log_file = folder / f"{name}-{self.port}.log"
         self._source = source or REPOSITORY / "functions" / name / "main.py"
         self._framework = framework
-        self._environment = dict(environment)
+        self.environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -58,7 +58,7 @@ class FunctionProcess:
             self._process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(self.port)],
                 cwd=self._source.parent,
-                env=inherited | {"PYTHONPATH": str(REPOSITORY)} | self._environment,
+                env=inherited | {"PYTHONPATH": str(REPOSITORY)} | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -80,6 +80,19 @@ class FunctionProcess:
                 if health["status"] != "loading" or time.monotonic() > loading_end:
                     return
             time.sleep(0.05)
+
+    def wait_until_listening(self) -> None:
+        """Wait for the port alone: nothing has been asked of the function then."""
+        end = time.monotonic() + START_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+            except OSError:
+                assert self.is_running, self.log
+                assert time.monotonic() < end, self.log
+                time.sleep(0.05)
+            else:
+                return
 
     @property
     def is_running(self) -> bool:

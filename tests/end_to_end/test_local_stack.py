@@ -1,4 +1,4 @@
-"""CONTRACT.md over real HTTP: the sample rules and profiles on a running local stack."""
+"""What callers rely on, over real HTTP: the sample rules and profiles on a running local stack."""
 
 from __future__ import annotations
 
