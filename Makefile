@@ -7,7 +7,7 @@ BQEMULATOR := .venv-bqemulator/.installed
 FUNCTIONS := stitch_sync stitch_async decide audit_sink
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check test-emulators bqemulator bench package lock clean
+.PHONY: help up demo test check test-emulators bqemulator bench schemas package lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -19,10 +19,10 @@ demo: $(INSTALLED) ## Run the main job end to end on a local stack of its own
 	@$(BIN)/tagstitch demo
 
 test: $(VENV)/.dev $(if $(shell command -v gcloud),$(BQEMULATOR)) ## Run the whole test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
 test-emulators: $(VENV)/.dev $(BQEMULATOR) ## Run only the tests on the Google emulators
-	$(BIN)/python -m pytest -m emulators $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m emulators $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## Formatter, linter, type checker, import contracts
 	$(BIN)/ruff format --check .
@@ -34,6 +34,9 @@ bqemulator: $(BQEMULATOR) ## Install the BigQuery emulator in a virtual environm
 
 bench: $(VENV)/.dev $(if $(shell command -v gcloud),$(BQEMULATOR)) ## Run the benchmarks, write bench/RESULTS.md
 	$(BIN)/python -m bench
+
+schemas: $(VENV)/.dev ## Write the generated JSON Schemas anew
+	$(BIN)/python -m schemas.generate
 
 package: ## Stage the four functions in build/<function>/, ready to deploy
 	$(PYTHON) infra/package.py build $(FUNCTIONS)

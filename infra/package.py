@@ -13,7 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "cli", "local_stack")
-"""What only a checkout runs. The local adapters stay: they are small and never imported."""
+"""What only a checkout runs. The local adapters stay, with the topology that they read: they are
+small, the cloud never imports them, and a staged function can be tried on one machine."""
+
+NOT_SCHEMAS = shutil.ignore_patterns("__pycache__", "*.py", "views")
+"""A function reads the columns of its rows; generators and views stay in the checkout."""
 
 
 def stage(function: str, build_dir: Path) -> Path:
@@ -24,7 +28,9 @@ def stage(function: str, build_dir: Path) -> Path:
     shutil.copy2(ROOT / "functions" / function / "main.py", target)
     shutil.copy2(ROOT / "requirements.txt", target)
     shutil.copytree(ROOT / "tagstitch", target / "tagstitch", ignore=LEFT_OUT)
-    shutil.copytree(ROOT / "schemas", target / "schemas", ignore=LEFT_OUT)
+    shutil.copytree(ROOT / "schemas", target / "schemas", ignore=NOT_SCHEMAS)
+    (target / "infra").mkdir()
+    shutil.copy2(ROOT / "infra" / "topology.json", target / "infra")
     return target
 
 

@@ -18,16 +18,14 @@ function = HttpFunction("stitch_sync", body_bytes_max=LOOKUP_BODY_BYTES_MAX)
 
 @function.get("/", scope="lookup")
 async def get(call: Call) -> Response:
-    pipeline = call.wiring.lookup
-    return respond(
-        call, await pipeline.answer_query(call.query, call.caller, request_id=call.request_id)
-    )
+    answer = call.wiring.lookup.answer_query
+    return respond(call, await answer(call.query, call.caller, request_id=call.request_id))
 
 
 @function.post("/", scope="lookup")
 async def post(call: Call) -> Response:
-    pipeline = call.wiring.lookup
-    return respond(call, await pipeline.answer(call.body, call.caller, request_id=call.request_id))
+    answer = call.wiring.lookup.answer
+    return respond(call, await answer(call.body, call.caller, request_id=call.request_id))
 
 
 def respond(call: Call, answer: "LookupAnswer | AcceptedLookup") -> Response:

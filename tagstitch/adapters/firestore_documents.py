@@ -7,6 +7,7 @@ time-out by minutes when the service is down.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
@@ -56,6 +57,9 @@ _LISTING_S_MAX: Final = 30.0
 _ASCENDING: Final = 1
 _EQUAL: Final = 5
 
+_PLAIN_ROUTING: Final = re.compile(r"[A-Za-z0-9_.~/():=-]*")
+_QUOTED_MARKS: Final = str.maketrans({"/": "%2F", ":": "%3A", "(": "%28", ")": "%29"})
+
 _CONFLICTS: Final = frozenset(
     {
         grpc.StatusCode.FAILED_PRECONDITION,  # another version, or no document to patch
@@ -64,6 +68,13 @@ _CONFLICTS: Final = frozenset(
         grpc.StatusCode.ABORTED,  # too much contention on one document
     }
 )
+
+
+def _quoted(routing: str) -> str:
+    """Return the routing header's value; `quote` itself costs more than all of our own decoding."""
+    if _PLAIN_ROUTING.fullmatch(routing):
+        return routing.translate(_QUOTED_MARKS)
+    return quote(routing, safe="=")
 
 
 class FirestoreDocuments:
@@ -185,7 +196,7 @@ class FirestoreDocuments:
             raise_failure(_WHAT, error.code())
 
     def _metadata(self, routing: str) -> tuple[tuple[str, str], ...]:
-        return call_metadata(quote(routing, safe="="), emulator=self._emulator)
+        return call_metadata(_quoted(routing), emulator=self._emulator)
 
     def _document(self, message: Any) -> Document:
         return Document(

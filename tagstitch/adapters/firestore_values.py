@@ -22,6 +22,10 @@ _SCALAR_FIELDS: Final = (
     (float, "double_value"),
     (bytes, "bytes_value"),
 )
+_PLAIN_KINDS: Final = frozenset(
+    {"string_value", "integer_value", "double_value", "boolean_value", "bytes_value"}
+)
+
 _SIMPLE_FIELD_PATH: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 
@@ -33,7 +37,7 @@ def write_fields(fields: Mapping[str, Any], target: Any) -> None:
 
 def read_fields(fields: Any) -> dict[str, Any]:
     """Return the plain values of a document's or map's `fields`."""
-    return {name: _read_value(value) for name, value in fields.items()}
+    return {name: _read_value(fields[name]) for name in fields}  # items() takes twice as long
 
 
 def field_path(name: str) -> str:
@@ -90,15 +94,15 @@ def _read_time(value: Timestamp) -> datetime:
 
 def _read_value(value: Any) -> Any:
     kind = value.WhichOneof("value_type")
+    if kind in _PLAIN_KINDS:
+        return getattr(value, kind)
     if kind == "map_value":
         return read_fields(value.map_value.fields)
-    if kind == "array_value":
-        return [_read_value(item) for item in value.array_value.values]
-    if kind == "null_value" or kind is None:
-        return None
     if kind == "timestamp_value":
         return _read_time(value.timestamp_value)
+    if kind == "array_value":
+        return [_read_value(item) for item in value.array_value.values]
     if kind == "geo_point_value":  # only a document that somebody wrote by hand has one
         point = value.geo_point_value
         return {"latitude": point.latitude, "longitude": point.longitude}
-    return getattr(value, kind)
+    return None if kind in ("null_value", None) else getattr(value, kind)

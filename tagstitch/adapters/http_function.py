@@ -32,9 +32,10 @@ from tagstitch.adapters.settings import Scope, read_settings
 from tagstitch.adapters.wiring import Wiring, import_parts
 from tagstitch.core.caller import Caller
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
+from tagstitch.core.fields import is_request_id
 from tagstitch.core.json_input import decode_json
-from tagstitch.core.limits import PUSH_BODY_BYTES_MAX, REQUEST_ID_CHARS_MAX
-from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
+from tagstitch.core.limits import PUSH_BODY_BYTES_MAX
+from tagstitch.pipeline.dead_letter import Message, publish_dead_letter, readable_request_id
 from tagstitch.pipeline.deadline import Deadline
 
 PUSH_DEADLINE_S: Final = 30.0
@@ -199,6 +200,9 @@ class HttpFunction:
             received_at=wiring.backend.clock(),
         )
         _note(message_id=message.message_id)
+        request_id = readable_request_id(message.data)
+        if request_id is not None:
+            _note(request_id=request_id)
         deadline = Deadline.after(PUSH_DEADLINE_S)
         try:
             async with asyncio.timeout(PUSH_DEADLINE_S + 5.0):
@@ -310,10 +314,8 @@ def _note(**fields: Any) -> None:
 def _request_id(body: Any, request: Request) -> str:
     """Return the caller's own request id, for the log and the answer, or a new one.
 
-    Which of them is valid is decided where the request is parsed.
+    One that is malformed is refused where the request is parsed, and never gets into the log.
     """
     sent = body.get("request_id") if isinstance(body, dict) else None
     sent = sent or request.query_params.get("request_id")
-    if isinstance(sent, str) and sent.isascii() and len(sent) <= REQUEST_ID_CHARS_MAX:
-        return sent
-    return uuid.uuid4().hex
+    return sent if is_request_id(sent) else uuid.uuid4().hex

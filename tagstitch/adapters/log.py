@@ -45,15 +45,15 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-def configure_logging() -> None:
-    """Send the project's log lines to stdout; repeated calls change nothing."""
-    logger = logging.getLogger("tagstitch")
+def configure_logging(name: str = "tagstitch", level: int = logging.INFO) -> None:
+    """Send a logger's lines, by default the project's, to stdout; repeated calls change nothing."""
+    logger = logging.getLogger(name)
     if logger.handlers:
         return
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(level)
     logger.propagate = False
 
 

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console, Group
 from rich.json import JSON
 from rich.panel import Panel
+from rich.table import Column, Table
 from rich.text import Text
 
 from tagstitch.adapters.settings import environment_with
@@ -27,12 +28,12 @@ from tagstitch.cli.started_stack import log_end, started_stack
 _REQUEST_TIMEOUT_S = 10.0
 _QUERY_TIMEOUT_S = 30.0
 
-_DECISIONS = 5
-"""Decisions of the demo that change something: each gives an audit record."""
+_RECORDS = 7
+"""Audit records that the demo leaves: one of the link, one of its callback, five decisions."""
 
 _AUDIT_SQL = """
-SELECT rule_id, type, parameter, old_name, new_name, outcome FROM modifications
-WHERE event_name = 'purchase' ORDER BY rule_id
+SELECT record_type, event_name, outcome, rule_ids, request_id FROM audit_deduplicated
+ORDER BY record_type, outcome
 """
 
 
@@ -82,7 +83,7 @@ async def _walk(url: str, data_dir: Path) -> AsyncIterator[Step]:
         for step in await demo_steps.event_decisions(client):
             yield step
         yield await demo_steps.personalization_decision(client)
-        await demo_steps.audit_has(client, _DECISIONS)
+        await demo_steps.audit_has(client, _RECORDS)
         yield await _audit_step(data_dir)
 
 
@@ -101,15 +102,19 @@ async def _audit_step(data_dir: Path) -> Step:
         raise CommandFailed("the audit query took too long") from None
     rows: Any = msgspec.json.decode(printed)
     return Step(
-        "audit: what was changed, and by which rule",
+        "audit: every record that the demo left",
         "tagstitch audit query " + '"' + " ".join(_AUDIT_SQL.split()) + '"',
         None,
         rows,
         {
-            "0.rule_id": "adjust_churn_risk_value",
-            "0.parameter": "value",
-            "1.rule_id": "rename_micro_purchase",
-            "1.new_name": "micro_purchase",
+            "0.record_type": "callback_delivery",
+            "0.outcome": "delivered",
+            "1.outcome": "dropped",
+            "2.outcome": "modified",
+            "5.record_type": "identity_link",
+            "5.outcome": "linked",
+            "6.record_type": "personalization_decision",
+            "6.rule_ids": ["discount_electronics_items_gold_tier"],
         },
     )
 
@@ -119,10 +124,18 @@ def _show(console: Console, step: Step) -> None:
     if step.sent is not None:
         parts.append(_json(step.sent))
     parts.append(Text("answer", style="dim"))
-    parts.append(_json(step.answer))
+    parts.append(_table(step.answer) if isinstance(step.answer, list) else _json(step.answer))
     mark = "[red]✗[/red]" if step.problems else "[green]✓[/green]"
     parts += [Text(problem, style="red") for problem in step.problems]
     console.print(Panel(Group(*parts), title=f"{mark} {step.title}", title_align="left"))
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(*(Column(name, overflow="fold") for name in (rows[0] if rows else ())), box=None)
+    for row in rows:
+        shown = (", ".join(v) if isinstance(v, list) else v for v in row.values())
+        table.add_row(*("" if value is None else str(value) for value in shown))
+    return table
 
 
 def _json(value: Any) -> Text:

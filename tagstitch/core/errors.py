@@ -13,8 +13,9 @@ One table maps them to HTTP (`adapters/http_request.py`), one to acknowledgement
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 InvalidCode = Literal[
     "invalid_json",
@@ -33,6 +34,23 @@ InvalidCode = Literal[
     "rate_limited",
     "unsupported_version",
 ]
+
+
+_FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+
+
+def json_path(*steps: str | int) -> str:
+    """Return a path such as `items[3].price`; a name that may be a value in disguise is `*`.
+
+    Names are the caller's own words too, and an address as a name must not come out in a log.
+    """
+    text = ""
+    for step in steps:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += ("." if text else "") + (step if _FIELD_NAME.fullmatch(step) else "*")
+    return text
 
 
 class TagstitchError(Exception):

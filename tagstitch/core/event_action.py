@@ -25,7 +25,7 @@ from tagstitch.core.values import same
 from tagstitch.core.written_action import WrittenAction
 
 Modification = dict[str, Any]
-"""One effective change, as CONTRACT lists it, without the rule's id."""
+"""One effective change, as the answer lists it, without the rule's id."""
 
 _INTERNAL_PREFIXES: Final = ("x-ga-", "x-sst-")
 _ITEMS: Final = Path("items", "event", ("items",))

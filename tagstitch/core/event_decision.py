@@ -40,7 +40,7 @@ class EventDecision:
     """Top-level parameters with a new value."""
     unset: tuple[str, ...] = ()
     modifications: tuple[Mapping[str, Any], ...] = ()
-    """Effective changes in their order, as CONTRACT lists them."""
+    """Effective changes in their order, as the answer lists them."""
     rule_ids: tuple[str, ...] = ()
     """Rules that applied, in their order, also those that found nothing to change."""
     skipped: tuple[SkippedRule, ...] = ()

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.limits import (
@@ -81,12 +81,17 @@ def optional_time(raw: Mapping[str, Any], name: str) -> datetime | None:
     )
 
 
+def is_request_id(value: object) -> TypeGuard[str]:
+    """Return whether this can be a request id; anything else is nobody's to repeat or to log."""
+    return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
+
+
 def optional_request_id(raw: Mapping[str, Any], name: str = "request_id") -> str | None:
     """Return a request id, or None when it is absent or null."""
     value = raw.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or not _REQUEST_ID.fullmatch(value):
+    if not is_request_id(value):
         raise InvalidInput(
             "invalid_field",
             f"must be 1 to {REQUEST_ID_CHARS_MAX} letters, digits or any of _ : @ = + ~ -",

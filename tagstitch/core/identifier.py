@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tagstitch.core.errors import InvalidInput
+from tagstitch.core.errors import InvalidInput, json_path
 from tagstitch.core.limits import IDENTIFIER_VALUE_CHARS_MAX, IDENTIFIERS_PER_REQUEST_MAX
 
 IDENTIFIER_TYPES: Final = (
@@ -160,7 +160,7 @@ def hash_phone(number_or_hash: str) -> str:
 def _identifier_entries(raw: object) -> Iterable[tuple[str, Any, str]]:
     if isinstance(raw, Mapping):
         for type_, value in raw.items():
-            yield str(type_), value, f"identifiers.{type_}"
+            yield str(type_), value, json_path("identifiers", str(type_))
     elif isinstance(raw, list):
         for index, entry in enumerate(raw):
             path = f"identifiers[{index}]"

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tagstitch.core.errors import InvalidInput
+from tagstitch.core.errors import InvalidInput, json_path
 from tagstitch.core.limits import INTEGER_ABS_MAX, JSON_DEPTH_MAX
 
 _BOMS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -26,7 +26,10 @@ def decode_json(body: bytes) -> Any:
         raise _too_deep() from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise _undecodable(body) from None
-    _check_tree(value, "", 1)
+    if not isinstance(value, dict | list) or not _is_storable(value, 1):
+        fault = _fault(value, (), 1)
+        if fault is not None:
+            raise fault
     return value
 
 
@@ -50,26 +53,32 @@ def _undecodable(body: bytes) -> InvalidInput:
     return InvalidInput("non_finite_number", "a number is not finite or out of range")
 
 
-def _check_tree(value: Any, path: str, depth: int) -> None:
-    """Raise InvalidInput for what Firestore and BigQuery could not store."""
-    kind = type(value)
-    if kind is dict:
-        if depth > JSON_DEPTH_MAX:
-            raise _too_deep()
-        for name, item in value.items():
-            if type(item) in _DEEP_CHECKED:
-                _check_tree(item, f"{path}.{name}" if path else name, depth + 1)
-    elif kind is list:
-        if depth > JSON_DEPTH_MAX:
-            raise _too_deep()
-        for index, item in enumerate(value):
-            if type(item) in _DEEP_CHECKED:
-                _check_tree(item, f"{path}[{index}]", depth + 1)
-    elif kind is int and not -INTEGER_ABS_MAX <= value <= INTEGER_ABS_MAX:
-        raise InvalidInput("non_finite_number", "an integer of more than 64 bits", path or None)
+def _is_storable(value: Any, depth: int) -> bool:
+    """Return whether Firestore and BigQuery could store the value; the fast answer."""
+    if depth > JSON_DEPTH_MAX:
+        return False
+    for item in value.values() if type(value) is dict else value:
+        kind = type(item)
+        if kind is int:
+            if not -INTEGER_ABS_MAX <= item <= INTEGER_ABS_MAX:
+                return False
+        elif (kind is dict or kind is list) and not _is_storable(item, depth + 1):
+            return False
+    return True
 
 
-_DEEP_CHECKED: Final = frozenset({dict, list, int})
+def _fault(value: Any, path: tuple[str | int, ...], depth: int) -> InvalidInput | None:
+    """Return what is wrong with a value that cannot be stored, with its place."""
+    if isinstance(value, int) and not -INTEGER_ABS_MAX <= value <= INTEGER_ABS_MAX:
+        where = json_path(*path) or None
+        return InvalidInput("non_finite_number", "an integer of more than 64 bits", where)
+    if not isinstance(value, dict | list):
+        return None
+    if depth > JSON_DEPTH_MAX:
+        return _too_deep()
+    places = value.items() if isinstance(value, dict) else enumerate(value)
+    faults = (_fault(item, (*path, step), depth + 1) for step, item in places)
+    return next((fault for fault in faults if fault), None)
 
 
 def _too_deep() -> InvalidInput:

@@ -102,10 +102,10 @@ def parse_comparison(
 def _comparison(
     word: str, raw: Any, where: str, problems: Problems, *, ignore_case: bool = False
 ) -> tuple[Comparison, ...]:
-    if word not in _WORDS:
+    if word not in WORDS:
         problems.add_unknown(where, "operator", word, [*_CAMEL_WORDS, "match"])
         return ()
-    name, is_negated = _WORDS[word]
+    name, is_negated = WORDS[word]
     if raw is None and name != "equals":
         problems.add(where, "the operand must not be null", "exists: false finds what is absent")
         return ()
@@ -178,5 +178,7 @@ def _accepted_words() -> Mapping[str, tuple[str, bool]]:
     return words
 
 
-_WORDS: Final = _accepted_words()
-_CAMEL_WORDS: Final = tuple(word for word in _WORDS if "_" not in word)
+WORDS: Final = _accepted_words()
+"""Every accepted spelling -> canonical name, and whether it is the negation."""
+
+_CAMEL_WORDS: Final = tuple(word for word in WORDS if "_" not in word)

@@ -33,7 +33,7 @@ class FiredRule:
 
     rule_id: str
     actions: tuple[Mapping[str, Any], ...]
-    """As CONTRACT lists them."""
+    """As the answer lists them."""
     state_changes: Mapping[str, Any]
     """What it changes in the profile's state; empty when everything is so already."""
     reads_state: bool

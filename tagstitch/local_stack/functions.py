@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -85,6 +86,7 @@ def _post_scope(name: str, path: str, body: bytes) -> Scope:
             (b"host", name.encode()),
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
+            (b"function-execution-id", secrets.token_hex(6).encode()),  # the platform sends one
         ],
         "client": None,
         "server": (name, 80),

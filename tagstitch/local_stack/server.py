@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import threading
@@ -18,6 +19,7 @@ import uvloop
 from starlette.applications import Starlette
 
 from tagstitch.adapters.local_secrets import read_local_secrets
+from tagstitch.adapters.log import configure_logging
 from tagstitch.adapters.settings import exported_settings, read_settings
 from tagstitch.core.callback import CallbackEndpoint
 from tagstitch.core.errors import Unavailable
@@ -151,11 +153,13 @@ def _prepared(options: StackOptions) -> Iterator[_Prepared]:
         app = create_app(
             read_settings(), open_stack_backend=options.open_stack_backend, load=options.load
         )
+        configure_logging("uvicorn", logging.WARNING)
         config = uvicorn.Config(
             app,
             http="httptools",
             lifespan="off",
             access_log=False,
+            proxy_headers=False,
             log_config=None,
             timeout_graceful_shutdown=_STOP_S,
         )

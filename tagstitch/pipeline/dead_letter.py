@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,11 +14,15 @@ import msgspec
 
 from tagstitch import __version__
 from tagstitch.core.errors import InvalidInput
+from tagstitch.core.fields import is_request_id
 from tagstitch.pipeline.backend import Publisher
 from tagstitch.pipeline.deadline import Deadline
 
 DEAD_LETTER_TOPIC: Final = "dead-letter"
 ENVELOPE_TYPE: Final = "dead_letter"
+
+
+_PLAIN_PATH: Final = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}|\[\d{1,4}\]){0,10}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,11 @@ async def publish_dead_letter(
         "v": 1,
         "type": ENVELOPE_TYPE,
         "dead_letter_id": dead_letter_id(message.topic, message.message_id),
-        "reason": {"code": error.code, "message": error.message, "path": error.path},
+        "reason": {
+            "code": error.code,
+            "message": error.message,
+            "path": plain_path(error.path),
+        },
         "source": {
             "topic": message.topic,
             "message_id": message.message_id,
@@ -72,6 +81,11 @@ def dead_letter_id(topic: str, message_id: str) -> str:
     return hashlib.sha256(f"{topic}\x1f{message_id}".encode()).hexdigest()[:32]
 
 
+def plain_path(path: str | None) -> str | None:
+    """Return the path when it is made of names as ours are; a sender's own keys may be anything."""
+    return path if path is not None and _PLAIN_PATH.fullmatch(path) else None
+
+
 class _RequestId(msgspec.Struct):
     request_id: str | None = None
 
@@ -82,4 +96,4 @@ def readable_request_id(data: bytes) -> str | None:
         request_id = msgspec.json.decode(data, type=_RequestId).request_id
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return None
-    return request_id[:128] if request_id else None
+    return request_id if is_request_id(request_id) else None

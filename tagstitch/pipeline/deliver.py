@@ -222,7 +222,7 @@ class CallbackDelivery:
             subject=fields.get("subject"),
             event_name=fields.get("event_name"),
             latency_ms=(now - fields["created_at"]).total_seconds() * 1000,
-            extra={"endpoint": fields["endpoint"], "attempts": fields["attempts"] + 1},
+            extra={"callback": fields["endpoint"], "attempts": fields["attempts"] + 1},
         )
         path = f"outbox/{outbox_id}"
         ended = {"status": outcome, "ended_at": now} | pending_records([record], now=now)

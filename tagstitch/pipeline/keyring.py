@@ -68,7 +68,7 @@ class Keyring:
         return hmac.digest(self.receipt_key, purpose.encode(), hashlib.sha256)
 
 
-@functools.lru_cache(maxsize=1024)  # one request needs the hash of an identifier several times
+@functools.lru_cache(maxsize=1024)  # one request needs an identifier's hash several times
 def _keyed_hash(key: bytes, text: str) -> str:
     """Return the first 26 characters of the base32 of HMAC-SHA-256, 130 of its 256 bits."""
     digest = hmac.digest(key, text.encode(), "sha256")

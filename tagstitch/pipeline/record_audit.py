@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,6 +22,7 @@ logger = logging.getLogger("tagstitch")
 
 _RAW_RECORDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RECORD: Final = msgspec.json.Decoder(AuditRecord)
+_QUOTED: Final = re.compile(r" '.*'", re.DOTALL)
 _KNOWN_COLUMNS: Final = frozenset(AuditRecord.__dataclass_fields__)
 
 
@@ -84,8 +86,10 @@ def _read_record(raw: msgspec.Raw) -> dict[str, Any]:
 
 
 def _place(error: msgspec.MsgspecError) -> str:
-    """Return the type error without any value: msgspec names types and the path only."""
-    return str(error) if isinstance(error, msgspec.ValidationError) else "not valid JSON"
+    """Return the type error without any value: msgspec quotes what is not in an enumeration."""
+    if not isinstance(error, msgspec.ValidationError):
+        return "not valid JSON"
+    return _QUOTED.sub("", str(error))
 
 
 async def _refuse(

@@ -18,7 +18,7 @@ from tagstitch.adapters.settings import Settings, read_settings
 from tagstitch.adapters.sqlite_audit import SqliteAuditTable
 from tagstitch.adapters.sqlite_database import SqliteDatabase
 from tagstitch.adapters.sqlite_documents import SqliteDocuments
-from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
 
@@ -95,6 +95,79 @@ class TestAnotherWriter:
         assert len(await stores[0].list_documents("c", limit=500, deadline=soon())) == 200
         for database in databases:
             database.close()
+
+
+class TestWritesOfOneTurn:
+    """What tasks write in the same turn of the event loop shares a transaction."""
+
+    async def test_they_share_one_commit(self, store: SqliteDocuments) -> None:
+        commits: list[str] = []
+        store.database._connection.set_trace_callback(commits.append)
+
+        await asyncio.gather(
+            *(store.commit([Put(f"c/{n}", {"n": n})], deadline=soon()) for n in range(20))
+        )
+
+        assert commits.count("COMMIT") == 1
+        assert len(await store.list_documents("c", deadline=soon())) == 20
+
+    async def test_one_that_fails_undoes_itself_and_nobody_else(
+        self, store: SqliteDocuments
+    ) -> None:
+        await store.commit([Put("c/taken", {"n": 0})], deadline=soon())
+
+        outcomes = await asyncio.gather(
+            *(
+                store.commit(
+                    [Put(f"c/{n}", {"n": n}), Put("c/taken" if n == 5 else f"c/x{n}", {}, "")],
+                    deadline=soon(),
+                )
+                for n in range(10)
+            ),
+            return_exceptions=True,
+        )
+
+        assert [n for n, outcome in enumerate(outcomes) if outcome is not None] == [5]
+        assert isinstance(outcomes[5], Conflict)
+        assert await store.get("c/5", deadline=soon()) is None
+        assert len(await store.list_documents("c", deadline=soon())) == 1 + 2 * 9
+
+    async def test_of_two_creators_one_is_told_that_it_came_second(
+        self, store: SqliteDocuments
+    ) -> None:
+        outcomes = await asyncio.gather(
+            *(store.commit([Put("c/a", {"n": n}, "")], deadline=soon()) for n in range(2)),
+            return_exceptions=True,
+        )
+
+        assert [type(outcome) for outcome in outcomes] == [type(None), Conflict]
+
+    async def test_one_that_was_cancelled_before_writes_nothing(
+        self, store: SqliteDocuments
+    ) -> None:
+        kept = asyncio.create_task(store.commit([Put("c/kept", {})], deadline=soon()))
+        cancelled = asyncio.create_task(store.commit([Put("c/gone", {})], deadline=soon()))
+        asyncio.get_running_loop().call_soon(cancelled.cancel)
+
+        await asyncio.gather(kept, cancelled, return_exceptions=True)
+
+        assert cancelled.cancelled()
+        assert await store.get("c/kept", deadline=soon()) is not None
+        assert await store.get("c/gone", deadline=soon()) is None
+
+    async def test_each_has_its_own_deadline(
+        self, store: SqliteDocuments, locked: sqlite3.Connection
+    ) -> None:
+        hasty = store.commit([Put("c/hasty", {})], deadline=Deadline.after(0.05))
+        patient = asyncio.create_task(store.commit([Put("c/patient", {})], deadline=soon()))
+        with pytest.raises(Unavailable):
+            await hasty
+        locked.execute("COMMIT")
+
+        await patient
+
+        assert await store.get("c/patient", deadline=soon()) is not None
+        assert await store.get("c/hasty", deadline=soon()) is None
 
 
 async def test_a_closed_database_is_unavailable(tmp_path: Path) -> None:

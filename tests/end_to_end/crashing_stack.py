@@ -112,8 +112,8 @@ class Unmarked:
                 if "ended_at" in fields:
                     self.request_ids.discard(self._of_path[write.path])
 
-        RequestsCallbackSender.post = watched_post  # type: ignore[method-assign]
-        SqliteDocuments.commit = watched_commit  # type: ignore[method-assign]
+        RequestsCallbackSender.post = watched_post  # type: ignore[method-assign, assignment]
+        SqliteDocuments.commit = watched_commit  # type: ignore[method-assign, assignment]
 
 
 def crash_at(point: Point, flag: Path) -> None:

@@ -115,7 +115,8 @@ class Deployment:
             found = await self.audit(request_id)
             return found if len({row["record_id"] for row in found}) >= count else None
 
-        return await until(rows)
+        found: list[Mapping[str, Any]] = await until(rows)
+        return found
 
     def post(self, function: str, path: str = "/", **options: Any) -> httpx.Response:
         return httpx.post(

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from tests.emulators import REPOSITORY
 
 START_S = 60.0
 """Seconds to answer /health; measured 2 s on an idle machine."""
+
+LOADING_S = 3.0
+"""Seconds for the imports behind the first /health; half a second on an idle machine."""
 
 FRAMEWORK = Path(sys.executable).with_name("functions-framework")
 
@@ -34,18 +37,20 @@ class FunctionProcess:
         *,
         source: Path | None = None,
         port: int | None = None,
+        framework: Sequence[str] = (str(FRAMEWORK),),
     ) -> None:
         self.name = name
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = folder / f"{name}-{self.port}.log"
         self._source = source or REPOSITORY / "functions" / name / "main.py"
+        self._framework = framework
         self.environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Begin to start; `wait_until_ready` ends it. Several start at once this way."""
-        command = [str(FRAMEWORK), "--target", self.name, "--source", str(self._source)]
+        command = [*self._framework, "--target", self.name, "--source", str(self._source)]
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("TAGSTITCH_")
         }
@@ -61,16 +66,20 @@ class FunctionProcess:
             )
 
     def wait_until_ready(self) -> None:
+        """Wait for /health, and until the libraries are imported; a rule book may be missing."""
         end = time.monotonic() + START_S
+        loading_end = None
         while True:
             try:
-                httpx.get(f"{self.url}/health", timeout=5).raise_for_status()
+                health = httpx.get(f"{self.url}/health", timeout=5).raise_for_status().json()
             except httpx.HTTPError:
                 assert self.is_running, self.log
                 assert time.monotonic() < end, self.log
-                time.sleep(0.05)
             else:
-                return
+                loading_end = loading_end or time.monotonic() + LOADING_S
+                if health["status"] != "loading" or time.monotonic() > loading_end:
+                    return
+            time.sleep(0.05)
 
     def wait_until_listening(self) -> None:
         """Wait for the port alone: nothing has been asked of the function then."""

@@ -32,7 +32,7 @@ def checkout_environment(**settings: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), **settings}
 
 
-def until(condition: Callable[[], T], *, seconds: float, what: str) -> T:
+def until(condition: Callable[[], T | None], *, seconds: float, what: str) -> T:
     """Return the first true result of the condition."""
     end = time.monotonic() + seconds
     while not (result := condition()):
@@ -72,9 +72,11 @@ class RunningStack:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=self._environment, stdout=output, stderr=errors
             )
-        self.url = until(
+        url = until(
             lambda: self._announced_url(offset), seconds=_START_S, what="the local stack's start"
         )
+        assert url is not None
+        self.url = url
 
     def kill(self) -> None:
         """Kill the process as an out-of-memory or a power cut of its container would."""

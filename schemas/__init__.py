@@ -1,0 +1,1 @@
+"""The schemas that publishers, editors and tests read, and the script that writes them."""

@@ -1,0 +1,243 @@
+"""Actions of rules, as `core/event_action.py` and `core/personalization_action.py` read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from schemas.condition_schema import PATH, operand_of
+from schemas.shapes import or_null, text
+from tagstitch.core.event import EVENT_NAME_CHARS_MAX
+from tagstitch.core.limits import (
+    CONDITION_LIST_MAX,
+    COOKIE_EXPIRY_MINUTES_DEFAULT,
+    COOKIE_EXPIRY_MINUTES_MAX,
+    DECIMAL_PLACES_MAX,
+    RETURN_VALUE_BYTES_MAX,
+    RULE_ACTIONS_MAX,
+    STATE_KEYS_MAX,
+    STATE_VALUE_BYTES_MAX,
+)
+from tagstitch.core.operators import WORDS
+
+Fields = Mapping[str, dict[str, Any]]
+
+_ANY: Final[dict[str, Any]] = {"type": ["string", "number", "boolean", "array", "object"]}
+_PLACES: Final = {"type": ["integer", "null"], "minimum": 0, "maximum": DECIMAL_PLACES_MAX}
+_NUMBER: Final[dict[str, Any]] = {"type": "number"}
+_STATE_KEY: Final = r"^(?!__)[A-Za-z_][A-Za-z0-9_]{0,63}$"
+_COOKIE_NAME: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+
+_TARGET: Final[dict[str, Any]] = {
+    **PATH,
+    "description": "A parameter of the event; never x-ga-*, x-sst-* or the event's name.",
+}
+
+STATE_CHANGES: Final[dict[str, Any]] = {
+    "description": "What to remember about the visitor, for later decisions; a value has at most"
+    f" {STATE_VALUE_BYTES_MAX} bytes.",
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": STATE_KEYS_MAX,
+    "propertyNames": {"pattern": _STATE_KEY},
+}
+
+_COMPUTATIONS: Final[dict[str, list[tuple[Fields, tuple[str, ...]]]]] = {
+    "set": [({"operand": _ANY}, ("operand",)), ({"value": _ANY}, ("value",))],
+    "set_default": [({"operand": _ANY}, ("operand",)), ({"value": _ANY}, ("value",))],
+    "multiply": [({"operand": _NUMBER, "round": _PLACES}, ("operand",))],
+    "add": [({"operand": _NUMBER, "round": _PLACES}, ("operand",))],
+    "round": [({"operand": _PLACES}, ())],
+    "copy": [({"from": PATH}, ("from",))],
+    "delete": [({}, ())],
+    "lower": [({}, ())],
+    "upper": [({}, ())],
+    "trim": [({}, ())],
+}
+"""Operator of `modify_parameter` -> the ways to write it: fields, and those that must be there."""
+
+
+def action_definitions() -> dict[str, Any]:
+    """Return the definitions of both kinds of actions."""
+    return {
+        **_definitions("event", EVENT_ACTIONS),
+        **_definitions("personalization", PERSONALIZATION_ACTIONS),
+    }
+
+
+def take_actions_shape(kind: str, types: Iterable[str]) -> dict[str, Any]:
+    """Return the two ways to write a rule's actions, both optional here."""
+    single = [
+        {
+            "if": {"properties": {"action_type": {"const": type_}}, "required": ["action_type"]},
+            "then": {
+                "properties": {"action_details": {"$ref": f"#/$defs/{kind}_{type_}_details"}},
+                **({} if type_ == "drop_event" else {"required": ["action_details"]}),
+            },
+        }
+        for type_ in types
+    ]
+    return {
+        "properties": {
+            "action_type": {"enum": [*types, None]},
+            "action_details": {"type": ["object", "null"]},
+            "actions": or_null(
+                {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": RULE_ACTIONS_MAX,
+                    "items": {"$ref": f"#/$defs/{kind}_action"},
+                }
+            ),
+        },
+        "allOf": [
+            *single,
+            {
+                "if": {"properties": {"actions": {"type": "array"}}, "required": ["actions"]},
+                "then": {
+                    "properties": {
+                        "action_type": {"const": None},
+                        "action_details": {"const": None},
+                    }
+                },
+                "else": {
+                    "if": {
+                        "properties": {"action_details": {"type": "object"}},
+                        "required": ["action_details"],
+                    },
+                    "then": {
+                        "properties": {"action_type": {"type": "string"}},
+                        "required": ["action_type"],
+                    },
+                },
+            },
+        ],
+    }
+
+
+def _definitions(kind: str, actions: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    details = {
+        f"{kind}_{type_}_details": or_null(_any_of(forms))
+        if type_ == "drop_event"
+        else _any_of(forms)
+        for type_, forms in actions.items()
+    }
+    action = {
+        "type": "object",
+        "required": ["type"],
+        "properties": {"type": {"enum": list(actions)}},
+        "allOf": [
+            {
+                "if": {"properties": {"type": {"const": type_}}},
+                "then": _any_of([_with_type(form) for form in forms]),
+            }
+            for type_, forms in actions.items()
+        ],
+    }
+    return {**details, f"{kind}_action": action}
+
+
+def _any_of(forms: list[dict[str, Any]]) -> dict[str, Any]:
+    return forms[0] if len(forms) == 1 else {"anyOf": forms}
+
+
+def _with_type(form: dict[str, Any]) -> dict[str, Any]:
+    return {**form, "properties": {"type": True, **form["properties"]}}
+
+
+def _form(fields: Mapping[str, Any], required: Iterable[str] = (), **more: Any) -> dict[str, Any]:
+    """Return one closed way to write something; what is not required may be null."""
+    required = list(required)
+    return {
+        "type": "object",
+        "properties": dict(fields),
+        "required": required,
+        "additionalProperties": False,
+        **more,
+    }
+
+
+def _modifications() -> list[dict[str, Any]]:
+    return [
+        _form(
+            {"parameter": _TARGET, "operator": {"const": operator}, **fields},
+            ("parameter", "operator", *required),
+        )
+        for operator, ways in _COMPUTATIONS.items()
+        for fields, required in ways
+    ]
+
+
+def _item_filters() -> list[dict[str, Any]]:
+    """Return both ways to say which items stay."""
+    words_of: dict[str, list[str]] = {}
+    for word, (name, _) in WORDS.items():
+        words_of.setdefault(name, []).append(word)
+    operands = [
+        {
+            "if": {"properties": {"operator": {"enum": words}}},
+            "then": {
+                "properties": {"operand": operand_of(name)},
+                **({} if name == "equals" else {"required": ["operand"]}),
+            },
+        }
+        for name, words in words_of.items()
+    ]
+    compared = _form(
+        {"item_property": PATH, "operator": {"$ref": "#/$defs/operator_name"}, "operand": True},
+        ("item_property", "operator"),
+        allOf=operands,
+    )
+    match = {
+        "description": "What an item that stays satisfies.",
+        "$ref": "#/$defs/conditions",
+        "minProperties": 1,
+    }
+    return [_form({"match": match}, ("match",)), compared]
+
+
+def _redactions() -> list[dict[str, Any]]:
+    several = {"type": "array", "minItems": 1, "maxItems": CONDITION_LIST_MAX, "items": _TARGET}
+    shape = {"anyOf": [_TARGET, several]}
+    return [_form({name: shape}, (name,)) for name in ("parameters", "parameter")]
+
+
+_RENAME: Final = _form(
+    {"new_event_name": text(EVENT_NAME_CHARS_MAX, **{"not": {"const": "*"}})}, ("new_event_name",)
+)
+
+_COOKIE: Final = _form(
+    {
+        "cookie_name": {"type": "string", "pattern": _COOKIE_NAME},
+        "cookie_value": {"type": ["string", "number", "boolean"]},
+        "expiry_minutes": {
+            "type": ["integer", "null"],
+            "minimum": 1,
+            "maximum": COOKIE_EXPIRY_MINUTES_MAX,
+            "default": COOKIE_EXPIRY_MINUTES_DEFAULT,
+        },
+    },
+    ("cookie_name", "cookie_value"),
+)
+
+_RETURNED: Final = _form(
+    {
+        "key": text(64),
+        "value": {**_ANY, "description": f"At most {RETURN_VALUE_BYTES_MAX} bytes of JSON."},
+    },
+    ("key", "value"),
+)
+
+EVENT_ACTIONS: Final[dict[str, list[dict[str, Any]]]] = {
+    "rename_event": [_RENAME],
+    "modify_parameter": _modifications(),
+    "filter_items": _item_filters(),
+    "redact": _redactions(),
+    "drop_event": [_form({})],
+}
+
+PERSONALIZATION_ACTIONS: Final[dict[str, list[dict[str, Any]]]] = {
+    "set_client_cookie": [_COOKIE],
+    "return_value": [_RETURNED],
+    "set_state": [_form({"updates_user_state": STATE_CHANGES}, ("updates_user_state",))],
+}

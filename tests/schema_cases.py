@@ -1,0 +1,372 @@
+"""What the schemas and the parsers must judge alike: (name, value, whether it is valid)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Case = tuple[str, Any, bool]
+
+_ONE = {"identifiers": [{"type": "client_id", "value": "1.2"}]}
+
+
+def _identified(**fields: Any) -> dict[str, Any]:
+    return {**_ONE, **fields}
+
+
+STITCH_REQUESTS: list[Case] = [
+    ("a list of identifiers", _ONE, True),
+    ("an object of identifiers", {"identifiers": {"client_id": "1.2", "user_id": 7}}, True),
+    ("a bare id", {"id": "R1"}, True),
+    ("a bare number", {"id": 17}, True),
+    ("a bare id beside no identifiers", {"id": "R1", "identifiers": []}, True),
+    ("nothing", {}, False),
+    ("no identifiers", {"identifiers": []}, False),
+    ("an empty object of identifiers", {"identifiers": {}}, False),
+    ("nulls", {"id": None, "identifiers": None}, False),
+    ("no object", [], False),
+    ("a type that is not declared", {"identifiers": {"colour": "blue"}}, False),
+    ("a value that is a flag", {"identifiers": {"user_id": True}}, False),
+    ("a value that is null", {"identifiers": [{"type": "user_id", "value": None}]}, False),
+    ("a value that is missing", {"identifiers": [{"type": "user_id"}]}, False),
+    ("a type that is missing", {"identifiers": [{"value": "1.2"}]}, False),
+    ("an identifier that is text", {"identifiers": ["1.2"]}, False),
+    ("a control character", {"identifiers": {"user_id": "a\u0007b"}}, False),
+    ("a long value", {"identifiers": {"user_id": "x" * 512}}, True),
+    ("a value that is too long", {"identifiers": {"user_id": "x" * 513}}, False),
+    (
+        "too many identifiers",
+        {"identifiers": [{"type": "user_id", "value": str(n)} for n in range(21)]},
+        False,
+    ),
+    ("a blank bare id", {"id": "  "}, False),
+    ("a bare id with a line break", {"id": "a\nb"}, False),
+    ("a bare flag", {"id": True}, False),
+    ("this version and type", _identified(v=1, type="stitch_request"), True),
+    ("another version", _identified(v=2), False),
+    ("no version", _identified(v=None), False),
+    ("another type", _identified(type="erasure"), False),
+    ("a request id", _identified(request_id="a_b:c@d=e+f~g-1"), True),
+    ("a request id with a dot", _identified(request_id="a.b"), False),
+    ("an empty request id", _identified(request_id=""), False),
+    ("a request id that is null", _identified(request_id=None), True),
+    ("a long request id", _identified(request_id="x" * 129), False),
+    ("not asserted", _identified(asserted=False), True),
+    ("asserted by text", _identified(asserted="yes"), False),
+    ("asserted by null", _identified(asserted=None), False),
+    ("an event", _identified(event={"event_name": "login", "value": 1}), True),
+    ("an event without a name", _identified(event={"value": 1}), False),
+    ("an event with an empty name", _identified(event={"event_name": ""}), False),
+    ("an event that is a list", _identified(event=[]), False),
+    ("no event", _identified(event=None), True),
+    ("an event of too many parameters", _identified(
+        event={"event_name": "x", **{str(n): n for n in range(2_000)}}
+    ), False),
+    ("a view and a callback", _identified(view="v", callback="main", event_id="e"), True),
+    ("an empty view", _identified(view=""), False),
+    ("a callback that is an object", _identified(callback={"url": "x"}), False),
+    ("a context", _identified(context={"order": [1]}), True),
+    ("a context that is text", _identified(context="order"), False),
+    ("a consent", _identified(consent={"analytics_storage": "denied"}), True),
+    ("a consent that is a flag", _identified(consent=True), False),
+    ("times", _identified(
+        occurred_at="2026-11-21T20:00:00Z", expires_at="2026-11-21T21:00:00.5+01:00"
+    ), True),
+    ("a time without an offset", _identified(occurred_at="2026-11-21T20:00:00"), False),
+    ("a time that is a number", _identified(occurred_at=1795000000), False),
+    ("a time that is a word", _identified(expires_at="tomorrow"), False),
+    ("a preview header", _identified(preview="ZW52LTF8a2V5"), True),
+    ("a preview header with a line break", _identified(preview="a\r\nb: c"), False),
+    ("a preview header that is too long", _identified(preview="x" * 2049), False),
+    ("fields that nobody knows", _identified(colour="blue"), True),
+]  # fmt: skip
+
+_RECORD = {
+    "record_id": "r-1",
+    "record_type": "event_decision",
+    "occurred_at": "2026-11-21T20:00:00Z",
+    "outcome": "modified",
+}
+
+
+def _record(**fields: Any) -> dict[str, Any]:
+    return {**_RECORD, **fields}
+
+
+AUDIT_MESSAGES: list[Case] = [
+    ("the least of a record", _RECORD, True),
+    ("several records", {"v": 1, "records": [_RECORD, _RECORD], "pending": ["outbox/x"]}, True),
+    ("no records", {"records": []}, True),
+    ("a field that is no column", _record(colour="blue"), True),
+    ("a full record", _record(
+        rule_ids=["a"], modifications=[{"rule_id": "a"}], consent={}, degraded=["profile"],
+        latency_ms=1.5, receipt="c2VhbGVk", extra={"x": 1}, subject=None,
+    ), True),
+    ("nothing", {}, False),
+    ("no object", [_RECORD], False),
+    ("a type that nobody writes", _record(record_type="page_view"), False),
+    ("an id that is a number", _record(record_id=1), False),
+    ("a latency that is text", _record(latency_ms="1"), False),
+    ("rule ids that are null", _record(rule_ids=None), False),
+    ("rule ids that are numbers", _record(rule_ids=[1]), False),
+    ("modifications that are text", _record(modifications="all"), False),
+    ("an extra that is a list", _record(extra=[]), False),
+    ("records that are one record", {"records": _RECORD}, False),
+    ("a record without an outcome", {"records": [{**_RECORD, "outcome": None}]}, False),
+    ("pending that is text", {"records": [], "pending": "outbox/x"}, False),
+]  # fmt: skip
+
+_KEY = "user_id:" + "A" * 26
+
+PROFILE_LINES: list[Case] = [
+    ("identifiers", {"identifiers": {"user_id": ["u-1", 2]}}, True),
+    ("one value of a type", {"identifiers": {"user_id": "u-1"}}, True),
+    ("a profile id", {"profile_id": "loyalty-card-88"}, True),
+    ("keys of an export", {"identifier_keys": [_KEY]}, True),
+    ("attributes", {"profile_id": "p", "attributes": {"a": {"b": [1, {"c": None}]}}}, True),
+    ("consent", {"profile_id": "p", "consent": {"email": "granted", "x": 1, "y": {}}}, True),
+    (
+        "consent with a time",
+        {"profile_id": "p", "consent": {"x": {"granted": True, "at": "2026-11-21T20:00:00Z"}}},
+        True,
+    ),
+    ("nulls", {"profile_id": "p", "identifiers": None, "attributes": None, "consent": None}, True),
+    ("nothing", {}, False),
+    ("nobody", {"attributes": {"a": 1}}, False),
+    ("no values of a type", {"identifiers": {"user_id": []}}, False),
+    ("no object", ["p"], False),
+    ("a field that a line does not have", {"profile_id": "p", "attribute": {}}, False),
+    ("a profile id that is a number", {"profile_id": 7}, False),
+    ("a profile id with a slash", {"profile_id": "a/b"}, False),
+    ("a profile id of the store", {"profile_id": "__p"}, False),
+    ("a type that is not declared", {"identifiers": {"colour": "blue"}}, False),
+    ("a value that is a flag", {"identifiers": {"user_id": [True]}}, False),
+    ("a key that is none", {"profile_id": "p", "identifier_keys": ["user_id:x"]}, False),
+    ("attributes that are a list", {"profile_id": "p", "attributes": [1]}, False),
+    ("consent that is a flag", {"profile_id": "p", "consent": True}, False),
+    (
+        "consent with a time without an offset",
+        {"profile_id": "p", "consent": {"x": {"granted": True, "at": "2026-11-21T20:00"}}},
+        False,
+    ),
+]
+
+_RENAME = {"action_type": "rename_event", "action_details": {"new_event_name": "small"}}
+_COOKIE = {
+    "action_type": "set_client_cookie",
+    "action_details": {"cookie_name": "c", "cookie_value": "v"},
+}
+
+
+def _event_rule(**fields: Any) -> dict[str, Any]:
+    return {"target_event_name": "purchase", "conditions": {"value": 1}, **_RENAME, **fields}
+
+
+def _event_action(**action: Any) -> dict[str, Any]:
+    rule = {"target_event_name": "purchase", "match_all": True}
+    return {**rule, "actions": [action]}
+
+
+def _modify(**details: Any) -> dict[str, Any]:
+    return _event_action(type="modify_parameter", **{"parameter": "value", **details})
+
+
+def _filter(**details: Any) -> dict[str, Any]:
+    return _event_action(type="filter_items", **details)
+
+
+def _value(comparison: Any) -> dict[str, Any]:
+    return _event_rule(conditions={"value": comparison})
+
+
+def _without(rule: dict[str, Any], *fields: str) -> dict[str, Any]:
+    return {name: value for name, value in rule.items() if name not in fields}
+
+
+EVENT_RULES: list[Case] = [
+    ("the least of a rule", _event_rule(), True),
+    ("both names of the event's field", _event_rule(event_name_trigger="purchase"), False),
+    ("no event", _without(_event_rule(), "target_event_name"), False),
+    ("several events", _event_rule(target_event_name=["a", "*"]), True),
+    ("no event's name", _event_rule(target_event_name=[]), False),
+    ("an event that is a number", _event_rule(target_event_name=7), False),
+    ("descriptive fields", _event_rule(description="x", owner="y", tags=["z"]), True),
+    ("a field of other people", _event_rule(created_by="somebody"), True),
+    ("nulls where a default is", _event_rule(priority=None, is_active=None, match_all=None), True),
+    ("a priority", _event_rule(priority=-3), True),
+    ("a priority of a whole float", _event_rule(priority=5.0), True),
+    ("a priority that is no whole number", _event_rule(priority=1.5), False),
+    ("a priority that is a flag", _event_rule(priority=True), False),
+    ("a switch that is text", _event_rule(is_active="yes"), False),
+    ("no conditions", _without(_event_rule(), "conditions"), False),
+    ("empty conditions", _event_rule(conditions={}), False),
+    ("no conditions on purpose", _event_rule(conditions={}, match_all=True), True),
+    ("conditions that are a list", _event_rule(conditions=[1]), False),
+    ("a schedule", _event_rule(schedule={"from": "x"}), False),
+    ("a schedule that is off", _event_rule(schedule=False, rollout=None), True),
+    ("a purpose", _event_rule(purposes=["email"]), False),
+    ("no action", _without(_event_rule(), "action_type", "action_details"), False),
+    ("details without a type", _without(_event_rule(), "action_type"), False),
+    ("an unknown action", _event_rule(action_type="explode"), False),
+    ("one action of two ways", _event_rule(actions=[{"type": "drop_event"}]), False),
+    ("an empty list of actions", _event_action() | {"actions": []}, False),
+    ("an action without a type", _event_action(new_event_name="x"), False),
+    ("a drop", _event_rule(action_type="drop_event", action_details={}), True),
+    ("a drop without details", _event_rule(action_type="drop_event", action_details=None), True),
+    ("a drop with a word", _event_action(type="drop_event", why="x"), False),
+    ("a rename", _event_action(type="rename_event", new_event_name="small"), True),
+    ("a rename to nothing", _event_action(type="rename_event"), False),
+    ("a rename to an empty name", _event_action(type="rename_event", new_event_name=""), False),
+    ("a rename to every event", _event_action(type="rename_event", new_event_name="*"), False),
+    ("a rename without details", _event_rule(action_details=None), False),
+    ("a rename with a word", _event_action(type="rename_event", new_event_name="x", y=1), False),
+    ("set", _modify(operator="set", operand={"a": [1]}), True),
+    ("set by the other word", _modify(operator="set", value="x"), True),
+    ("set by both words", _modify(operator="set", value="x", operand="x"), False),
+    ("set to nothing", _modify(operator="set"), False),
+    ("set to null", _modify(operator="set", operand=None), False),
+    ("set_default", _modify(operator="set_default", operand=0), True),
+    ("multiply", _modify(operator="multiply", operand=0.5, round=2), True),
+    ("multiply by text", _modify(operator="multiply", operand="0.5"), False),
+    ("multiply to many places", _modify(operator="multiply", operand=2, round=7), False),
+    ("add", _modify(operator="add", operand=-1, round=None), True),
+    ("round", _modify(operator="round", operand=0), True),
+    ("round to whole numbers", _modify(operator="round"), True),
+    ("round to a flag", _modify(operator="round", operand=True), False),
+    ("copy", _modify(operator="copy", **{"from": "profile.tier"}), True),
+    ("copy from nowhere", _modify(operator="copy"), False),
+    ("delete", _modify(operator="delete"), True),
+    ("delete with an operand", _modify(operator="delete", operand=1), False),
+    ("lower", _modify(operator="lower"), True),
+    ("an unknown operator", _modify(operator="divide", operand=2), False),
+    ("no operator", _modify(operand=2), False),
+    ("no parameter", _event_action(type="modify_parameter", operator="trim"), False),
+    (
+        "filter_items",
+        _filter(item_property="stock", operator="not_equals", operand="out_of_stock"),
+        True,
+    ),
+    ("filter_items by null", _filter(item_property="stock", operator="equals"), True),
+    ("filter_items without an operand", _filter(item_property="stock", operator="in"), False),
+    ("filter_items by a list", _filter(item_property="s", operator="in", operand=["a"]), True),
+    ("filter_items by text", _filter(item_property="s", operator="lessThan", operand="a"), False),
+    ("filter_items without an operator", _filter(item_property="s", operand="a"), False),
+    ("filter_items by conditions", _filter(match={"price": {"atLeast": 1}}), True),
+    ("filter_items by no conditions", _filter(match={}), False),
+    (
+        "filter_items both ways",
+        _filter(match={"a": 1}, item_property="s", operator="equals"),
+        False,
+    ),
+    ("redact", _event_action(type="redact", parameters=["user_data", "a.b"]), True),
+    ("redact one", _event_action(type="redact", parameter="user_data"), True),
+    ("redact by both words", _event_action(type="redact", parameter="a", parameters="b"), False),
+    ("redact nothing", _event_action(type="redact", parameters=[]), False),
+    ("an action of the other kind", _event_action(type="set_state"), False),
+    ("a plain text", _value("a"), True),
+    ("null", _value(None), True),
+    ("a plain list", _value(["a", 1, True]), True),
+    ("an empty list", _value([]), False),
+    ("a list within a list", _value([["a"]]), False),
+    ("a comparison", _value({"lessThan": 10, "at_least": 2}), True),
+    ("an unknown comparison", _value({"lessThn": 10}), False),
+    ("no comparison", _value({}), False),
+    ("a comparison with text", _value({"lessThan": "10"}), False),
+    ("a comparison with a flag", _value({"lessThan": True}), False),
+    ("a negated comparison", _value({"not_contains": "a"}), True),
+    ("a comparison with null", _value({"contains": None}), False),
+    ("equals null", _value({"equals": None}), True),
+    ("contains an empty text", _value({"contains": ""}), False),
+    ("between", _value({"between": [1, 2]}), True),
+    ("between three", _value({"between": [1, 2, 3]}), False),
+    ("exists", _value({"exists": False}), True),
+    ("exists by text", _value({"exists": "no"}), False),
+    ("size", _value({"size": 3}), True),
+    ("size by operators", _value({"size": {"atLeast": 1}}), True),
+    ("size by text", _value({"size": "3"}), False),
+    ("type", _value({"type": "list"}), True),
+    ("an unknown type", _value({"type": "date"}), False),
+    ("ignoreCase", _value({"contains": "a", "ignoreCase": True}), True),
+    ("ignoreCase alone", _value({"ignoreCase": True}), False),
+    ("ignoreCase of a number", _value({"lessThan": 1, "ignoreCase": True}), False),
+    ("ignoreCase that is off", _value({"lessThan": 1, "ignoreCase": False}), True),
+    ("ignoreCase by text", _value({"contains": "a", "ignoreCase": "yes"}), False),
+    ("a long regular expression", _value({"matches": "a" * 257}), False),
+    ("groups", _event_rule(conditions={"any": [{"a": 1}, {"none": [{"b": 2}]}]}), True),
+    ("an empty group", _event_rule(conditions={"any": []}), False),
+    ("a group of an empty condition", _event_rule(conditions={"all": [{}]}), False),
+    ("a group that is a value", _event_rule(conditions={"all": 1}), False),
+    (
+        "match",
+        _event_rule(conditions={"items.$": {"match": {"a": 1, "b": {"exists": True}}}}),
+        True,
+    ),
+    ("match with a list", _event_rule(conditions={"items.$": {"match": [1]}}), False),
+    ("match with nothing", _event_rule(conditions={"items.$": {"match": {}}}), False),
+    ("an empty path", _event_rule(conditions={"": 1}), False),
+    ("no object", "rename", False),
+]
+
+
+def _rule(**fields: Any) -> dict[str, Any]:
+    return {"event_name_trigger": "view_item", "conditions": {"x": 1}, **_COOKIE, **fields}
+
+
+def _action(**action: Any) -> dict[str, Any]:
+    return {"event_name_trigger": "view_item", "match_all": True, "actions": [action]}
+
+
+def _cookie(**details: Any) -> dict[str, Any]:
+    return _action(type="set_client_cookie", **{"cookie_name": "c", "cookie_value": "v", **details})
+
+
+_STATE_ONLY = {"event_name_trigger": "x", "match_all": True, "updates_user_state": {"seen": True}}
+
+PERSONALIZATION_RULES: list[Case] = [
+    ("the least of a rule", _rule(), True),
+    ("the other name of the event's field", _without(_rule(), "event_name_trigger")
+     | {"target_event_name": "view_item"}, True),
+    ("state only", _STATE_ONLY, True),
+    ("nothing to do", _without(_STATE_ONLY, "updates_user_state"), False),
+    ("an empty state", {**_STATE_ONLY, "updates_user_state": {}}, False),
+    ("a key of the store", {**_STATE_ONLY, "updates_user_state": {"__name__": 1}}, False),
+    ("a state that is null", _rule(updates_user_state=None), True),
+    ("an expiry", _cookie(expiry_minutes=60), True),
+    ("an expiry of zero", _cookie(expiry_minutes=0), False),
+    ("an expiry of a part", _cookie(expiry_minutes=1.5), False),
+    ("an expiry of more than 400 days", _cookie(expiry_minutes=576_001), False),
+    ("a cookie's value that is a flag", _cookie(cookie_value=True), True),
+    ("a cookie's value that is a list", _cookie(cookie_value=[1]), False),
+    ("a cookie's name with a blank", _cookie(cookie_name="a b"), False),
+    ("a cookie without a name", _cookie(cookie_name=None), False),
+    ("a cookie with a word", _cookie(path="/"), False),
+    ("a value", _action(type="return_value", key="variant", value={"a": 1}), True),
+    ("a value that is null", _action(type="return_value", key="variant", value=None), False),
+    ("a value without a key", _action(type="return_value", value=1), False),
+    ("a value with a long key", _action(type="return_value", key="k" * 65, value=1), False),
+    ("set_state", _action(type="set_state", updates_user_state={"seen": 1}), True),
+    ("set_state to nothing", _action(type="set_state"), False),
+    ("an action of the other kind", _action(type="drop_event"), False),
+    ("purposes", _rule(purposes=["ad_personalization", "my.purpose"]), True),
+    ("one purpose", _rule(purposes="email"), True),
+    ("no purpose", _rule(purposes=[]), False),
+    ("a purpose with a blank", _rule(purposes="my purpose"), False),
+    ("consent", _rule(consent={"purpose": "email"}), True),
+    ("consent to nothing", _rule(consent={}), False),
+    ("consent by a word", _rule(consent={"goal": "email"}), False),
+    ("consent and purposes", _rule(consent={"purpose": "email"}, purposes="email"), False),
+]  # fmt: skip
+
+RULE_FILES: list[Case] = [
+    ("both kinds", {"event_rules": {"a": _event_rule()},
+                    "personalization_rules": {"b": _rule()}}, True),
+    ("a list of a kind", {"event_rules": [_event_rule(rule_id="a")]}, True),
+    ("no rules of a kind", {"event_rules": None}, True),
+    ("one rule", _event_rule(rule_id="a"), True),
+    ("a list of rules", [_event_rule(rule_id="a"), _event_rule(rule_id="b")], True),
+    ("a broken rule", {"event_rules": {"a": _event_rule(priority="high")}}, False),
+    ("a rule of the other kind", {"event_rules": {"a": _without(_rule(), "nothing")}}, False),
+    ("another top key", {"event_rules": {}, "traits": {}}, False),
+    ("a rule that is text", {"event_rules": {"a": "drop"}}, False),
+    ("an id with a slash", _event_rule(rule_id="a/b"), False),
+    ("text", "drop", False),
+]  # fmt: skip
