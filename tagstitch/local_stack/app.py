@@ -215,7 +215,9 @@ class _Stack:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return _error(400, "invalid_field", 'the body is {} or {"keep": ["rules"]}')
         try:
-            await self._parts.inspection.clear(keep_definitions="rules" in wanted.keep)
+            await self._parts.inspection.clear(
+                keep_definitions="rules" in wanted.keep, wait_idle=self.router.wait_idle
+            )
             await self._callbacks.clear(deadline=_soon())
         except Unavailable:
             return _error(503, "unavailable", "work in flight did not end in time")

@@ -35,6 +35,19 @@ def create_audit_dataset(dataset: str, *, emulator: str, project: str) -> None:
         client.close()
 
 
+def clear_audit_table(dataset: str, *, emulator: str, project: str) -> None:
+    """Delete every row; the cloud's table cannot be cleared from here."""
+    from tagstitch.adapters.bigquery_audit_queries import NO_RETRY, open_client
+
+    client = open_client(project, emulator=emulator)
+    try:
+        sql = f"DELETE FROM `{project}.{dataset}.audit` WHERE TRUE"  # noqa: S608 - our own names
+        job = client.query(sql, timeout=_CALL_S, retry=NO_RETRY, job_retry=None)
+        job.result(timeout=_CALL_S, retry=NO_RETRY, job_retry=None)
+    finally:
+        client.close()
+
+
 def _audit_table(name: str) -> Any:
     from google.cloud import bigquery
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -29,6 +30,9 @@ class FunctionRouter:
     def __init__(self, load: LoadFunctions) -> None:
         self._load = load
         self._functions: Mapping[str, ASGIApp] = {}
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def load(self) -> None:
         """Load the functions, again after a reset: their caches hold what was deleted."""
@@ -48,7 +52,18 @@ class FunctionRouter:
             return
         # A mount would redirect `/decide` to `/decide/`, and show the function a longer path.
         path = slash + rest or "/"
-        await function({**scope, "path": path, "raw_path": path.encode()}, receive, send)
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            await function({**scope, "path": path, "raw_path": path.encode()}, receive, send)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Return once every request from outside has been answered."""
+        await self._idle.wait()
 
     async def post(self, name: str, path: str, body: bytes) -> int:
         """Return the status of a POST from inside: a push or a schedule."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from tagstitch.adapters.in_process_pubsub import InProcessPubSub
@@ -25,12 +25,17 @@ DEFINITION_COLLECTIONS: Final = frozenset(
 )
 """Collections that hold what people define: a reset keeps them unless told otherwise."""
 
+IN_FLIGHT_S: Final = 30.0
+"""Seconds for work in flight to end before a reset."""
+
 _PAGE = 500
-_IN_FLIGHT_S = 30.0
 _SEALED_FIELDS: Final = frozenset({"sealed", "parts"})
 
 Listing = tuple[int, Sequence[Mapping[str, Any]]]
 """How many items there are, and the first of them, the oldest first."""
+
+
+WaitIdle = Callable[[], Awaitable[None]]
 
 
 class Inspection(Protocol):
@@ -42,8 +47,12 @@ class Inspection(Protocol):
         """Return rows of the audit table."""
         ...
 
-    async def clear(self, *, keep_definitions: bool) -> None:
-        """Clear documents, queues and audit once the work in flight has ended."""
+    async def clear(self, *, keep_definitions: bool, wait_idle: WaitIdle) -> None:
+        """Clear documents, queues and audit once the work in flight has ended.
+
+        `wait_idle` returns when no request from outside is under way. Raises Unavailable when
+        work goes on for too long.
+        """
         ...
 
 
@@ -69,14 +78,15 @@ class LocalInspection:
         count = await table.count_rows(request_id=request_id, deadline=deadline)
         return count, await table.list_rows(request_id=request_id, limit=limit, deadline=deadline)
 
-    async def clear(self, *, keep_definitions: bool) -> None:
+    async def clear(self, *, keep_definitions: bool, wait_idle: WaitIdle) -> None:
         """Clear documents, queues and audit once the work in flight has ended."""
+        del wait_idle  # the queue of this process knows what it is delivering
         kept = DEFINITION_COLLECTIONS if keep_definitions else frozenset()
         await self._pubsub.clear()
         # What is being delivered may still write and publish: it ends first.
-        if not await self._pubsub.wait_idle(_IN_FLIGHT_S):
+        if not await self._pubsub.wait_idle(IN_FLIGHT_S):
             raise Unavailable("pubsub", "work in flight did not end")
-        deadline = Deadline.after(_IN_FLIGHT_S)
+        deadline = Deadline.after(IN_FLIGHT_S)
         await self._pubsub.clear()
         await self._documents.clear(kept.__contains__, deadline=deadline)
         await self._audit_table.clear(deadline=deadline)

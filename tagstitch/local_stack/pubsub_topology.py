@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 _CALL_S: Final = 10.0
@@ -47,6 +48,20 @@ def create_topology(
             request = _subscription(subscription, project, push_url, retry_scale)
             request["name"] = f"projects/{project}/subscriptions/{name}"
             subscriber.create_subscription(request, timeout=_CALL_S, retry=None)
+
+
+def drop_messages(subscriptions: Iterable[str], *, emulator: str, project: str) -> None:
+    """Forget what was published until now and not delivered yet."""
+    import grpc
+    from google.pubsub_v1 import SubscriberClient
+    from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+
+    with grpc.insecure_channel(emulator) as channel:
+        subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
+        for name in subscriptions:
+            path = f"projects/{project}/subscriptions/{name}"
+            request = {"subscription": path, "time": datetime.now(UTC)}
+            subscriber.seek(request, timeout=_CALL_S, retry=None)
 
 
 def _subscription(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,8 +37,12 @@ from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record, publish_stored
 from tagstitch.pipeline.visitor import LoadedGraph, VisitorFinder
 
-_ATTEMPTS_MAX: Final = 10
+_ATTEMPTS_MAX: Final = 40
 """Loads and commits of one request; each lost race means that somebody else made progress."""
+
+_PAUSE_S_MAX: Final = 0.5
+"""Seconds to wait at the most behind a lost race. Fifty devices that log in as one user at once
+all load before the first one commits; only chance takes them apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ class Stitcher:
         endpoint = self._delivery.endpoint(request.callback)
         key = self._keyring.derived_id("stitch_async", STITCH_TOPIC, request.request_id)
         mark = IdempotencyMark(key, request.fingerprint())
-        for _ in range(_ATTEMPTS_MAX):
+        for attempt in range(_ATTEMPTS_MAX):
             now = self._backend.clock()
             loaded = await self._finder.load_graph(
                 self._selecting(request), now=now, deadline=deadline, riders=[mark.path]
@@ -111,8 +117,9 @@ class Stitcher:
                 await self._backend.documents.commit(
                     [*writes, entry] if entry else writes, deadline=deadline
                 )
-            except Conflict:
-                continue  # somebody wrote first, perhaps this very request: look again
+            except Conflict:  # somebody wrote first, perhaps this very request: look again
+                await asyncio.sleep(random.uniform(0, min(0.01 * 2**attempt, _PAUSE_S_MAX)))
+                continue
             await self._audit.publish_committed(
                 [encode_record(plan.record)], path=mark.path, deadline=deadline
             )
