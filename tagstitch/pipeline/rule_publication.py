@@ -20,8 +20,9 @@ import msgspec
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
 from tagstitch.core.rule_book import BrokenRule, compile_rule_book
-from tagstitch.pipeline.backend import Delete, Document, DocumentStore, Put, Write
+from tagstitch.pipeline.backend import Delete, DocumentStore, Put, Write
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.list_all import list_all
 
 POINTER_PATH: Final = "rule_book/current"
 
@@ -36,8 +37,6 @@ BUNDLE_BYTES_MAX: Final = 512 * 1024 * 1024
 
 _COMMIT_BYTES_MAX: Final = 8_000_000
 """Bytes of one commit: Firestore's limit is 10 MiB."""
-
-_PAGE_DOCUMENTS: Final = 500
 
 RawRules = Mapping[str, Mapping[str, Any]]
 """Rule id -> the rule as its author wrote it."""
@@ -123,7 +122,7 @@ async def load_definitions(documents: DocumentStore, deadline: Deadline) -> Rule
     event_rules, personalization_rules = [
         {
             document.path.partition("/")[2]: dict(document.fields)
-            for document in await _list_all(documents, collection, deadline)
+            for document in await list_all(documents, collection, deadline=deadline)
         }
         for collection in COLLECTIONS
     ]
@@ -287,22 +286,6 @@ def _encode_bundle(definitions: RuleDefinitions) -> bytes:
 def _decode_bundle(content: bytes) -> RuleDefinitions:
     bundle = msgspec.json.decode(content, type=dict[str, dict[str, dict[str, Any]]])
     return RuleDefinitions(bundle["event_rules"], bundle["personalization_rules"])
-
-
-async def _list_all(
-    documents: DocumentStore, collection: str, deadline: Deadline
-) -> Sequence[Document]:
-    found: list[Document] = []
-    while True:
-        page = await documents.list_documents(
-            collection,
-            after=found[-1].path if found else None,
-            limit=_PAGE_DOCUMENTS,
-            deadline=deadline,
-        )
-        found.extend(page)
-        if len(page) < _PAGE_DOCUMENTS:
-            return found
 
 
 def _batches(writes: Sequence[Write]) -> list[list[Write]]:
