@@ -8,6 +8,7 @@ decide before it is published.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,14 @@ BUNDLE_BYTES_MAX: Final = 512 * 1024 * 1024
 
 _COMMIT_BYTES_MAX: Final = 8_000_000
 """Bytes of one commit: Firestore's limit is 10 MiB."""
+
+
+class UnexpectedlyEmpty(InvalidInput):
+    """The store holds no rules while some are published: more often an accident than a wish."""
+
+    def __init__(self) -> None:
+        super().__init__("invalid_field", "the store holds no rules, the published set does")
+
 
 RawRules = Mapping[str, Mapping[str, Any]]
 """Rule id -> the rule as its author wrote it."""
@@ -167,14 +176,34 @@ async def publish_stored_rules(
 ) -> Publication:
     """Publish what was edited in the store; a broken rule keeps its last valid version.
 
-    Raises InvalidInput when the store has no rules while some are published: an emptied
-    collection is more often an accident than a wish.
+    Raises UnexpectedlyEmpty when the store has no rules while some are published.
     """
+    pointer, definitions = await _load_stored(documents, deadline, allow_empty=allow_empty)
+    return await _publish(documents, definitions, pointer, now, deadline)
+
+
+async def publish_edited_rules(
+    documents: DocumentStore, now: datetime, deadline: Deadline
+) -> Publication | None:
+    """Publish what was edited in the store, or return None where rules were never used.
+
+    For the schedule: it never begins a rule book that nobody has. Otherwise as
+    `publish_stored_rules`.
+    """
+    pointer, definitions = await _load_stored(documents, deadline, allow_empty=False)
+    if pointer is None and not any(definitions):
+        return None
+    return await _publish(documents, definitions, pointer, now, deadline)
+
+
+async def _load_stored(
+    documents: DocumentStore, deadline: Deadline, *, allow_empty: bool
+) -> tuple[RulePointer | None, RuleDefinitions]:
     pointer = await load_pointer(documents, deadline)  # before the rules: see _publish
     definitions = await load_definitions(documents, deadline)
     if not any(definitions) and not allow_empty and pointer and any(pointer.counts.values()):
-        raise InvalidInput("invalid_field", "the store holds no rules, the published set does")
-    return await _publish(documents, definitions, pointer, now, deadline)
+        raise UnexpectedlyEmpty
+    return pointer, definitions
 
 
 async def _publish(
@@ -190,12 +219,14 @@ async def _publish(
     the pointer's precondition keeps these from replacing them.
     """
     definitions = _decode_bundle(_encode_bundle(definitions))  # a stored time becomes text
-    broken = compile_rule_book(*definitions).broken
+    # In a thread: 100,000 rules take seconds, and the process has other requests.
+    book = await asyncio.to_thread(compile_rule_book, *definitions)
+    broken = book.broken
     kept: list[str] = []
     if broken:
         last = await _last_valid(documents, pointer, deadline)
         definitions, kept = _replace_broken(definitions, broken, last)
-    book = compile_rule_book(*definitions)
+        book = await asyncio.to_thread(compile_rule_book, *definitions)
     content = _encode_bundle(definitions)
     packed = zlib.compress(content)
     parts = [packed[i : i + PART_BYTES_MAX] for i in range(0, len(packed), PART_BYTES_MAX)]
