@@ -27,7 +27,7 @@ from tagstitch.core.limits import (
     JSON_DEPTH_MAX,
     PROFILE_BYTES_MAX,
 )
-from tagstitch.core.profile import parse_profile
+from tagstitch.core.profile import is_erased, is_grant, parse_profile, survivor_id, typed_profile
 from tagstitch.pipeline.backend import Document, DocumentStore, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
@@ -175,14 +175,14 @@ def export_line(document: Document) -> dict[str, Any]:
     Identifiers are stored as keyed hashes only: the line has their keys, which fit a store with
     the same TAGSTITCH_IDENTITY_KEY.
     """
-    fields = document.fields
+    profile = typed_profile(document.path.partition("/")[2], document.fields)
     return {
-        "profile_id": document.path.partition("/")[2],
-        "identifier_keys": sorted(fields.get("identifiers") or {}),
-        "attributes": fields.get("attributes") or {},
+        "profile_id": profile.profile_id,
+        "identifier_keys": sorted(profile.identifiers),
+        "attributes": profile.attributes,
         "consent": {
-            purpose: {"granted": bool(entry.get("granted")), "at": entry.get("at")}
-            for purpose, entry in (fields.get("consent") or {}).items()
+            purpose: {"granted": entry["granted"], "at": entry.get("at")}
+            for purpose, entry in profile.consent.items()
         },
     }
 
@@ -234,20 +234,13 @@ class _Batch:
     def _is_erased(self, profile_path: str, line: ProfileLine) -> bool:
         """Return whether a tombstone lies in the profile's or in an identifier's document."""
         paths = [profile_path, *(f"identifiers/{key}" for key in line.identifier_keys)]
-        return any((self._fields(path) or {}).get("erased_at") is not None for path in paths)
+        return any(is_erased(self._fields(path) or {}) for path in paths)
 
     def _living(self, path: str) -> Mapping[str, Any] | None:
-        """Return the stored profile's fields, or None when there is none or it has expired.
-
-        A document that somebody wrote by hand with flat attributes gets the usual shape.
-        """
+        """Return the stored profile in our own shape, or None when there is none or it expired."""
         fields = self._fields(path)
         known = parse_profile(path, fields, now=self._now) if fields is not None else None
-        if known is None or fields is None:
-            return None
-        if known.attributes is fields.get("attributes") or "created_at" in fields:
-            return fields
-        return {"attributes": dict(known.attributes)}
+        return {**known.fields, "consent": known.consent} if known is not None else None
 
     def _target(self, line: ProfileLine) -> str:
         """Return the profile that the line's id stands for now: itself, or who survived a merge."""
@@ -256,7 +249,7 @@ class _Batch:
             pointer = self._fields(f"identifiers/{line.identifier_keys[0]}")
             profile_id = (pointer or {}).get("profile_id") or profile_id
         stored = self._fields(f"profiles/{profile_id}") or {}
-        return str(stored.get("merged_into") or profile_id)
+        return survivor_id(stored) or profile_id
 
     def _merged(
         self, line: ProfileLine, stored: Mapping[str, Any] | None, *, replace_attributes: bool
@@ -315,7 +308,7 @@ class _Batch:
         own = self._fields(f"profiles/{_primary_id(key)}")
         if own is None:
             return None
-        return str(own.get("merged_into") or _primary_id(key))
+        return survivor_id(own) or _primary_id(key)
 
     def _reject(self, number: int, code: str, message: str) -> None:
         self.result.rejections.append(Rejection(number, code, message))
@@ -383,14 +376,10 @@ def _consent(line: Mapping[str, Any]) -> dict[str, ConsentStatement]:
     for purpose, said in object_of(_given(line, "consent"), "consent").items():
         if isinstance(said, Mapping):
             at = optional_time(said, "at")
-            statements[purpose] = ConsentStatement(_is_grant(said.get("granted")), at)
+            statements[purpose] = ConsentStatement(is_grant(said.get("granted")), at)
         else:
-            statements[purpose] = ConsentStatement(_is_grant(said), None)
+            statements[purpose] = ConsentStatement(is_grant(said), None)
     return statements
-
-
-def _is_grant(said: object) -> bool:
-    return said is True or said == "granted"
 
 
 def _check_storable(value: Any, path: str, *, depth: int) -> None:

@@ -119,6 +119,32 @@ class TestBareId:
         assert answer.attributes == {"user_loyalty_tier": "Gold", "orders": 3}
         assert world.reads == 1
 
+    async def test_whatever_a_hand_written_document_calls_its_fields_they_are_attributes(
+        self, world: World
+    ) -> None:
+        fields = {"tier": "Gold", "state": "CA", "consent": "yes", "created_at": START, "salt": 5}
+        await world.store.commit([Put("profiles/R1", fields)], deadline=Deadline.after(5))
+
+        assert (await look_up(world, {"id": "R1"})).attributes == fields
+
+    @pytest.mark.parametrize(
+        ("field", "reason"),
+        [
+            ({"consent": {"analytics_storage": "denied"}}, "CONSENT_DENIED"),
+            ({"erased_at": START}, "UNKNOWN_PROFILE"),
+            ({"expires_at": START - timedelta(days=1)}, "UNKNOWN_PROFILE"),
+        ],
+    )
+    async def test_a_denial_an_erasure_or_an_expiry_holds_in_a_hand_written_document_too(
+        self, world: World, field: dict[str, Any], reason: str
+    ) -> None:
+        document = Put("profiles/R1", {"tier": "Gold", **field})
+        await world.store.commit([document], deadline=Deadline.after(5))
+
+        answer = await look_up(world, {"id": "R1"})
+
+        assert (answer.reason, answer.attributes) == (reason, None)
+
     @pytest.mark.parametrize("type_", ["user_id", "client_id", "anonymous_id"])
     async def test_a_bare_id_is_tried_as_every_declared_type(
         self, world: World, type_: str
