@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tagstitch.core.caller import Caller
+from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.consent import Consent, resolve_consent
 from tagstitch.core.decide_answer import DecideAnswer
 from tagstitch.core.decide_request import DecideRequest
@@ -65,6 +66,8 @@ class DecideCall:
     shape: Shape
     stages: Stages
     started: float
+    hides: Hides = hides_nothing
+    """The attributes whose values the caller's trace leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,12 @@ class DecisionMaker:
         event_decision = personalization = None
         if "event" in request.include:
             event_decision = decide_event(
-                request.event, book, profile, unavailable=unavailable, explain=request.explain
+                request.event,
+                book,
+                profile,
+                unavailable=unavailable,
+                explain=request.explain,
+                hides=call.hides,
             )
         if "personalization" in request.include:
             personalization = decide_personalization(
@@ -134,6 +142,7 @@ class DecisionMaker:
                 unavailable=unavailable,
                 has_identifier=bool(call.identifiers),
                 explain=request.explain,
+                hides=call.hides,
             )
         return Decision(
             visitor,
