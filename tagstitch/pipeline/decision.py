@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -11,6 +12,7 @@ from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.consent import Consent, resolve_consent
 from tagstitch.core.decide_answer import DecideAnswer
 from tagstitch.core.decide_request import DecideRequest
+from tagstitch.core.decision_record import told_skipped
 from tagstitch.core.errors import Unavailable
 from tagstitch.core.event_decision import EventDecision, decide_event
 from tagstitch.core.identifier import Identifier
@@ -29,6 +31,8 @@ _COMMIT_SHARE: Final = 0.8
 """Part of the deadline by which state must be committed."""
 _AUDIT_SHARE: Final = 0.95
 """Part of the deadline by which the audit record must be published; then it goes to the log."""
+
+logger = logging.getLogger("tagstitch")
 
 Shape = Callable[[DecideAnswer], Mapping[str, Any]]
 """Which of the three bodies the caller asked for."""
@@ -144,6 +148,7 @@ class DecisionMaker:
                 explain=request.explain,
                 hides=call.hides,
             )
+        _log_skipped(event_decision, personalization)
         return Decision(
             visitor,
             consent,
@@ -184,3 +189,11 @@ class DecisionMaker:
             profile=profile,
             default_granted=self._consent_default_granted,
         )
+
+
+def _log_skipped(*decisions: EventDecision | PersonalizationDecision | None) -> None:
+    """Say which rules raised: they were left out, and the others applied."""
+    skipped = [rule for decision in decisions if decision for rule in decision.skipped]
+    if skipped:
+        fields = {"skipped": told_skipped(skipped), "skipped_count": len(skipped)}
+        logger.warning("rules_skipped", extra={"fields": fields})

@@ -120,6 +120,26 @@ class TestDeciding:
         assert forged["event"]["set"] == {}
         assert vouched["event"]["set"] == {"value": 50}
 
+    async def test_a_rule_that_failed_is_in_the_audit_and_in_the_log(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        details = {"parameter": "value", "operator": "multiply", "operand": 10}
+        rule = {**RENAME["adjust_churn_risk_value"], "action_details": details}
+        bomb = {**rule, "conditions": {"event_name": "purchase"}}
+        decider = world.decider({"bomb": bomb, "rename": RENAME["rename_micro_purchase"]})
+
+        with caplog.at_level(logging.WARNING, logger="tagstitch"):
+            await decide(decider, {"event": event(value=1e15), "include": ["event"]})
+        await decide(decider, {"event": event(value="7.5"), "include": ["event"]})
+        await world.store_audit()
+
+        skipped = [{"rule_id": "bomb", "error": "ResultOutOfRange"}]
+        logged = {"skipped": skipped, "skipped_count": 1}
+        assert [r.__dict__["fields"] for r in caplog.records] == [logged]
+        failed, coerced = [row["extra"] for row in await world.rows()]
+        assert failed == logged
+        assert coerced == {"coercions": 2}  # the comparison and the multiplication
+
     @pytest.mark.parametrize(
         ("path", "event_has_it", "is_hidden"),
         [
