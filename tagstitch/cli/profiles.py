@@ -24,12 +24,11 @@ from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.profile_import import (
     ImportResult,
-    ProfileLine,
     export_line,
     import_profiles,
     in_batches,
-    parse_profile_line,
 )
+from tagstitch.pipeline.profile_line import ProfileLine, parse_profile_line
 
 _TIMEOUT_S = 30.0
 """Seconds for one batch or one page."""

@@ -22,8 +22,8 @@ from tagstitch.pipeline.profile_import import (
     export_line,
     import_profiles,
     in_batches,
-    parse_profile_line,
 )
+from tagstitch.pipeline.profile_line import parse_profile_line
 from tagstitch.pipeline.visitor import VisitorFinder
 
 NOW = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
@@ -306,6 +306,13 @@ async def test_an_export_reads_back_into_an_empty_store(
         ({"profile_id": "a", "attributes": []}, "attributes"),
         ({"profile_id": "a", "attributes": {"x": [[1]]}}, "attributes"),
         ({"profile_id": "a", "attributes": {"x": 2**64}}, "attributes"),
+        ({"profile_id": "a", "attributes": {"": 1}}, "attributes"),
+        ({"profile_id": "a", "attributes": {"__a__": 1}}, "attributes"),
+        ({"profile_id": "a", "attributes": {"x": {"__a__": 1}}}, "attributes"),
+        ({"profile_id": "a", "attributes": {"x": [{"": 1}]}}, "attributes"),
+        ({"profile_id": "a", "attributes": {"ä" * 751: 1}}, "attributes"),
+        ({"profile_id": "a", "consent": {"": True}}, "consent"),
+        ({"profile_id": "a", "consent": {"__a__": {"granted": True}}}, "consent"),
         ({"profile_id": "a", "consent": {"email": {"granted": True, "at": "yesterday"}}}, "at"),
         ({"profile_id": "a", "identifier_keys": ["user_id:short"]}, "identifier_keys"),
     ],
