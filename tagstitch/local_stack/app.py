@@ -11,20 +11,23 @@ from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from tagstitch import __version__
 from tagstitch.adapters.backend_factory import close_backend, open_backend
+from tagstitch.adapters.http_request import error_response
 from tagstitch.adapters.in_process_pubsub import InProcessPubSub
 from tagstitch.adapters.settings import Settings
 from tagstitch.adapters.sqlite_database import SqliteDatabase
 from tagstitch.adapters.topology import Schedule, Topology, read_topology
-from tagstitch.core.errors import Unavailable
+from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.limits import CALLBACK_BODY_BYTES_MAX
 from tagstitch.local_stack.functions import FunctionRouter, LoadFunctions, load_functions
 from tagstitch.local_stack.inspection import Inspection, LocalInspection, list_dead_letters
+from tagstitch.local_stack.loopback_only import LoopbackOnly
 from tagstitch.local_stack.received_callbacks import ReceivedCallbacks
 from tagstitch.pipeline.backend import Backend
 from tagstitch.pipeline.deadline import Deadline
@@ -86,6 +89,7 @@ def create_app(
             Mount("/", app=stack.router),
         ],
         lifespan=lambda _: stack.running(topology),
+        middleware=[Middleware(LoopbackOnly)],
     )
     app.router.redirect_slashes = False
     return app
@@ -179,7 +183,7 @@ class _Stack:
         async for chunk in request.stream():
             body += chunk
             if len(body) > CALLBACK_BODY_BYTES_MAX:
-                return _error(413, "body_too_large", "a callback has at most 64 KiB")
+                return _error(InvalidInput("body_too_large", "a callback has at most 64 KiB"))
         headers = dict(request.headers)
         secrets = [
             secret for endpoint in self._settings.callbacks for secret in endpoint.secret.split()
@@ -189,7 +193,7 @@ class _Stack:
             request.url.path, headers, body, signature_valid=valid, deadline=_soon()
         )
         if not valid:
-            return _error(401, "unauthorized", "the signature is not valid")
+            return _error(InvalidInput("unauthorized", "the signature is not valid"))
         return _json({"status": "ok"})
 
     async def list_callbacks(self, request: Request) -> Response:
@@ -213,14 +217,14 @@ class _Stack:
         try:
             wanted = msgspec.json.decode(await request.body() or b"{}", type=_Reset)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return _error(400, "invalid_field", 'the body is {} or {"keep": ["rules"]}')
+            return _error(InvalidInput("invalid_field", 'the body is {} or {"keep": ["rules"]}'))
         try:
             await self._parts.inspection.clear(
                 keep_definitions="rules" in wanted.keep, wait_idle=self.router.wait_idle
             )
             await self._callbacks.clear(deadline=_soon())
-        except Unavailable:
-            return _error(503, "unavailable", "work in flight did not end in time")
+        except Unavailable as error:  # work in flight did not end in time
+            return _error(error)
         self.router.load()
         return Response(status_code=204)
 
@@ -240,7 +244,7 @@ def _both(
 async def _answer_items(request: Request, list_items: Callable[..., Awaitable[Any]]) -> Response:
     limit_text = request.query_params.get("limit")
     if limit_text is not None and not (limit_text.isascii() and limit_text.isdigit()):
-        return _error(400, "invalid_field", "limit must be a number")
+        return _error(InvalidInput("invalid_field", "must be a number", "limit"))
     count, items = await list_items(
         request_id=request.query_params.get("request_id"),
         limit=None if limit_text is None else int(limit_text[:9]),
@@ -257,5 +261,6 @@ def _json(content: Mapping[str, Any], status: int = 200) -> Response:
     return Response(msgspec.json.encode(content), status, media_type="application/json")
 
 
-def _error(status: int, code: str, message: str) -> Response:
-    return _json({"error": {"code": code, "message": message}}, status)
+def _error(error: Exception) -> Response:
+    response, _ = error_response(error)
+    return response

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tagstitch.adapters.http_request import error_response
+from tagstitch.core.errors import InvalidInput
 
 FUNCTIONS_DIR: Final = Path(__file__).resolve().parents[2] / "functions"
 
@@ -48,7 +50,8 @@ class FunctionRouter:
         name, slash, rest = scope["path"].lstrip("/").partition("/")
         function = self._functions.get(name)
         if function is None:
-            await not_found()(scope, receive, send)
+            response, _ = error_response(InvalidInput("not_found", "no function has this name"))
+            await response(scope, receive, send)
             return
         # A mount would redirect `/decide` to `/decide/`, and show the function a longer path.
         path = slash + rest or "/"
@@ -106,9 +109,3 @@ def _post_scope(name: str, path: str, body: bytes) -> Scope:
         "client": None,
         "server": (name, 80),
     }
-
-
-def not_found() -> JSONResponse:
-    """Return the answer for a path that leads nowhere."""
-    error = {"code": "not_found", "message": "there is nothing at this path"}
-    return JSONResponse({"error": error}, status_code=404)

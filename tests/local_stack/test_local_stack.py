@@ -118,6 +118,56 @@ def test_what_does_not_exist_is_not_found(stack: httpx.Client, path: str) -> Non
     assert answer.json()["error"]["code"] == "not_found"
 
 
+@pytest.mark.parametrize("path", ["/_local/reset", "/stitch_sync", "/_local/sgtm/x"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:8080"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": "localhost@evil.example"},
+        {"Host": ""},
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://localhost.evil.example"},
+        {"Origin": "null"},
+    ],
+)
+def test_a_page_from_elsewhere_is_refused(
+    stack: httpx.Client, headers: dict[str, str], path: str
+) -> None:
+    answer = stack.post(path, json={}, headers=headers)
+
+    (name,) = headers
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["path"]) == (400, "invalid_field", name)
+    assert "evil" not in answer.text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST:80", "[::1]:8080"])
+def test_this_machine_may_be_called_by_each_of_its_names(stack: httpx.Client, host: str) -> None:
+    headers = {"Host": host, "Origin": f"http://{host}"}
+
+    assert stack.get("/health", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/_local/audit?limit=x", 400),
+        ("POST", "/_local/sgtm/x", 401),
+        ("POST", "/_local/reset", 400),
+    ],
+)
+def test_every_error_of_the_stack_has_an_id(
+    stack: httpx.Client, method: str, path: str, status: int
+) -> None:
+    answer = stack.request(method, path, content=b"no JSON")
+
+    assert answer.status_code == status
+    assert len(answer.json()["error"]["error_id"]) == 32
+
+
 @pytest.mark.parametrize(
     ("topic", "expected"),
     [
