@@ -39,6 +39,10 @@ InvalidCode = Literal[
 _FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
+_PATH_CHARS_MAX: Final = 100
+"""Characters of a path in an error: what leads deeper is the caller's to find."""
+
+
 def json_path(*steps: str | int) -> str:
     """Return a path such as `items[3].price`; a name that may be a value in disguise is `*`.
 
@@ -50,7 +54,7 @@ def json_path(*steps: str | int) -> str:
             text += f"[{step}]"
         else:
             text += ("." if text else "") + (step if _FIELD_NAME.fullmatch(step) else "*")
-    return text
+    return text if len(text) <= _PATH_CHARS_MAX else text[: _PATH_CHARS_MAX - 1] + "…"
 
 
 class TagstitchError(Exception):
