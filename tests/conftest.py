@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.emulators import audit_dataset, emulators
+from tests.emulators import audit_dataset, emulators, installed_emulators
 
-__all__ = ["audit_dataset", "emulators"]
+__all__ = ["audit_dataset", "emulators", "installed_emulators"]
 
 
 @pytest.hookimpl(tryfirst=True)

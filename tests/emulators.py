@@ -16,13 +16,18 @@ PROJECT = "tagstitch-test"
 
 
 @pytest.fixture(scope="session")
-def emulators() -> Iterator[Emulators]:
-    """The running emulators, shared by all tests of this process, so each names its own things."""
+def installed_emulators() -> None:
+    """Skip, or fail where the emulators must be there, when a part of them is not installed."""
     if missing := missing_parts(REPOSITORY):
         reason = "the emulators need " + "; ".join(missing)
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def emulators(installed_emulators: None) -> Iterator[Emulators]:  # noqa: ARG001 - it skips
+    """The running emulators, shared by all tests of this process, so each names its own things."""
     with run_emulators(REPOSITORY, project=PROJECT) as running:
         yield running
 

@@ -101,6 +101,7 @@ def test_a_reset_leaves_nothing_behind(stack: httpx.Client) -> None:
     assert until(lambda: items(stack, "callbacks", request_id=second))
 
 
+@pytest.mark.usefixtures("installed_emulators")
 def test_the_command_brings_everything_up_and_ends_all_of_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tagstitch.cli", "up", "--backend", "emulators", "--json"]
     log = tmp_path / "log"
