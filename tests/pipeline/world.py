@@ -70,7 +70,7 @@ class World:
     effects: list[str] = field(default_factory=list)
     published: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     callbacks: list[dict[str, Any]] = field(default_factory=list)
-    answers: list[int | Exception] = field(default_factory=list)
+    answers: list[int | CallbackAnswer | Exception] = field(default_factory=list)
     """What the endpoint says next; 200 when the list is empty."""
     down: set[str] = field(default_factory=set)
     """Of "documents", "commit", "publisher", "audit_table": what does not answer."""
@@ -164,6 +164,12 @@ class World:
             message, IdentitySettings(), default_request_id=message_id, received_at=self.now
         )
         await self.stitcher().process(request, deadline=Deadline.after(20))
+
+    async def act(self, outbox_id: str | None = None) -> None:
+        """Deliver a message of topic `actions`, the last one that was published."""
+        action = {"outbox_id": outbox_id} if outbox_id else self.published["actions"][-1]
+        message = Message(json.dumps(action).encode(), "x1", "actions", self.now)
+        await self.delivery.resume_action(message, deadline=Deadline.after(20))
 
     async def store_audit(self) -> list[str]:
         """Deliver everything on topic `audit` to the sink; return the record ids in the table."""
@@ -335,4 +341,4 @@ class _Endpoint:
             )
         if isinstance(answer, Exception):
             raise answer
-        return CallbackAnswer(answer)
+        return answer if isinstance(answer, CallbackAnswer) else CallbackAnswer(answer)
