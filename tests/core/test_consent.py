@@ -240,6 +240,6 @@ class TestSignalsOfAnotherShape:
         assert not resolve(event=event, default_granted=True).allows("analytics_storage")
 
     def test_an_empty_object_says_nothing(self) -> None:
-        event = {"x-sst-system_properties": {"consent": {}}}
+        event: dict[str, Any] = {"x-sst-system_properties": {"consent": {}}}
 
         assert resolve(event=event, default_granted=True).allows("analytics_storage")

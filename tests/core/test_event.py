@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tagstitch.core.event import identify_event, parse_event
@@ -11,7 +13,7 @@ from tagstitch.core.limits import IDENTIFIERS_PER_REQUEST_MAX
 SETTINGS = IdentitySettings()
 
 
-def identify(*, asserted: bool = True, **parameters: object) -> list[tuple[str, str]]:
+def identify(*, asserted: bool = True, **parameters: Any) -> list[tuple[str, str]]:
     event = parse_event({"event_name": "page_view", **parameters})
     return [(i.type, i.value) for i in identify_event(event, SETTINGS, asserted=asserted)]
 
