@@ -49,6 +49,8 @@ MINIMAL_ENVIRONMENT = {
     "TAGSTITCH_IDENTITY_KEY": SECRET,
     "TAGSTITCH_PSEUDONYM_KEYS": "k1:" + SECRET.replace(" ", "-"),
     "TAGSTITCH_RECEIPT_KEY": SECRET,
+    "TAGSTITCH_PUSH_AUDIENCE": "https://stitch-async.example.com",
+    "TAGSTITCH_PUSH_ACCOUNTS": "push@example.iam.gserviceaccount.com",
 }
 
 LIST_MODULES = """

@@ -20,11 +20,6 @@ class Authenticator:
         self._keys = settings.keys
         self._signing_secrets = settings.signing_secrets
 
-    @property
-    def needs_body(self) -> bool:
-        """Whether the signature covers the body, so that a GET cannot be authenticated."""
-        return self._mode == "signature"
-
     def authenticate(self, method: str, headers: Mapping[str, str], body: bytes) -> Caller:
         """Return the caller; raises `unauthorized` without saying what was wrong."""
         if self._mode in ("none", "iam"):

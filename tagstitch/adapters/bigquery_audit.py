@@ -21,7 +21,7 @@ from google.cloud.bigquery_storage_v1.types import storage as storage_types
 from tagstitch.adapters.audit_columns import find_fault, read_audit_columns
 from tagstitch.adapters.bigquery_audit_rows import AuditRowEncoder
 from tagstitch.adapters.grpc_channel import call_metadata, open_channel, timeout_s
-from tagstitch.adapters.replaced_channel import ReplacedChannel
+from tagstitch.adapters.reconnecting_channel import ReconnectingChannel
 from tagstitch.core.errors import Unavailable
 from tagstitch.pipeline.backend import RejectedRow
 from tagstitch.pipeline.deadline import Deadline
@@ -45,7 +45,7 @@ class BigQueryAuditTable:
         self._emulator = storage_emulator
         self._columns = read_audit_columns()
         self._encoder = AuditRowEncoder(self._columns)
-        self._channel = ReplacedChannel(self._open_channel, _append_stub)
+        self._channel = ReconnectingChannel(self._open_channel, _append_stub)
         self._stream: _AppendStream | None = None
 
     async def append(

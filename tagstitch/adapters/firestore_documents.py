@@ -33,7 +33,7 @@ from tagstitch.adapters.grpc_channel import (
     raise_failure,
     timeout_s,
 )
-from tagstitch.adapters.replaced_channel import ReplacedChannel
+from tagstitch.adapters.reconnecting_channel import ReconnectingChannel
 from tagstitch.core.errors import Conflict, InvalidInput
 from tagstitch.pipeline.backend import Delete, Document, Patch, Write
 from tagstitch.pipeline.deadline import Deadline
@@ -90,7 +90,7 @@ class FirestoreDocuments:
         self._database = f"projects/{project}/databases/{database}"
         self._root = f"{self._database}/documents"
         self._emulator = emulator
-        self._channel = ReplacedChannel(self._open_channel, _Stubs)
+        self._channel = ReconnectingChannel(self._open_channel, _Stubs)
 
     async def get(self, path: str, *, deadline: Deadline) -> Document | None:
         """Return the document, or None."""

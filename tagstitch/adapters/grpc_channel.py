@@ -19,7 +19,7 @@ _OPTIONS: Final = (
     # gRPC waits up to two minutes before it dials again; a service that is back is used at once.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # A channel that takes another's place (replaced_channel.py) must not share its connection.
+    # A channel that takes another's place (reconnecting_channel.py) must not share its connection.
     ("grpc.use_local_subchannel_pool", 1),
 )
 

@@ -127,6 +127,7 @@ class HttpFunction:
         It acknowledges by returning and by raising InvalidInput, which makes a dead letter; any
         other exception has the message delivered again.
         """
+        self._push_authenticator.check_settings()
 
         def register(handler: PushHandler) -> PushHandler:
             self._routes["POST", path] = _Route("push", handler, topic)
@@ -136,6 +137,7 @@ class HttpFunction:
 
     def schedule(self, path: str) -> Callable[[JobHandler], JobHandler]:
         """Register a handler that the scheduler calls, authenticated as a push request is."""
+        self._push_authenticator.check_settings()
 
         def register(handler: JobHandler) -> JobHandler:
             self._routes["POST", path] = _Route("job", handler, "")

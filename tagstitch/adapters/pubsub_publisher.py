@@ -22,7 +22,7 @@ from tagstitch.adapters.grpc_channel import (
     timeout_s,
 )
 from tagstitch.adapters.message_limits import check_message
-from tagstitch.adapters.replaced_channel import ReplacedChannel
+from tagstitch.adapters.reconnecting_channel import ReconnectingChannel
 from tagstitch.pipeline.deadline import Deadline
 
 _WHAT: Final = "pubsub"
@@ -39,7 +39,7 @@ class PubsubPublisher:
     def __init__(self, project: str, *, emulator: str | None = None) -> None:
         self._topics = f"projects/{project}/topics/"
         self._emulator = emulator
-        self._channel = ReplacedChannel(self._open_channel, _publish_stub)
+        self._channel = ReconnectingChannel(self._open_channel, _publish_stub)
 
     async def publish(
         self,

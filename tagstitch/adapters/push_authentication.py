@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from tagstitch.adapters.settings import Settings
+from tagstitch.adapters.settings import Settings, SettingsError
 from tagstitch.core.caller import unauthorized
 from tagstitch.core.errors import Unavailable
 
@@ -26,12 +26,20 @@ class PushAuthenticator:
         self._accounts = settings.push_accounts
         self._transport: Any = None
 
+    def check_settings(self) -> None:
+        """Raise SettingsError when every push would be refused for ever."""
+        if not self._is_local and not (self._audience and self._accounts):
+            raise SettingsError(
+                "TAGSTITCH_PUSH_AUDIENCE and TAGSTITCH_PUSH_ACCOUNTS must name whose push requests"
+                " this function accepts"
+            )
+
     async def authenticate(self, headers: Mapping[str, str]) -> None:
         """Raise `unauthorized` unless the token is the platform's; Unavailable without its keys."""
         if self._is_local:
             return
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token or not self._audience or not self._accounts:
+        if scheme.lower() != "bearer" or not token:
             raise unauthorized()
         claims = await asyncio.to_thread(self._verify, token)
         if claims.get("email_verified") is not True or claims.get("email") not in self._accounts:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NoReturn, cast, get_args
 
 import msgspec
 
-from tagstitch.core.callback import CallbackEndpoint
+from tagstitch.core.callback import CallbackEndpoint, is_strong_secret
 
 AuthMode = Literal["key", "signature", "iam", "none"]
 BackendName = Literal["cloud", "local"]
@@ -23,6 +23,7 @@ SCOPES: Final = frozenset(get_args(Scope))
 AUDIT_PARAMETERS_DEFAULT: Final = ("value", "tax", "shipping", "currency")
 
 _SECRET_CHARS_MIN: Final = 24
+_WHSEC_FORM: Final = "whsec_ and the base64 of at least 24 random bytes"
 
 
 class SettingsError(Exception):
@@ -271,7 +272,10 @@ def _refuse_unsafe_auth(settings: Settings) -> None:
         raise SettingsError("TAGSTITCH_AUTH=key needs TAGSTITCH_KEYS")
     if settings.auth == "signature" and not settings.signing_secrets:
         raise SettingsError("TAGSTITCH_AUTH=signature needs TAGSTITCH_SIGNING_SECRETS")
-    for key in settings.keys + settings.signing_secrets:
+    for key in settings.signing_secrets:
+        if not is_strong_secret(key.secret):
+            raise SettingsError(f"the signing secret {key.id!r} must be {_WHSEC_FORM}")
+    for key in settings.keys:
         if len(key.secret) < _SECRET_CHARS_MIN:
             raise SettingsError(
                 f"the secret of the key {key.id!r} must have at least {_SECRET_CHARS_MIN} characters"
@@ -280,6 +284,8 @@ def _refuse_unsafe_auth(settings: Settings) -> None:
 
 def _refuse_unsafe_callbacks(settings: Settings) -> None:
     for endpoint in settings.callbacks:
+        if not endpoint.secret.split() or not all(map(is_strong_secret, endpoint.secret.split())):
+            raise SettingsError(f"the secret of callback {endpoint.id!r} must be {_WHSEC_FORM}")
         if endpoint.allow_private and not settings.is_local:
             raise SettingsError(f"allow_private of callback {endpoint.id!r} is for local use only")
         if not endpoint.url.startswith("https://") and not endpoint.allow_private:

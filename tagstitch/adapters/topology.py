@@ -1,4 +1,4 @@
-"""`infra/topology.json`: what Terraform builds in the cloud and the local stack in one process."""
+"""`infra/topology.json`: what the local stack builds in one process, and a deployment in the cloud."""
 
 from __future__ import annotations
 

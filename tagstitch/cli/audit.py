@@ -18,7 +18,8 @@ _QUERY_TIMEOUT_S = 120.0
 _PUBLISH_TIMEOUT_S = 30.0
 
 LAST_HOUR = """
-SELECT * FROM modifications
+SELECT occurred_at, event_name, rule_id, type, parameter, old_value, new_value, old_name, new_name
+FROM modifications
 WHERE occurred_at >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 1 HOUR)
 ORDER BY occurred_at DESC
 LIMIT 200

@@ -69,7 +69,7 @@ def _event_of(number: int, raw: Mapping[str, Any], seen: Counter[str]) -> Replay
     else:
         event_id = _content_id(raw, ordinal)
     event = parse_event(parameters)
-    found = identify_event(event, IdentitySettings(), asserted=True).selecting
+    found = identify_event(event, IdentitySettings(), asserted=True)
     never = datetime.max.replace(tzinfo=UTC, year=9000)  # an event without a time gets this one
     occurred_at = event_time(event, received_at=never)
     return ReplayEvent(

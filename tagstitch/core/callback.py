@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -12,6 +13,9 @@ from tagstitch.core.errors import InvalidInput
 from tagstitch.core.fields import object_of, optional_request_id
 
 CallbackVerdict = Literal["delivered", "retry", "rejected"]
+
+_SECRET_BYTES_MIN: Final = 24
+"""Bytes that Standard Webhooks asks of a secret."""
 
 _RETRY_STATUSES: Final = frozenset({408, 429})
 
@@ -71,3 +75,13 @@ def unknown_callback() -> InvalidInput:
         "unknown_callback", "no endpoint of this id is registered", "callback",
         "TAGSTITCH_CALLBACKS lists the registered endpoints",
     )  # fmt: skip
+
+
+def is_strong_secret(secret: str) -> bool:
+    """Return whether a secret has at least 24 bytes, as the specification asks."""
+    try:
+        return (
+            len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) >= _SECRET_BYTES_MIN
+        )
+    except ValueError:
+        return False

@@ -34,16 +34,6 @@ class Event:
     """Everything that arrived, `event_name` included. Never changed in place."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventIdentifiers:
-    """Who an event says it is from."""
-
-    selecting: tuple[Identifier, ...]
-    """May select, link and merge a profile; in priority order."""
-    claimed: tuple[Identifier, ...]
-    """Anybody could have forged these: they count only where the profile already has them."""
-
-
 def parse_event(raw: object, *, path: str = "") -> Event:
     """Return the typed event; raises InvalidInput when it has no usable `event_name`."""
     if not isinstance(raw, Mapping):
@@ -66,20 +56,20 @@ def parse_event(raw: object, *, path: str = "") -> Event:
     return Event(name, raw)
 
 
-def identify_event(event: Event, settings: IdentitySettings, *, asserted: bool) -> EventIdentifiers:
-    """Return the event's identifiers, split by what a browser could have forged.
+def identify_event(
+    event: Event, settings: IdentitySettings, *, asserted: bool
+) -> tuple[Identifier, ...]:
+    """Return the identifiers that may select, link and merge a profile, in priority order.
 
-    Only a caller with the scope `assert` vouches for user_id, e-mail, phone, `_resolved.*` and
-    `x-ga-js_client_id`; without it the `client_id` alone selects. Values that cannot be
-    identifiers (wrong type, too long) are left out: an event must not fail for them.
+    Anybody can forge what a browser sends: only a caller with the scope `assert` vouches for
+    user_id, e-mail, phone, `_resolved.*` and `x-ga-js_client_id`; without it the `client_id` alone
+    counts. Values that cannot be identifiers (wrong type, too long, blocked) are left out: an
+    event must not fail for them.
     """
-    client_ids = {i for i in _client_ids(event.parameters) if not settings.is_blocked(i)}
-    others = {i for i in _other_ids(event.parameters, settings) if not settings.is_blocked(i)}
+    found = set(_client_ids(event.parameters))
     if asserted:
-        return EventIdentifiers(in_priority_order(client_ids | others, settings), ())
-    return EventIdentifiers(
-        in_priority_order(client_ids, settings), in_priority_order(others - client_ids, settings)
-    )
+        found.update(_other_ids(event.parameters, settings))
+    return in_priority_order((i for i in found if not settings.is_blocked(i)), settings)
 
 
 def event_time(event: Event, *, received_at: datetime) -> datetime:

@@ -1,6 +1,6 @@
 """The dataset, the audit table and its views, made in the BigQuery emulator.
 
-In the cloud Terraform makes them, from the same files in `schemas/`.
+A deployment makes them from the same files in `schemas/`.
 """
 
 from __future__ import annotations

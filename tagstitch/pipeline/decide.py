@@ -160,7 +160,7 @@ class Decider:
             profile_id = visitor.profile.profile_id
             fields = dict(visitor.profile.fields)
         else:
-            primary = call.identifiers.selecting[0]
+            primary = call.identifiers[0]
             profile_id = self._keyring.profile_id(primary)
             fields = new_profile_fields(now=now, salt=os.urandom(SALT_BYTES))
             seen = {"first_seen": now, "last_seen": now}
@@ -188,12 +188,12 @@ class Decider:
         profile = decision.visitor.profile
         if profile is not None:
             denied = frozenset(p for p in denied if _grants(profile, p))
-        if not denied or not call.identifiers.selecting:
+        if not denied or not call.identifiers:
             return True
         try:
             await self._claims.publish(
                 "denial",
-                call.identifiers.selecting,
+                call.identifiers,
                 asserted=call.caller.may("assert"),
                 consent=dict.fromkeys(sorted(denied), "denied"),
                 deadline=call.stages.commit,
@@ -239,8 +239,8 @@ class Decider:
             return None
         if decision.visitor.profile is not None:
             return self._keyring.pseudonym(decision.visitor.profile.profile_id)
-        if call.identifiers.selecting:
-            return self._keyring.pseudonym(self._keyring.profile_id(call.identifiers.selecting[0]))
+        if call.identifiers:
+            return self._keyring.pseudonym(self._keyring.profile_id(call.identifiers[0]))
         return None
 
     def _body(self, call: DecideCall, decision: Decision) -> bytes:
@@ -303,7 +303,7 @@ def _check_scopes(request: DecideRequest, caller: Caller) -> None:
 def _may_write(call: DecideCall, decision: Decision) -> bool:
     """Return whether state may be written for this visitor at all."""
     return (
-        bool(call.identifiers.selecting)
+        bool(call.identifiers)
         and decision.consent.allows("analytics_storage")
         and not decision.visitor.is_erased
         and "profile" not in decision.degraded

@@ -11,8 +11,8 @@ from tagstitch.core.consent import Consent, resolve_consent
 from tagstitch.core.decide_answer import DecideAnswer
 from tagstitch.core.decide_request import DecideRequest
 from tagstitch.core.errors import Unavailable
-from tagstitch.core.event import EventIdentifiers
 from tagstitch.core.event_decision import EventDecision, decide_event
+from tagstitch.core.identifier import Identifier
 from tagstitch.core.personalization import PersonalizationDecision, decide_personalization
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import EMPTY_RULE_BOOK, RuleBook
@@ -57,7 +57,8 @@ class DecideCall:
 
     request: DecideRequest
     caller: Caller
-    identifiers: EventIdentifiers
+    identifiers: tuple[Identifier, ...]
+    """Those that may select the visitor, in priority order."""
     mark: IdempotencyMark
     is_idempotent: bool
     """Whether the caller gave a request id, so that an earlier decision may be stored."""
@@ -131,7 +132,7 @@ class DecisionMaker:
                 profile,
                 consent=consent,
                 unavailable=unavailable,
-                has_identifier=bool(call.identifiers.selecting),
+                has_identifier=bool(call.identifiers),
                 explain=request.explain,
             )
         return Decision(
@@ -156,7 +157,7 @@ class DecisionMaker:
         may_look_up = "analytics_storage" not in consent.denied_by_request
         try:
             visitor = await self._finder.find(
-                call.identifiers.selecting if may_look_up else (),
+                call.identifiers if may_look_up else (),
                 now=self._clock(),
                 deadline=stages.read,
                 riders=riders,

@@ -117,7 +117,7 @@ def parse_profile_line(raw: object, settings: IdentitySettings, keyring: Keyring
         if not keys:
             raise InvalidInput("missing_field", "needs a profile_id or identifiers", "identifiers")
         profile_id = "p_" + keys[0].partition(":")[2]
-    attributes = object_of(line.get("attributes") or {}, "attributes")
+    attributes = object_of(_given(line, "attributes"), "attributes")
     _check_storable(attributes, "attributes", depth=1)
     return ProfileLine(profile_id, keys, attributes, _consent(line))
 
@@ -345,11 +345,17 @@ def _primary_id(key: str) -> str:
     return "p_" + key.partition(":")[2]
 
 
+def _given(line: Mapping[str, Any], name: str) -> object:
+    """Return the line's field; an absent one and null stand for nothing."""
+    value = line.get(name)
+    return {} if value is None else value
+
+
 def _identifier_keys(
     line: Mapping[str, Any], settings: IdentitySettings, keyring: Keyring
 ) -> tuple[str, ...]:
     identifiers: set[Identifier] = set()
-    for type_, values in object_of(line.get("identifiers") or {}, "identifiers").items():
+    for type_, values in object_of(_given(line, "identifiers"), "identifiers").items():
         if type_ not in settings.types:
             raise InvalidInput(
                 "invalid_field", "an identifier type that is not declared", "identifiers",
@@ -374,7 +380,7 @@ def _identifier_keys(
 def _consent(line: Mapping[str, Any]) -> dict[str, ConsentStatement]:
     """Return purpose -> statement; whatever is not clearly a grant is a denial."""
     statements = {}
-    for purpose, said in object_of(line.get("consent") or {}, "consent").items():
+    for purpose, said in object_of(_given(line, "consent"), "consent").items():
         if isinstance(said, Mapping):
             at = optional_time(said, "at")
             statements[purpose] = ConsentStatement(_is_grant(said.get("granted")), at)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
@@ -11,8 +10,6 @@ from datetime import UTC, datetime
 from standardwebhooks.webhooks import Webhook
 
 from tagstitch.core.callback import CallbackEndpoint
-
-SECRET_BYTES_MIN = 24
 
 
 def sign_callback(
@@ -51,16 +48,6 @@ def verify_signature(headers: Mapping[str, str], body: bytes, secrets: Iterable[
             continue
         found = position if found is None else found
     return found
-
-
-def is_strong_secret(secret: str) -> bool:
-    """Return whether a secret has at least 24 bytes, as the specification asks."""
-    try:
-        return len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) >= (
-            SECRET_BYTES_MIN
-        )
-    except ValueError:
-        return False
 
 
 def _nested_sha256(secret: str, content: str) -> str:

@@ -95,7 +95,7 @@ def test_the_visitor_is_found_by_client_and_user_id() -> None:
 
     found = identify_event(event, IdentitySettings(), asserted=True)
 
-    assert found.selecting == (Identifier("user_id", "u-1001"), Identifier("client_id", "100.200"))
+    assert found == (Identifier("user_id", "u-1001"), Identifier("client_id", "100.200"))
 
 
 def test_the_time_survives_to_the_millisecond() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from tagstitch.local_stack.emulators import Emulators
@@ -30,3 +31,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         load_samples(stack.data_dir, folder)
         until(lambda: has_rules(stack), seconds=20, what="the rules in decide")
         yield stack
+
+
+@pytest.fixture
+def client(stack: RunningStack) -> Iterator[httpx.Client]:
+    with stack.client() as client:
+        yield client

@@ -21,6 +21,8 @@ _PROGRAM = Path(__file__).with_name("crashing_stack.py")
 _START_S = 60.0
 _STOP_S = 30.0
 _POLL_S = 0.02
+_ARRIVAL_S = 20.0
+"""Generous for what goes through the queue: milliseconds on an idle machine."""
 
 T = TypeVar("T")
 
@@ -108,6 +110,25 @@ class RunningStack:
         answer.raise_for_status()
         items: list[dict[str, Any]] = answer.json()["items"]
         return items
+
+    def one_item(self, what: str, request_id: str) -> dict[str, Any]:
+        """Return the one item of a request, once it is there."""
+        items = until(
+            lambda: self.listed(what, request_id=request_id),
+            seconds=_ARRIVAL_S,
+            what=f"{what} of {request_id}",
+        )
+        assert len(items) == 1
+        return items[0]
+
+    def audit_of(self, request_id: str, count: int) -> list[dict[str, Any]]:
+        """Return the audit records of a request, once there are so many."""
+
+        def records() -> list[dict[str, Any]]:
+            found = self.listed("audit", request_id=request_id)
+            return found if len(found) >= count else []
+
+        return until(records, seconds=_ARRIVAL_S, what=f"audit of {request_id}")
 
     def count(self, what: str) -> int:
         """Return how many items `/_local/<what>` has."""

@@ -4,46 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tagstitch.adapters.local_secrets import read_local_secrets
-from tagstitch.pipeline.webhook_signature import verify_signature
-from tests.end_to_end.running_stack import RunningStack, running_stack, until
-from tests.end_to_end.samples import has_rules, load_samples, push_body, run_command
+from tests.end_to_end.running_stack import RunningStack, until
 
 FUNCTIONS = ("stitch_sync", "stitch_async", "decide", "audit_sink")
 ERROR_FIELDS = {"code", "message", "path", "hint", "error_id"}
-
-
-@pytest.fixture
-def client(stack: RunningStack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
-
-
-def one_item(stack: RunningStack, what: str, request_id: str) -> dict[str, Any]:
-    """Return the one item of a request, once it is there."""
-    items = until(
-        lambda: stack.listed(what, request_id=request_id), seconds=20, what=f"{what} {request_id}"
-    )
-    assert len(items) == 1
-    return items[0]
-
-
-def audit_of(stack: RunningStack, request_id: str, count: int) -> list[dict[str, Any]]:
-    until(
-        lambda: len(stack.listed("audit", request_id=request_id)) >= count,
-        seconds=20,
-        what=f"audit of {request_id}",
-    )
-    return stack.listed("audit", request_id=request_id)
 
 
 class TestHealth:
@@ -268,160 +237,11 @@ class TestDecide:
 
         decision_id = client.post("/decide", json=body).json()["decision_id"]
 
-        record = one_item(stack, "audit", "decision-1")
+        record = stack.one_item("audit", "decision-1")
         assert record["decision_id"] == decision_id
         assert (record["record_type"], record["outcome"]) == ("event_decision", "modified")
         assert record["rule_ids"] == ["rename_micro_purchase"]
         assert "881013" not in json.dumps(record)
-
-
-class TestAsynchronousStitch:
-    def test_the_result_comes_back_signed(self, stack: RunningStack, client: httpx.Client) -> None:
-        body = {
-            "mode": "async",
-            "identifiers": {"client_id": "882001.17", "user_id": "u-1001"},
-            "callback": "main",
-            "request_id": "async-1",
-            "context": {"page": "/checkout"},
-        }
-
-        answer = client.post("/stitch_sync", json=body)
-
-        assert answer.status_code == 202
-        assert answer.json() == {"request_id": "async-1", "status": "accepted"}
-        callback = one_item(stack, "callbacks", "async-1")
-        assert callback["webhook_id"] == callback["headers"]["webhook-id"] == "async-1"
-        assert callback["signature_valid"] is True
-        assert callback["path"] == "/_local/sgtm/callback"
-        assert callback["body"]["type"] == "visitor.stitched"
-        data = callback["body"]["data"]
-        assert data.pop("profile_id").startswith("p_")
-        assert data.pop("attributes")["user_loyalty_tier"] == "Gold"
-        assert data == {
-            "request_id": "async-1",
-            "found": True,
-            "reason": "IDENTIFIER_LINKED",
-            "context": {"page": "/checkout"},
-        }
-        kinds = Counter(row["record_type"] for row in audit_of(stack, "async-1", 2))
-        assert kinds == {"identity_link": 1, "callback_delivery": 1}
-
-    def test_the_signature_is_the_one_of_the_specification(
-        self, stack: RunningStack, client: httpx.Client
-    ) -> None:
-        secret = read_local_secrets(stack.data_dir)["LOCAL_CALLBACK_SECRET"]
-        body = {
-            "mode": "async",
-            "identifiers": {"client_id": "882002.17"},
-            "callback": "main",
-            "request_id": "async-2",
-        }
-        client.post("/stitch_sync", json=body)
-
-        callback = one_item(stack, "callbacks", "async-2")
-
-        sent = json.dumps(callback["body"], separators=(",", ":")).encode()
-        assert verify_signature(callback["headers"], sent, [secret]) == 0
-        assert verify_signature(callback["headers"], sent + b" ", [secret]) is None
-
-    def test_a_get_may_ask_for_it_too(self, stack: RunningStack, client: httpx.Client) -> None:
-        parameters = {"client_id": "882003.17", "mode": "async", "callback": "main"}
-
-        answer = client.get("/stitch_sync", params={**parameters, "request_id": "async-3"})
-
-        assert answer.status_code == 202
-        assert one_item(stack, "callbacks", "async-3")["body"]["data"]["reason"] == (
-            "PROFILE_CREATED"
-        )
-
-    def test_the_same_request_again_changes_nothing(
-        self, stack: RunningStack, client: httpx.Client
-    ) -> None:
-        body = {
-            "mode": "async",
-            "identifiers": {"client_id": "882004.17", "user_id": "again-1"},
-            "callback": "main",
-            "request_id": "async-4",
-        }
-        for _ in range(5):
-            assert client.post("/stitch_sync", json=body).status_code == 202
-
-        wait_until_idle(stack, client)
-
-        assert len(stack.listed("callbacks", request_id="async-4")) == 1
-        assert len(stack.listed("audit", request_id="async-4")) == 2
-
-    @pytest.mark.parametrize("at_once", [False, True])
-    def test_a_message_delivered_five_times_has_one_effect(
-        self, stack: RunningStack, client: httpx.Client, *, at_once: bool
-    ) -> None:
-        request_id = f"pushed-{at_once}"
-        message = {
-            "request_id": request_id,
-            "identifiers": [
-                {"type": "client_id", "value": f"88300{int(at_once)}.17"},
-                {"type": "user_id", "value": f"pushed-{at_once}"},
-            ],
-            "callback": "main",
-        }
-        body = push_body(json.dumps(message).encode(), f"m-{at_once}")
-
-        def deliver(_: int) -> int:
-            return client.post("/stitch_async/", json=body).status_code
-
-        with ThreadPoolExecutor(5 if at_once else 1) as deliveries:
-            statuses = list(deliveries.map(deliver, range(5)))
-
-        assert statuses == [204] * 5
-        wait_until_idle(stack, client)
-        assert len(stack.listed("callbacks", request_id=request_id)) == 1
-        kinds = Counter(row["record_type"] for row in stack.listed("audit", request_id=request_id))
-        assert kinds == {"identity_link": 1, "callback_delivery": 1}
-
-    def test_an_invalid_message_is_acknowledged_and_kept(
-        self, stack: RunningStack, client: httpx.Client
-    ) -> None:
-        message = {"request_id": "invalid-1", "identifiers": [{"type": "shoe_size", "value": "43"}]}
-        body = push_body(json.dumps(message).encode(), "m-invalid-1")
-
-        for _ in range(2):
-            assert client.post("/stitch_async", json=body).status_code == 204
-
-        letter = one_item(stack, "deadletters", "invalid-1")
-        assert letter["reason"]["code"] == "invalid_field"
-        assert letter["source"]["topic"] == "stitch-requests"
-        assert letter["source"]["message_id"] == "m-invalid-1"
-        assert "sealed" not in letter
-        (record,) = audit_of(stack, "invalid-1", 1)
-        assert (record["record_type"], record["outcome"]) == ("dead_letter", "rejected")
-
-    def test_the_same_id_with_another_body_is_a_dead_letter(
-        self, stack: RunningStack, client: httpx.Client
-    ) -> None:
-        body = {"mode": "async", "request_id": "conflict-1", "callback": "main"}
-        first = {**body, "identifiers": {"client_id": "884001.17"}}
-        second = {**body, "identifiers": {"client_id": "884002.17"}}
-        client.post("/stitch_sync", json=first)
-        one_item(stack, "callbacks", "conflict-1")
-
-        assert client.post("/stitch_sync", json=second).status_code == 202
-
-        letter = one_item(stack, "deadletters", "conflict-1")
-        assert letter["reason"]["code"] == "idempotency_conflict"
-        assert len(stack.listed("callbacks", request_id="conflict-1")) == 1
-
-
-def wait_until_idle(stack: RunningStack, client: httpx.Client) -> None:
-    """Wait until a request that comes behind all others has gone the whole way."""
-    request_id = f"last-{stack.count('audit')}"
-    body = {
-        "mode": "async",
-        "identifiers": {"client_id": f"{request_id}.17"},
-        "callback": "main",
-        "request_id": request_id,
-    }
-    client.post("/stitch_sync", json=body)
-    audit_of(stack, request_id, 2)
 
 
 class TestErrors:
@@ -465,76 +285,3 @@ class TestErrors:
             answer = client.post("/decide", content=b"{}", headers=headers)
             assert answer.status_code == 415
             assert answer.json()["error"]["code"] == "unsupported_media_type"
-
-
-class TestLifeOfAStack:
-    """Each of these starts and stops a stack of its own."""
-
-    def test_it_stops_cleanly_and_a_second_start_keeps_the_data(self, tmp_path: Path) -> None:
-        with running_stack(tmp_path) as stack:
-            load_samples(stack.data_dir, tmp_path)
-            with stack.client() as client:
-                body = {
-                    "mode": "async",
-                    "identifiers": {"client_id": "885001.17", "user_id": "u-1001"},
-                    "callback": "main",
-                    "request_id": "kept-1",
-                }
-                client.post("/stitch_sync", json=body)
-                audit_of(stack, "kept-1", 2)
-            assert stack.stop() == 0
-            assert stack.errors.read_text() == ""
-
-            stack.start()
-
-            with stack.client() as client:
-                found = client.get("/stitch_sync", params={"client_id": "885001.17"}).json()
-            assert found["attributes"]["user_loyalty_tier"] == "Gold"
-            assert len(stack.listed("callbacks")) == 1
-            assert len(stack.listed("audit")) == 2
-            assert has_rules(stack) or until(
-                lambda: has_rules(stack), seconds=20, what="the rules after a restart"
-            )
-            assert stack.stop() == 0
-            assert stack.errors.read_text() == ""
-
-    def test_a_reset_leaves_the_rules_and_nothing_else(self, tmp_path: Path) -> None:
-        with running_stack(tmp_path, TAGSTITCH_RULES_REFRESH_S="0.2") as stack:
-            load_samples(stack.data_dir, tmp_path)
-            with stack.client() as client:
-                until(lambda: has_rules(stack), seconds=20, what="the rules")
-                body = {"mode": "async", "identifiers": {"user_id": "r"}, "callback": "main"}
-                client.post("/stitch_sync", json={**body, "request_id": "reset-1"})
-                bad = push_body(b"no JSON", "m-reset")
-                client.post("/stitch_async", json=bad)
-                audit_of(stack, "reset-1", 2)
-                until(lambda: stack.count("deadletters"), seconds=20, what="the dead letter")
-
-                answer = client.post("/_local/reset")
-
-                assert (answer.status_code, answer.content) == (204, b"")
-                counts = [stack.count(what) for what in ("callbacks", "audit", "deadletters")]
-                assert counts == [0, 0, 0]
-                assert not client.get("/stitch_sync", params={"user_id": "u-1001"}).json()["found"]
-                event = {"event_name": "purchase", "value": 5}
-                decided = client.post("/decide", json={"event": event}).json()
-                assert decided["event"]["rename"] == "micro_purchase"
-                # The same request id again is a new request: nothing remembers the old one.
-                client.post("/stitch_sync", json={**body, "request_id": "reset-1"})
-                one_item(stack, "callbacks", "reset-1")
-
-                assert client.post("/_local/reset", json={"keep": []}).status_code == 204
-                until(lambda: not has_rules(stack), seconds=20, what="no rules")
-
-    def test_the_command_line_sees_the_same_data(self, tmp_path: Path) -> None:
-        with running_stack(tmp_path) as stack, stack.client() as client:
-            client.post("/stitch_async", json=push_body(b'{"request_id": "cli-1"}', "m-cli"))
-            one_item(stack, "deadletters", "cli-1")
-
-            (letter,) = run_command(stack.data_dir, "deadletters", "list")
-            rows = run_command(
-                stack.data_dir, "audit", "query", "SELECT outcome FROM tagstitch.audit"
-            )
-
-        assert (letter["request_id"], letter["code"]) == ("cli-1", "missing_field")
-        assert rows == [{"outcome": "rejected"}]

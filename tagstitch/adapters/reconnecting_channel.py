@@ -25,7 +25,7 @@ _LOCAL: Final = frozenset(
 """Statuses that gRPC gives by itself, without a word from the other side."""
 
 
-class ReplacedChannel(Generic[Stubs]):
+class ReconnectingChannel(Generic[Stubs]):
     """Opens a channel on first use, in the running event loop, and a new one after silence.
 
     gRPC dials again when a connection breaks. One that takes bytes and never answers (the other
