@@ -165,6 +165,7 @@ class Wiring:
             finder=self.finder,
             audit=self.audit,
             delivery=self.delivery,
+            views=self.views,
             consent_default_granted=self._consent_default_granted,
         )
 

@@ -40,11 +40,14 @@ class CallbackEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_private: bool = False
     """Exempts this host and port from the address guard; for local work only."""
 
-    def allowed(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the attributes that may leave to this endpoint."""
-        if "*" in self.attributes:
-            return dict(attributes)
-        return {name: value for name, value in attributes.items() if name in self.attributes}
+    def allowed(
+        self, attributes: Mapping[str, Any], *, concealed: frozenset[str] = frozenset()
+    ) -> dict[str, Any]:
+        """Return the attributes that may leave to this endpoint; `*` means no concealed one."""
+        listed = self.attributes
+        if "*" in listed:
+            listed |= attributes.keys() - concealed
+        return {name: value for name, value in attributes.items() if name in listed}
 
 
 def callback_body(data: msgspec.Raw, *, sent_at: datetime) -> bytes:

@@ -32,7 +32,7 @@ from tagstitch.core.event import event_time, identify_event
 from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.identity_graph import SALT_BYTES, new_profile_fields, touch_profile
 from tagstitch.core.profile import Profile
-from tagstitch.core.view import Views, visible_attributes
+from tagstitch.core.view import Views, may_ask, visible_attributes
 from tagstitch.pipeline.backend import Backend, Document, Put
 from tagstitch.pipeline.claims import ClaimPublisher
 from tagstitch.pipeline.decision import DecideCall, Decision, DecisionMaker, Shape, Stages
@@ -144,7 +144,9 @@ class Decider:
         now = self._backend.clock()
         records = self._records(call, decision)
         body = self._body(call, decision)
-        mark = call.mark.put(records, {"body": body}, now=now)
+        mark = call.mark.put(
+            records, {"body": body}, now=now, replaces=decision.visitor.riders.get(call.mark.path)
+        )
         await self._backend.documents.commit(
             [self._state_write(call, decision, now=now), mark], deadline=call.stages.commit
         )
@@ -264,6 +266,8 @@ class Decider:
         profile = decision.visitor.profile
         views = self._views.value
         if profile is None or views is None or not decision.consent.allows("analytics_storage"):
+            return {"found": False, "profile_id": None, "attributes": {}}
+        if not may_ask(views.get(call.request.view), decision.visitor.matched):
             return {"found": False, "profile_id": None, "attributes": {}}
         attributes = visible_attributes(
             profile,

@@ -27,15 +27,30 @@ class IdempotencyMark:
         """Path of the document."""
         return f"processed/{self.key}"
 
-    def put(self, records: Sequence[AuditRecord], answer: dict[str, Any], *, now: datetime) -> Put:
-        """Return the write that fails when the same request was processed meanwhile."""
+    def put(
+        self,
+        records: Sequence[AuditRecord],
+        answer: dict[str, Any],
+        *,
+        now: datetime,
+        replaces: Document | None,
+    ) -> Put:
+        """Return the write that fails when the same request was processed meanwhile.
+
+        `replaces` is the mark of a request that used the id before and has expired, if it is still
+        there.
+        """
         fields = {
             "fingerprint": self.fingerprint,
             "answer": answer,
             "committed_at": now,
             "expires_at": now + timedelta(days=IDEMPOTENCY_DAYS),
         }
-        return Put(self.path, fields | pending_records(records, now=now), if_version="")
+        return Put(
+            self.path,
+            fields | pending_records(records, now=now),
+            if_version=replaces.version if replaces else "",
+        )
 
     def check(self, document: Document) -> None:
         """Raise InvalidInput when the stored request had the same id and another body."""

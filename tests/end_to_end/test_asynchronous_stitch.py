@@ -1,4 +1,4 @@
-"""CONTRACT.md's asynchronous half over real HTTP: the callback, the audit, repetitions."""
+"""The asynchronous half over real HTTP: the signed callback, the audit, repetitions."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.rule_book import RuleBook
+from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decide import Decider
 from tagstitch.pipeline.refreshed import Refreshed
@@ -205,7 +206,32 @@ class TestState:
         profile = await world.document(f"profiles/{profile_id}")
         assert profile["state"] == {"offer_shown": True}
         assert profile["attributes"] == {"a": 1}
-        assert len(await world.paths("profiles")) == 1
+        alias = await world.document(f"profiles/{KEYRING.profile_id(CLIENT)}")
+        assert alias["merged_into"] == profile_id
+
+    async def test_an_expired_link_gives_a_once_only_offer_once(self, world: World) -> None:
+        """The pointer to an expired profile must not hide the one that decide then makes."""
+        await world.stitch(
+            {
+                "request_id": "r1",
+                "identifiers": [{"type": i.type, "value": i.value} for i in (USER, CLIENT)],
+            }
+        )
+        world.now += timedelta(days=400)
+        world.restart()
+        decider = world.decider({}, ONCE)
+
+        answers = [await decide(decider, {"event": event("view_item")}) for _ in range(3)]
+
+        assert [len(a["personalization"]["actions"]) for a in answers] == [1, 0, 0]
+
+    async def test_a_tombstone_in_the_link_is_a_tombstone(self, world: World) -> None:
+        path = f"identifiers/{KEYRING.identifier_key(CLIENT)}"
+        await world.store.commit([Put(path, {"erased_at": START})], deadline=Deadline.after(5))
+
+        await decide(world.decider({}, ONCE), {"event": event("view_item")})
+
+        assert await world.paths("profiles") == []
 
     async def test_an_erased_visitor_gets_no_state(self, world: World) -> None:
         await world.put_profile(CLIENT, erased_at=START)

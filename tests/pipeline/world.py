@@ -78,6 +78,7 @@ class World:
     commits: int = 0
     crash_at: tuple[int, str] | None = None
     """(number of the effect, "before" or "behind")."""
+    views: Views = field(default_factory=Views)
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -110,6 +111,7 @@ class World:
             finder=self.finder,
             audit=self.audit,
             delivery=self.delivery,
+            views=self.refreshed(self.views),
             consent_default_granted=consent_default_granted,
         )
 
@@ -118,7 +120,7 @@ class World:
             self.backend,
             IdentitySettings(),
             finder=self.finder,
-            views=self.refreshed(Views()),
+            views=self.refreshed(self.views),
             claims=self.claims,
             callback_ids=frozenset({"main"}),
             consent_default_granted=consent_default_granted,
@@ -145,7 +147,7 @@ class World:
             IdentitySettings(),
             maker=maker,
             audit=self.audit,
-            views=self.refreshed(Views()),
+            views=self.refreshed(self.views),
             claims=self.claims,
             audit_parameters=("value",),
         )
