@@ -76,7 +76,7 @@ def retry_delay_s(attempts: int, retry_after_s: float | None, *, scale: float) -
     600 too.
     """
     shortest_s, longest_s = _BACKOFF_S
-    doubled_s = shortest_s * _BACKOFF_PART * 2 ** min(attempts - 1, 10)
+    doubled_s = shortest_s * _BACKOFF_PART * float(2 ** min(attempts - 1, 10))
     backoff_s = min(max(doubled_s, shortest_s), longest_s) * scale
     return min(max(backoff_s, retry_after_s or 0.0), longest_s)
 

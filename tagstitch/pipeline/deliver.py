@@ -26,13 +26,14 @@ from tagstitch.core.json_input import decode_json
 from tagstitch.core.limits import (
     CALLBACK_BODY_BYTES_MAX,
     CALLBACK_DEADLINE_S,
+    DEAD_LETTER_EXPIRY_DAYS,
     OUTBOX_EXPIRY_DAYS,
 )
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.pipeline.backend import Backend, Document, Patch, Put
 from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.idempotency import pending_records
+from tagstitch.pipeline.idempotency import pending_records, pending_shard
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record, publish_stored
 from tagstitch.pipeline.webhook_signature import sign_callback
 
@@ -274,10 +275,15 @@ class CallbackDelivery:
     async def _finish(
         self, outbox_id: str, fields: Mapping[str, Any], outcome: str, *, deadline: Deadline
     ) -> None:
-        """Mark the entry as ended, with its audit record; the mark is what stops a repetition."""
+        """Mark the entry as ended, with its audit record; the mark is what stops a repetition.
+
+        A rejected one keeps its data as long as its dead letter, which may be replayed; then it
+        ends once more, with a record of its own.
+        """
         now = self._backend.clock()
+        replays = fields.get("replays", 0)
         record = AuditRecord(
-            record_id=f"callback_{outbox_id}",
+            record_id=f"callback_{outbox_id}" + (f":{replays}" if replays else ""),
             record_type="callback_delivery",
             occurred_at=now,
             outcome=outcome,
@@ -288,9 +294,14 @@ class CallbackDelivery:
             extra={"callback": fields["endpoint"], "attempts": fields["attempts"] + 1},
         )
         path = f"outbox/{outbox_id}"
-        ended = {"status": outcome, "ended_at": now} | pending_records([record], now=now)
-        await self._mark(Patch(path, ended, remove=("data", "lease")), deadline=deadline)
-        await self._audit.publish_committed([encode_record(record)], path=path, deadline=deadline)
+        rows = [*fields.get("records", ()), encode_record(record)]
+        ended = {"status": outcome, "ended_at": now}
+        ended |= pending_records((), now=now) | {"records": rows}
+        if outcome == "rejected":
+            ended["expires_at"] = now + timedelta(days=DEAD_LETTER_EXPIRY_DAYS)
+        remove = ("lease",) if outcome == "rejected" else ("lease", "data")
+        await self._mark(Patch(path, ended, remove=remove), deadline=deadline)
+        await self._audit.publish_committed(rows, path=path, deadline=deadline)
 
     async def _mark(self, patch: Patch, *, deadline: Deadline) -> None:
         """Write the mark, again and again until the deadline: without it the POST repeats."""
@@ -310,9 +321,11 @@ class CallbackDelivery:
         """End an entry that the endpoint will never take: first the dead letter, then the mark."""
         now = self._backend.clock()
         payload = {"v": 1, "outbox_id": outbox_id, "request_id": fields["request_id"]}
+        replays = fields.get("replays", 0)
+        message_id = outbox_id + (f":{replays}" if replays else "")
         await publish_dead_letter(
             self._backend.publisher,
-            Message(msgspec.json.encode(payload), outbox_id, ACTIONS_TOPIC, fields["created_at"]),
+            Message(msgspec.json.encode(payload), message_id, ACTIONS_TOPIC, fields["created_at"]),
             InvalidInput("unknown_callback", "the endpoint refused the callback for good"),
             processor="stitch_async",
             failed_at=now,
@@ -343,6 +356,7 @@ class CallbackDelivery:
             "lease_until": now,
             "attempts": attempts,
             "not_before": min(now + timedelta(seconds=delay_s), fields["useful_until"]),
+            "pending": document.fields.get("pending", pending_shard()),
             "pending_since": now,
         }
         try:

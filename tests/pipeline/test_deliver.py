@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from tagstitch.core.callback import retry_delay_s
-from tagstitch.core.errors import Unavailable
+from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.pipeline.backend import CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.deliver import CallbackDelivery
+from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
 from tagstitch.pipeline.sweep import sweep
-from tests.pipeline.world import MAIN, World
+from tests.pipeline.world import KEYRING, MAIN, World
 
 REQUEST = {
     "request_id": "r1",
@@ -185,3 +186,70 @@ class TestSweep:
         await run_sweep(world)
 
         assert "actions" not in world.published
+
+
+class TestReplay:
+    async def refused(self, world: World) -> str:
+        """Have the endpoint refuse the callback for good; return the id of its dead letter."""
+        world.answers = [401]
+        await world.stitch(REQUEST)
+        return await world.store_dead_letter()
+
+    async def replay(self, world: World, letter_id: str) -> None:
+        await replay_dead_letter(world.backend, KEYRING, letter_id, deadline=Deadline.after(5))
+
+    async def test_a_callback_that_was_refused_is_sent_by_a_replay_hours_later(
+        self, world: World
+    ) -> None:
+        letter_id = await self.refused(world)
+        world.now += timedelta(hours=5)
+
+        await self.replay(world, letter_id)
+        await world.act()
+
+        assert len(world.callbacks) == 2
+        assert world.callbacks[0]["body"]["data"] == world.callbacks[1]["body"]["data"]
+        assert "data" not in await entry(world)
+        await world.store_audit()
+        rows = [r for r in await world.rows() if r["record_type"] == "callback_delivery"]
+        assert [row["outcome"] for row in rows] == ["rejected", "delivered"]
+
+    async def test_a_replayed_callback_that_is_refused_again_is_another_dead_letter(
+        self, world: World
+    ) -> None:
+        first = await self.refused(world)
+        await self.replay(world, first)
+        world.answers = [403]
+
+        await world.act()
+        second = await world.store_dead_letter()
+        await self.replay(world, second)
+        await world.act()
+
+        assert first != second
+        assert (await entry(world))["status"] == "delivered"
+
+    async def test_a_callback_that_has_arrived_cannot_be_replayed(self, world: World) -> None:
+        letter_id = await self.refused(world)
+        await self.replay(world, letter_id)
+        await world.act()
+
+        with pytest.raises(InvalidInput, match="nothing is left to send"):
+            await self.replay(world, letter_id)
+
+        assert len(world.published["actions"]) == 1
+
+    async def test_a_crash_behind_reopening_leaves_the_callback_to_the_sweep(
+        self, world: World
+    ) -> None:
+        letter_id = await self.refused(world)
+        await world.store_audit()
+        world.crash_at = (len(world.effects), "behind")
+        await world.run_until_crash(self.replay(world, letter_id))
+        world.restart()
+        world.now += timedelta(minutes=3)
+
+        await run_sweep(world)
+        await world.act()
+
+        assert (await entry(world))["status"] == "delivered"

@@ -42,6 +42,7 @@ from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.look_up import ProfileLookup
 from tagstitch.pipeline.publish_audit import AuditPublisher
 from tagstitch.pipeline.record_audit import record_audit
+from tagstitch.pipeline.record_dead_letter import record_dead_letter
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.stitch import Stitcher
 from tagstitch.pipeline.visitor import VisitorFinder
@@ -180,6 +181,13 @@ class World:
             message = Message(data, f"a{number}", "audit", self.now)
             await record_audit(self.backend, message, deadline=Deadline.after(5))
         return [row["record_id"] for row in await self.rows()]
+
+    async def store_dead_letter(self) -> str:
+        """Deliver the last dead letter to the sink; return its id."""
+        letter = self.published["dead-letter"][-1]
+        message = Message(json.dumps(letter).encode(), "d1", "dead-letter", self.now)
+        await record_dead_letter(self.backend, KEYRING, message, deadline=Deadline.after(5))
+        return str(letter["dead_letter_id"])
 
     async def rows(self) -> list[Mapping[str, Any]]:
         """Return the audit table, oldest first."""
