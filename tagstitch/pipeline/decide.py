@@ -27,7 +27,7 @@ from tagstitch.core.decision_record import (
     event_decision_record,
     personalization_record,
 )
-from tagstitch.core.errors import Conflict, Unavailable
+from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.event import event_time, identify_event
 from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.identity_graph import SALT_BYTES, new_profile_fields, touch_profile
@@ -139,17 +139,25 @@ class Decider:
     async def _commit_and_answer(self, call: DecideCall, decision: Decision) -> bytes:
         """Commit state, idempotency mark and audit records at once, then publish and answer.
 
-        Raises Conflict when somebody else wrote the visitor's document first.
+        Raises Conflict when somebody else wrote the visitor's document first, and Unavailable when
+        the state cannot be stored; also when no document can hold it.
         """
         now = self._backend.clock()
         records = self._records(call, decision)
         body = self._body(call, decision)
         mark = call.mark.put(
-            records, {"body": body}, now=now, replaces=decision.visitor.riders.get(call.mark.path)
+            records,
+            {"body": body} if call.is_idempotent else {},
+            now=now,
+            replaces=decision.visitor.riders.get(call.mark.path),
         )
-        await self._backend.documents.commit(
-            [self._state_write(call, decision, now=now), mark], deadline=call.stages.commit
-        )
+        try:
+            await self._backend.documents.commit(
+                [self._state_write(call, decision, now=now), mark], deadline=call.stages.commit
+            )
+        except InvalidInput as error:  # not the caller's fault: the event can be decided
+            logger.warning("state_too_large", extra={"fields": {"code": error.code}})
+            raise Unavailable("state", "no document can hold it") from None
         await self._audit.publish_committed(
             encode_records(records), path=mark.path, deadline=call.stages.audit
         )

@@ -88,37 +88,32 @@ async def _store(
     now: datetime,
     deadline: Deadline,
 ) -> None:
-    """Store the sealed payload's parts, then the document that names their sealing.
+    """Store the sealed payload's further parts, then the document that names them.
 
     Each sealing has a nonce of its own: two deliveries at once write different bytes, and must not
     mix their parts. Those of the one that comes second expire.
     """
+    letter_id = path.partition("/")[2]
     sealing = hashlib.sha256(sealed).hexdigest()[:16]
-    parts = [sealed[i : i + _PART_BYTES] for i in range(0, len(sealed), _PART_BYTES)]
     expires_at = now + timedelta(days=DEAD_LETTER_EXPIRY_DAYS)
-    fields = {
+    further: dict[str, bytes] = {
+        f"dead_letter_parts/{letter_id}:{sealing}:{number}": sealed[start : start + _PART_BYTES]
+        for number, start in enumerate(range(_PART_BYTES, len(sealed), _PART_BYTES), start=1)
+    }
+    for part_path, part in further.items():  # a commit takes 10 MiB at most
+        fields = {"sealed": part, "expires_at": expires_at}
+        await backend.documents.commit([Put(part_path, fields)], deadline=deadline)
+    letter = {
+        **head,
         "received_at": now,
         "expires_at": expires_at,
-        "sealed": parts[0],
-        "sealing": sealing,
-        "parts": len(parts),
+        "sealed": sealed[:_PART_BYTES],
+        "parts": list(further),
     }
-    letter_id = path.partition("/")[2]
-    for number, part in enumerate(parts[1:], start=1):  # a commit takes 10 MiB at most
-        part_fields = {"sealed": part, "expires_at": expires_at}
-        await backend.documents.commit(
-            [Put(_part_path(letter_id, sealing, number), part_fields)], deadline=deadline
-        )
     try:
-        await backend.documents.commit(
-            [Put(path, {**head, **fields}, if_version="")], deadline=deadline
-        )
+        await backend.documents.commit([Put(path, letter, if_version="")], deadline=deadline)
     except Conflict:
         logger.info("dead_letter_known", extra={"fields": {"dead_letter_id": letter_id}})
-
-
-def _part_path(letter_id: str, sealing: str, number: int) -> str:
-    return f"dead_letter_parts/{letter_id}:{sealing}:{number}"
 
 
 async def open_payload(
@@ -129,8 +124,7 @@ async def open_payload(
     if document is None:
         return None
     sealed = bytes(document.fields["sealed"])
-    sealing, parts = document.fields["sealing"], document.fields["parts"]
-    paths = [_part_path(letter_id, sealing, number) for number in range(1, parts)]
+    paths = document.fields["parts"]
     if paths:
         found = await backend.documents.get_many(paths, deadline=deadline)
         sealed += b"".join(found[path].fields["sealed"] for path in paths)

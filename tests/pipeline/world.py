@@ -134,6 +134,7 @@ class World:
         *,
         consent_default_granted: bool = True,
         rule_book: Refreshed[RuleBook] | None = None,
+        audit_parameters: Sequence[str] = ("value",),
     ) -> Decider:
         book = compile_rule_book(event_rules or {}, personalization_rules or {})
         maker = DecisionMaker(
@@ -150,7 +151,7 @@ class World:
             audit=self.audit,
             views=self.refreshed(self.views),
             claims=self.claims,
-            audit_parameters=("value",),
+            audit_parameters=audit_parameters,
         )
 
     def refreshed(self, value: Any) -> Refreshed[Any]:
