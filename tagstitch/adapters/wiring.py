@@ -108,7 +108,9 @@ class Wiring:
         from tagstitch.pipeline.deliver import CallbackDelivery
 
         endpoints = {endpoint.id: endpoint for endpoint in self.settings.callbacks}
-        return CallbackDelivery(self.backend, endpoints, audit=self.audit)
+        return CallbackDelivery(
+            self.backend, endpoints, audit=self.audit, retry_scale=self.settings.retry_scale
+        )
 
     @cached_property
     def rule_book(self) -> Refreshed[RuleBook]:

@@ -66,13 +66,18 @@ class IdempotencyMark:
 def pending_records(records: Sequence[AuditRecord], *, now: datetime) -> dict[str, Any]:
     """Return the fields that hold audit records until audit_sink has appended them.
 
-    `pending` is a random shard, so that its index has no hot value; the sweep republishes by it.
+    The sweep republishes by `pending`.
     """
     return {
         "records": encode_records(records),
-        "pending": random.randrange(PENDING_SHARDS),
+        "pending": pending_shard(),
         "pending_since": now,
     }
+
+
+def pending_shard() -> int:
+    """Return a random value of `pending`, so that its index has no hot one."""
+    return random.randrange(PENDING_SHARDS)
 
 
 def is_live(document: Document | None, *, now: datetime) -> bool:

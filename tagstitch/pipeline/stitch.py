@@ -115,7 +115,7 @@ class Stitcher:
                 mark.check(earlier)
                 await publish_stored(self._audit, earlier, deadline=deadline)
                 if endpoint is not None:
-                    await self._delivery.resume(key, deadline=deadline)
+                    await self._delivery.resume_first(key, deadline=deadline)
                 return
             plan = await self._plan(request, loaded, mark, now=now, deadline=deadline)
             if not plan.writes and endpoint is None:

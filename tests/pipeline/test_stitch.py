@@ -402,11 +402,13 @@ class TestCallback:
     ) -> None:
         world.answers = [503, Unavailable("callback"), 200]
         await world.stitch(message(callback="main"))
-        [action] = world.published["actions"]
+        assert len(world.published["actions"]) == 1
 
+        world.now += timedelta(seconds=10)
         with pytest.raises(Unavailable):
-            await world.delivery.resume(action["outbox_id"], deadline=Deadline.after(5))
-        await world.delivery.resume(action["outbox_id"], deadline=Deadline.after(5))
+            await world.act()
+        world.now += timedelta(seconds=20)
+        await world.act()
 
         assert len(world.callbacks) == 3
         assert {c["headers"]["webhook-id"] for c in world.callbacks} == {"r1"}
@@ -419,9 +421,7 @@ class TestCallback:
         await world.stitch(message(callback="main"))
         world.now += timedelta(minutes=11)
 
-        await world.delivery.resume(
-            world.published["actions"][0]["outbox_id"], deadline=Deadline.after(5)
-        )
+        await world.act()
 
         assert len(world.callbacks) == 1
         await world.store_audit()
