@@ -29,7 +29,7 @@ async def post(call: Call) -> Response:
 
 
 def respond(call: Call, answer: "LookupAnswer | AcceptedLookup") -> Response:
-    is_missing = not answer.found and call.query.get("not_found") == "404"
+    is_missing = answer.is_unknown and call.query.get("not_found") == "404"
     status = 202 if answer.is_accepted else 404 if is_missing else 200
     return json_response(answer.to_json(), status)
 

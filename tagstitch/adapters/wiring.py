@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _PIPELINES: Final = {
     "stitch_sync": ("pipeline.look_up",),
     "decide": ("pipeline.decide", "pipeline.load_rules"),
-    "stitch_async": ("pipeline.stitch", "pipeline.sweep"),
+    "stitch_async": ("pipeline.stitch",),  # a sweep, which compiles rules, imports its own
     "audit_sink": ("pipeline.record_audit", "pipeline.record_dead_letter"),
 }
 _PORTS: Final[Mapping[str, tuple[LazyPort, ...]]] = {

@@ -19,13 +19,13 @@ from tagstitch.cli.output import (
     table_of,
 )
 from tagstitch.core.errors import InvalidInput
-from tagstitch.pipeline.backend import Document, DocumentStore
+from tagstitch.pipeline.backend import Document
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.list_all import list_all
 from tagstitch.pipeline.record_dead_letter import open_payload
 from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
 
 _TIMEOUT_S: Final = 30.0
-_PAGE_DOCUMENTS: Final = 300
 _SEALED_FIELDS: Final = frozenset({"sealed", "parts"})
 
 app = typer.Typer(help="Messages that could not be processed.", no_args_is_help=True)
@@ -41,7 +41,9 @@ def list_(
 
     async def work() -> list[dict[str, Any]]:
         async with opened_backend() as opened:
-            found = await _stored_letters(opened.backend.documents)
+            found = await list_all(
+                opened.backend.documents, "dead_letters", deadline=Deadline.after(_TIMEOUT_S)
+            )
         letters = sorted(map(_listed, found), key=lambda letter: letter["failed_at"])
         return letters[::-1][:limit]
 
@@ -93,20 +95,6 @@ def replay(
     )
     if answer["failed"]:
         raise typer.Exit(1)
-
-
-async def _stored_letters(documents: DocumentStore) -> list[Document]:
-    found: list[Document] = []
-    while True:
-        page = await documents.list_documents(
-            "dead_letters",
-            after=found[-1].path if found else None,
-            limit=_PAGE_DOCUMENTS,
-            deadline=Deadline.after(_TIMEOUT_S),
-        )
-        found.extend(page)
-        if len(page) < _PAGE_DOCUMENTS:
-            return found
 
 
 async def _stored_letter(opened: Opened, letter_id: str, *, payload: bool) -> Mapping[str, Any]:

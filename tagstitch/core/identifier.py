@@ -127,6 +127,24 @@ def parse_identifiers(raw: object, settings: IdentitySettings) -> tuple[Identifi
     return in_priority_order(found, settings)
 
 
+def bare_identifiers(bare_id: str, settings: IdentitySettings) -> tuple[Identifier, ...]:
+    """Return what an id of unknown type may be: one identifier a type, each in its normal form.
+
+    None of them means that the value is blocked: many visitors share it, whatever its type.
+    """
+    found = []
+    for type_ in settings.types:
+        if settings.is_blocked(Identifier(type_, bare_id)):
+            continue  # looked at as it was sent: a hash of zeros does not look like zeros
+        try:
+            identifier = make_identifier(type_, bare_id, path="id")
+        except InvalidInput:
+            continue
+        if not settings.is_blocked(identifier):
+            found.append(identifier)
+    return tuple(found)
+
+
 def in_priority_order(
     identifiers: Iterable[Identifier], settings: IdentitySettings
 ) -> tuple[Identifier, ...]:

@@ -191,22 +191,24 @@ def touch_profile(fields: dict[str, Any], *, now: datetime) -> dict[str, Any]:
     return fields
 
 
-def identifier_fields(
-    node: GraphNode, profile_id: str, *, seen_at: datetime, expires_at: datetime
-) -> dict[str, Any]:
-    """Return the document `identifiers/{key}` of a link; it expires with the profile."""
+def identifier_fields(node: GraphNode, profile_id: str, *, seen_at: datetime) -> dict[str, Any]:
+    """Return the document `identifiers/{key}` of a link.
+
+    It has no expiry of its own: a profile's expiry moves with every commit, and a link that
+    expired before its profile would lose a visitor who is still there. Once the profile is gone,
+    the link counts as absent and the next one overwrites it.
+    """
     return {
         "profile_id": profile_id,
         "type": node.identifier.type,
         "first_seen": seen_at,
         "last_seen": seen_at,
-        "expires_at": expires_at,
     }
 
 
-def alias_fields(profile_id: str, *, now: datetime, expires_at: datetime) -> dict[str, Any]:
+def alias_fields(profile_id: str, *, now: datetime) -> dict[str, Any]:
     """Return the document in a linked identifier's own place: an alias of its profile.
 
     Whoever would create a profile there at the same moment meets this document and looks again.
     """
-    return {"merged_into": profile_id, "created_at": now, "expires_at": expires_at}
+    return {"merged_into": profile_id, "created_at": now}

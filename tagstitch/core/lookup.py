@@ -50,7 +50,7 @@ class AcceptedLookup:
     """An asynchronous request that Pub/Sub has; its result comes on the callback."""
 
     request_id: str
-    found: ClassVar[bool] = False
+    is_unknown: ClassVar[bool] = False
     is_accepted: ClassVar[bool] = True
 
     def to_json(self) -> dict[str, Any]:
@@ -70,6 +70,11 @@ class LookupAnswer:
     attributes: Mapping[str, Any] | None = None
     degraded: tuple[str, ...] = ()
     is_accepted: ClassVar[bool] = False
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody is known: not so when a store was silent, or when nobody may look."""
+        return self.reason == "UNKNOWN_PROFILE"
 
     def to_json(self) -> dict[str, Any]:
         """Return the body of stitch_sync's answer."""

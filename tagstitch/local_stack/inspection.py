@@ -9,8 +9,9 @@ from tagstitch.adapters.in_process_pubsub import InProcessPubSub
 from tagstitch.adapters.sqlite_audit import SqliteAuditTable
 from tagstitch.adapters.sqlite_documents import SqliteDocuments
 from tagstitch.core.errors import Unavailable
-from tagstitch.pipeline.backend import Backend, Document, DocumentStore
+from tagstitch.pipeline.backend import Backend, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.list_all import list_all
 
 DEFINITION_COLLECTIONS: Final = frozenset(
     {
@@ -28,7 +29,6 @@ DEFINITION_COLLECTIONS: Final = frozenset(
 IN_FLIGHT_S: Final = 30.0
 """Seconds for work in flight to end before a reset."""
 
-_PAGE = 500
 _SEALED_FIELDS: Final = frozenset({"sealed", "parts"})
 
 Listing = tuple[int, Sequence[Mapping[str, Any]]]
@@ -98,22 +98,8 @@ async def list_dead_letters(
     """Return the envelopes of the dead letters, without their sealed payloads."""
     envelopes = [
         {name: value for name, value in letter.fields.items() if name not in _SEALED_FIELDS}
-        for letter in await _list_all(documents, "dead_letters", deadline)
+        for letter in await list_all(documents, "dead_letters", deadline=deadline)
         if request_id is None or letter.fields.get("request_id") == request_id
     ]
     envelopes.sort(key=lambda envelope: str(envelope.get("received_at", "")))
     return len(envelopes), envelopes[:limit]
-
-
-async def _list_all(
-    documents: DocumentStore, collection: str, deadline: Deadline
-) -> list[Document]:
-    found: list[Document] = []
-    while True:
-        after = found[-1].path if found else None
-        page = await documents.list_documents(
-            collection, after=after, limit=_PAGE, deadline=deadline
-        )
-        found += page
-        if len(page) < _PAGE:
-            return found

@@ -103,13 +103,17 @@ class Decider:
 
     async def _run(self, request: DecideRequest, caller: Caller, shape: Shape) -> bytes:
         _check_scopes(request, caller)
+        mark = self._mark(request, caller, shape)
         call = DecideCall(
             request=request,
             caller=caller,
             identifiers=identify_event(
                 request.event, self._identity, asserted=caller.may("assert")
             ),
-            mark=self._mark(request, caller, shape),
+            mark=mark,
+            # With the body's hash: a decision that changes nothing leaves no mark, and another
+            # body under the same request id is another decision, with records of its own.
+            decision_id=self._keyring.derived_id("decision", mark.key, mark.fingerprint),
             is_idempotent=request.request_id is not None,
             shape=shape,
             stages=Stages.of(request.deadline_ms / 1000),
@@ -225,7 +229,7 @@ class Decider:
         request = call.request
         now = self._backend.clock()
         context = DecisionContext(
-            decision_id=call.mark.key,
+            decision_id=call.decision_id,
             request_id=request.request_id,
             event=request.event,
             event_at=event_time(request.event, received_at=now),
@@ -259,7 +263,7 @@ class Decider:
         if "profile" in request.include and self._views.value is None:
             degraded.add("profile")
         answer = DecideAnswer(
-            decision_id=call.mark.key,
+            decision_id=call.decision_id,
             rules_version=decision.rules_version,
             degraded=tuple(sorted(degraded)),
             event=request.event,
@@ -287,7 +291,7 @@ class Decider:
         return {"found": True, "profile_id": profile.profile_id, "attributes": attributes}
 
     def _mark(self, request: DecideRequest, caller: Caller, shape: Shape) -> IdempotencyMark:
-        """Return the idempotency mark; its key is the decision's id."""
+        """Return the idempotency mark of the request, a random one when it has no id."""
         request_id = request.request_id or uuid.uuid4().hex
         key = self._keyring.derived_id("decide", caller.id, request_id)
         if request.request_id is None:

@@ -8,21 +8,17 @@ from typing import Final
 from tagstitch.core.view import Views, parse_views
 from tagstitch.pipeline.backend import DocumentStore
 from tagstitch.pipeline.deadline import Deadline
-
-VIEWS_MAX: Final = 500
-"""Views of one project."""
+from tagstitch.pipeline.list_all import list_all
 
 _TIMEOUT_S: Final = 2.0
-"""Seconds for the one query that every refresh makes: what takes longer is tried anew."""
+"""Seconds for the queries that every refresh makes, mostly one: what takes longer is tried anew."""
 
 
 def load_views(documents: DocumentStore) -> Callable[[Views | None, Deadline], Awaitable[Views]]:
     """Return the loader of the collection `views`."""
 
     async def load(_present: Views | None, deadline: Deadline) -> Views:
-        found = await documents.list_documents(
-            "views", limit=VIEWS_MAX, deadline=deadline.at_most(_TIMEOUT_S)
-        )
+        found = await list_all(documents, "views", deadline=deadline.at_most(_TIMEOUT_S))
         return parse_views({document.path.partition("/")[2]: document.fields for document in found})
 
     return load

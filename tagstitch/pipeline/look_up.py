@@ -13,7 +13,7 @@ from tagstitch.core.caller import Caller
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.fields import object_of
-from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
 from tagstitch.core.lookup import (
     AcceptedLookup,
     Lookup,
@@ -97,7 +97,7 @@ class ProfileLookup:
         if "analytics_storage" in requested.denied_by_request:
             return LookupAnswer(found=False, reason="CONSENT_DENIED", view=lookup.view)
         usable = [i for i in lookup.identifiers if not self._identity.is_blocked(i)]
-        if lookup.bare_id is None and not usable:
+        if not usable and not bare_identifiers(lookup.bare_id or "", self._identity):
             return LookupAnswer(found=False, reason="BLOCKED_IDENTIFIER", view=lookup.view)
         read_deadline = deadline.at_most(deadline.remaining_s * _READ_SHARE)
         try:

@@ -8,6 +8,7 @@ decide before it is published.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,9 @@ import msgspec
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
 from tagstitch.core.rule_book import BrokenRule, compile_rule_book
-from tagstitch.pipeline.backend import Delete, Document, DocumentStore, Put, Write
+from tagstitch.pipeline.backend import Delete, DocumentStore, Put, Write
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.list_all import list_all
 
 POINTER_PATH: Final = "rule_book/current"
 
@@ -37,7 +39,13 @@ BUNDLE_BYTES_MAX: Final = 512 * 1024 * 1024
 _COMMIT_BYTES_MAX: Final = 8_000_000
 """Bytes of one commit: Firestore's limit is 10 MiB."""
 
-_PAGE_DOCUMENTS: Final = 500
+
+class UnexpectedlyEmpty(InvalidInput):
+    """The store holds no rules while some are published: more often an accident than a wish."""
+
+    def __init__(self) -> None:
+        super().__init__("invalid_field", "the store holds no rules, the published set does")
+
 
 RawRules = Mapping[str, Mapping[str, Any]]
 """Rule id -> the rule as its author wrote it."""
@@ -123,7 +131,7 @@ async def load_definitions(documents: DocumentStore, deadline: Deadline) -> Rule
     event_rules, personalization_rules = [
         {
             document.path.partition("/")[2]: dict(document.fields)
-            for document in await _list_all(documents, collection, deadline)
+            for document in await list_all(documents, collection, deadline=deadline)
         }
         for collection in COLLECTIONS
     ]
@@ -168,14 +176,34 @@ async def publish_stored_rules(
 ) -> Publication:
     """Publish what was edited in the store; a broken rule keeps its last valid version.
 
-    Raises InvalidInput when the store has no rules while some are published: an emptied
-    collection is more often an accident than a wish.
+    Raises UnexpectedlyEmpty when the store has no rules while some are published.
     """
+    pointer, definitions = await _load_stored(documents, deadline, allow_empty=allow_empty)
+    return await _publish(documents, definitions, pointer, now, deadline)
+
+
+async def publish_edited_rules(
+    documents: DocumentStore, now: datetime, deadline: Deadline
+) -> Publication | None:
+    """Publish what was edited in the store, or return None where rules were never used.
+
+    For the schedule: it never begins a rule book that nobody has. Otherwise as
+    `publish_stored_rules`.
+    """
+    pointer, definitions = await _load_stored(documents, deadline, allow_empty=False)
+    if pointer is None and not any(definitions):
+        return None
+    return await _publish(documents, definitions, pointer, now, deadline)
+
+
+async def _load_stored(
+    documents: DocumentStore, deadline: Deadline, *, allow_empty: bool
+) -> tuple[RulePointer | None, RuleDefinitions]:
     pointer = await load_pointer(documents, deadline)  # before the rules: see _publish
     definitions = await load_definitions(documents, deadline)
     if not any(definitions) and not allow_empty and pointer and any(pointer.counts.values()):
-        raise InvalidInput("invalid_field", "the store holds no rules, the published set does")
-    return await _publish(documents, definitions, pointer, now, deadline)
+        raise UnexpectedlyEmpty
+    return pointer, definitions
 
 
 async def _publish(
@@ -191,12 +219,14 @@ async def _publish(
     the pointer's precondition keeps these from replacing them.
     """
     definitions = _decode_bundle(_encode_bundle(definitions))  # a stored time becomes text
-    broken = compile_rule_book(*definitions).broken
+    # In a thread: 100,000 rules take seconds, and the process has other requests.
+    book = await asyncio.to_thread(compile_rule_book, *definitions)
+    broken = book.broken
     kept: list[str] = []
     if broken:
         last = await _last_valid(documents, pointer, deadline)
         definitions, kept = _replace_broken(definitions, broken, last)
-    book = compile_rule_book(*definitions)
+        book = await asyncio.to_thread(compile_rule_book, *definitions)
     content = _encode_bundle(definitions)
     packed = zlib.compress(content)
     parts = [packed[i : i + PART_BYTES_MAX] for i in range(0, len(packed), PART_BYTES_MAX)]
@@ -287,22 +317,6 @@ def _encode_bundle(definitions: RuleDefinitions) -> bytes:
 def _decode_bundle(content: bytes) -> RuleDefinitions:
     bundle = msgspec.json.decode(content, type=dict[str, dict[str, dict[str, Any]]])
     return RuleDefinitions(bundle["event_rules"], bundle["personalization_rules"])
-
-
-async def _list_all(
-    documents: DocumentStore, collection: str, deadline: Deadline
-) -> Sequence[Document]:
-    found: list[Document] = []
-    while True:
-        page = await documents.list_documents(
-            collection,
-            after=found[-1].path if found else None,
-            limit=_PAGE_DOCUMENTS,
-            deadline=deadline,
-        )
-        found.extend(page)
-        if len(page) < _PAGE_DOCUMENTS:
-            return found
 
 
 def _batches(writes: Sequence[Write]) -> list[list[Write]]:

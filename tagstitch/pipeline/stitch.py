@@ -254,12 +254,11 @@ class Stitcher:
             salt=os.urandom(SALT_BYTES),
         )
         writes: list[Write] = [_put(f"profiles/{profile_id}", fields, loaded)]
-        expires_at = fields["expires_at"]
         for node in resolution.linked:
             if node.own_profile_id == profile_id:
                 continue
-            link = identifier_fields(node, profile_id, seen_at=seen_at, expires_at=expires_at)
-            alias = alias_fields(profile_id, now=now, expires_at=expires_at)
+            link = identifier_fields(node, profile_id, seen_at=seen_at)
+            alias = alias_fields(profile_id, now=now)
             writes.append(_put(f"identifiers/{node.key}", link, loaded))
             writes.append(_put(f"profiles/{node.own_profile_id}", alias, loaded))
         if resolution.changes_graph:

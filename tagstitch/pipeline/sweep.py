@@ -1,45 +1,83 @@
-"""The sweep: what was committed and never published is published again, on a schedule."""
+"""The sweep: what was committed and never published is published again, on a schedule.
+
+So are the rules that people edited in the store.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final, Literal
 
 import msgspec
 
+from tagstitch.core.errors import Conflict, TagstitchError
 from tagstitch.core.limits import PENDING_AGE_S, PENDING_SHARDS
 from tagstitch.pipeline.backend import Backend, Document
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.deliver import ACTIONS_TOPIC
 from tagstitch.pipeline.publish_audit import AuditPublisher, publish_stored
+from tagstitch.pipeline.rule_publication import (
+    Publication,
+    UnexpectedlyEmpty,
+    publish_edited_rules,
+)
 
 _PAGE: Final = 100
 _QUERIES_AT_ONCE: Final = 8
+
+_RULES_TIMEOUT_S: Final = 20.0
+"""Seconds for the rules: they must leave the sweep's deadline something to answer in."""
+
+_BROKEN_TOLD_MAX: Final = 20
+"""Broken rules that one log line names; `tagstitch rules status` names them all."""
+
+RulesOutcome = Literal["none", "unchanged", "published", "refused", "conflict", "failed"]
+"""What became of the rules in the store, in the words of docs/reasons.md."""
 
 logger = logging.getLogger("tagstitch")
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """How much one sweep published again."""
+    """What one sweep published."""
 
     records: int
     actions: int
+    rules: RulesOutcome = "none"
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, Any]:
         """Return the body of the answer."""
-        return {"records": self.records, "actions": self.actions}
+        return {"records": self.records, "actions": self.actions, "rules": self.rules}
 
 
 async def sweep(backend: Backend, audit: AuditPublisher, *, deadline: Deadline) -> SweepResult:
-    """Publish again what has waited too long, shard by shard; what fails is left to the next one.
+    """Publish again what has waited too long, shard by shard, and rules that were edited.
 
-    Raises Unavailable when the store or the topic cannot be reached.
+    What fails is left to the next one. Raises Unavailable when the store or the topic cannot be
+    reached; the rules alone never fail a sweep.
     """
     now = backend.clock()
+    swept, rules = await asyncio.gather(
+        _sweep_pending(backend, audit, now=now, deadline=deadline),
+        _publish_rules(backend, now=now, deadline=deadline),
+        return_exceptions=True,  # each goes on to its end, whatever became of the other
+    )
+    if isinstance(swept, BaseException):
+        raise swept
+    if isinstance(rules, BaseException):
+        raise rules
+    total = replace(swept, rules=rules)
+    if total.records or total.actions:
+        logger.warning("swept", extra={"fields": total.to_json()})
+    return total
+
+
+async def _sweep_pending(
+    backend: Backend, audit: AuditPublisher, *, now: datetime, deadline: Deadline
+) -> SweepResult:
     slots = asyncio.Semaphore(_QUERIES_AT_ONCE)
 
     async def one(collection: str, shard: int) -> SweepResult:
@@ -53,10 +91,39 @@ async def sweep(backend: Backend, audit: AuditPublisher, *, deadline: Deadline) 
             for s in range(PENDING_SHARDS)
         )
     )
-    total = SweepResult(sum(r.records for r in results), sum(r.actions for r in results))
-    if total.records or total.actions:
-        logger.warning("swept", extra={"fields": total.to_json()})
-    return total
+    return SweepResult(sum(r.records for r in results), sum(r.actions for r in results))
+
+
+async def _publish_rules(backend: Backend, *, now: datetime, deadline: Deadline) -> RulesOutcome:
+    """Publish the rules as they stand in the store; whatever goes wrong is logged."""
+    try:
+        publication = await publish_edited_rules(
+            backend.documents, now, deadline.at_most(_RULES_TIMEOUT_S)
+        )
+    except UnexpectedlyEmpty:
+        logger.warning("rules_refused", extra={"fields": {"why": "the store holds no rules"}})
+        return "refused"
+    except Conflict:
+        return "conflict"  # somebody published meanwhile: the next sweep looks again
+    except TagstitchError as error:
+        logger.warning("rules_not_published", extra={"fields": {"why": str(error)}})
+        return "failed"
+    except Exception as error:  # a bug in a rule's way must not end the sweep of records
+        logger.exception("rules_crashed", extra={"fields": {"why": type(error).__name__}})
+        return "failed"
+    if publication is None:
+        return "none"
+    if publication.is_new:
+        logger.info("rules_published", extra={"fields": _told(publication)})
+    return "published" if publication.is_new else "unchanged"
+
+
+def _told(publication: Publication) -> dict[str, Any]:
+    return {
+        "version": publication.pointer.version,
+        "counts": dict(publication.pointer.counts),
+        "broken": [rule.rule_id for rule in publication.broken[:_BROKEN_TOLD_MAX]],
+    }
 
 
 async def _sweep_shard(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
 from tagstitch.core.identity_graph import GraphNode, IdentityGraph
 from tagstitch.core.limits import PROFILE_HINTS_MAX
 from tagstitch.core.profile import Profile, parse_profile
@@ -139,13 +139,14 @@ class VisitorFinder:
         return LoadedGraph(IdentityGraph(nodes), versions, erased, found)
 
     async def find_bare(self, bare_id: str, *, now: datetime, deadline: Deadline) -> Visitor:
-        """Return the visitor of an id of unknown type: a document id, else each declared type."""
+        """Return the visitor of an id of unknown type: a document id, else each declared type.
+
+        Nobody for a blocked one.
+        """
+        candidates = bare_identifiers(bare_id, self._settings)
+        if not candidates:
+            return NOBODY
         own_path = f"profiles/{bare_id}" if _is_document_id(bare_id) else ""
-        candidates = [
-            identifier
-            for identifier in (Identifier(type_, bare_id) for type_ in self._settings.types)
-            if not self._settings.is_blocked(identifier)
-        ]
         first, rest = candidates[:_FIRST_CANDIDATES], candidates[_FIRST_CANDIDATES:]
         paths = self._candidate_paths(first)
         found = await self._read([own_path, *paths] if own_path else paths, deadline)

@@ -13,30 +13,34 @@ from tagstitch.core.limits import IDENTIFIERS_PER_REQUEST_MAX
 SETTINGS = IdentitySettings()
 
 
-def identify(*, asserted: bool = True, **parameters: Any) -> list[tuple[str, str]]:
+def identify(parameters: dict[str, Any], *, asserted: bool = True) -> list[tuple[str, str]]:
     event = parse_event({"event_name": "page_view", **parameters})
     return [(i.type, i.value) for i in identify_event(event, SETTINGS, asserted=asserted)]
 
 
 def test_without_an_assertion_the_client_id_alone_counts() -> None:
-    found = identify(
-        asserted=False,
-        client_id="1.1747154479",
-        user_id="u-1",
-        user_data={"email": "a@example.net"},
-        **{"x-ga-js_client_id": "2.1747154479", "_resolved": {"user_id": "u-2"}},
-    )
+    parameters = {
+        "client_id": "1.1747154479",
+        "user_id": "u-1",
+        "user_data": {"email": "a@example.net"},
+        "x-ga-js_client_id": "2.1747154479",
+        "_resolved": {"user_id": "u-2"},
+    }
+
+    found = identify(parameters, asserted=False)
 
     assert found == [("client_id", "1.1747154479")]
 
 
 def test_with_an_assertion_every_identifier_counts_the_strongest_first() -> None:
-    found = identify(
-        client_id="1.1747154479",
-        user_id="u-1",
-        user_data={"email": ["A@Example.net "], "phone_number": "+49 171 1234567"},
-        **{"x-ga-js_client_id": "2.1747154479"},
-    )
+    parameters = {
+        "client_id": "1.1747154479",
+        "user_id": "u-1",
+        "user_data": {"email": ["A@Example.net "], "phone_number": "+49 171 1234567"},
+        "x-ga-js_client_id": "2.1747154479",
+    }
+
+    found = identify(parameters)
 
     assert [type_ for type_, _ in found] == [
         "user_id",
@@ -51,11 +55,11 @@ def test_with_an_assertion_every_identifier_counts_the_strongest_first() -> None
 def test_a_long_list_of_addresses_is_cut(value: int) -> None:
     addresses = [f"visitor{n}@example.net" for n in range(value)]
 
-    found = identify(client_id="1.1747154479", user_data={"email": addresses})
+    found = identify({"client_id": "1.1747154479", "user_data": {"email": addresses}})
 
     assert len(found) <= min(6, IDENTIFIERS_PER_REQUEST_MAX)
 
 
 @pytest.mark.parametrize("junk", [True, {}, [], 1.5, "x" * 600, "a\x00b", "undefined", "null"])
 def test_what_cannot_be_an_identifier_is_left_out(junk: object) -> None:
-    assert identify(client_id=junk, user_id="u-1") == [("user_id", "u-1")]
+    assert identify({"client_id": junk, "user_id": "u-1"}) == [("user_id", "u-1")]

@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from tagstitch.adapters.log import JsonFormatter
+from tagstitch.adapters.log import JsonFormatter, configure_logging
 from tagstitch.adapters.wiring import import_parts
 from tagstitch.core.fields import is_request_id
 from tests.functions.conftest import Start
@@ -108,28 +109,36 @@ async def test_the_query_of_a_get_does(start: Start, tmp_path: Path) -> None:
     assert published_ids(tmp_path) == ["q1"]
 
 
-async def test_no_id_that_is_not_ours_to_read_gets_into_the_log(start: Start) -> None:
+@pytest.fixture
+def log_lines() -> Iterator[list[str]]:
+    """What the functions write to their log."""
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(JsonFormatter().format(record))  # type: ignore[method-assign]
+    configure_logging()
     logging.getLogger("tagstitch").addHandler(handler)
-    try:
-        client = await start("decide")
-        event = {"event_name": "purchase", "request_id": "0049170123456"}
-        malformed = {"request_id": "jane.doe@example.com", "event": event}
-        await client.post("/", json=malformed)
-        for path in ("/make-event-decision", "/make-personalization-decision"):
-            assert (await client.post(path, json=event)).status_code == 200
-    finally:
-        logging.getLogger("tagstitch").removeHandler(handler)
+    yield lines
+    logging.getLogger("tagstitch").removeHandler(handler)
 
-    assert len(lines) >= 3
-    assert "jane.doe" not in "".join(lines)
-    assert "0049170123456" not in "".join(lines)
+
+async def test_no_id_that_is_not_ours_to_read_gets_into_the_log(
+    start: Start, log_lines: list[str]
+) -> None:
+    client = await start("decide")
+    event = {"event_name": "purchase", "request_id": "0049170123456"}
+    malformed = {"request_id": "jane.doe@example.com", "event": event}
+
+    await client.post("/", json=malformed)
+    for path in ("/make-event-decision", "/make-personalization-decision"):
+        assert (await client.post(path, json=event)).status_code == 200
+
+    assert len(log_lines) >= 3
+    assert "jane.doe" not in "".join(log_lines)
+    assert "0049170123456" not in "".join(log_lines)
 
 
 async def test_a_function_that_could_not_open_once_opens_for_the_next_request(
-    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start: Start, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
 ) -> None:
     client = await start("stitch_sync")
     failures = [OSError("once")]
@@ -144,4 +153,4 @@ async def test_a_function_that_could_not_open_once_opens_for_the_next_request(
     statuses = [(await client.post("/", json=ASYNC)).status_code for _ in range(2)]
 
     assert statuses == [500, 202]
-    assert "opening_failed" in caplog.text
+    assert "opening_failed" in "".join(log_lines)

@@ -172,6 +172,9 @@ async def test_a_record_that_the_table_refuses_is_in_the_log(
         return [RejectedRow(0, "no such column")]
 
     monkeypatch.setattr(world.backend.audit_table, "append", refuse)
+    monkeypatch.setattr(
+        logging.getLogger("tagstitch"), "propagate", True
+    )  # functions switch it off
     with caplog.at_level(logging.ERROR, logger="tagstitch"):
         await record(world, await bury(b"{}"))
 

@@ -272,6 +272,16 @@ class TestIdempotency:
 
         assert other["personalization"]["actions"] == []
 
+    async def test_two_bodies_under_one_id_that_change_nothing_leave_records_of_their_own(
+        self, world: World
+    ) -> None:
+        decider = world.decider(RENAME)
+        for value in (7.5, 8.5):
+            body = {"event": event(value=value), "include": ["event"], "request_id": "r-9"}
+            await decide(decider, body)
+
+        assert len(await world.store_audit()) == 2
+
     async def test_an_id_is_forgotten_after_seven_days(self, world: World) -> None:
         decider = world.decider({}, ONCE)
         await decide(decider, self.BODY)

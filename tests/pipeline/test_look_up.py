@@ -10,7 +10,7 @@ import pytest
 
 from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput, Unavailable
-from tagstitch.core.identifier import Identifier
+from tagstitch.core.identifier import Identifier, make_identifier
 from tagstitch.core.lookup import AcceptedLookup, LookupAnswer
 from tagstitch.core.view import parse_views
 from tagstitch.pipeline.backend import Put
@@ -151,6 +151,36 @@ class TestBareId:
         self, world: World, hostile: str
     ) -> None:
         assert (await look_up(world, {"id": hostile})).found is False
+
+    @pytest.mark.parametrize(
+        ("identifier", "sent"),
+        [
+            (Identifier("email_sha256", "abc1" * 16), "ABC1" * 16),
+            (make_identifier("email_sha256", "mara@example.com", path=""), "Mara@Example.com "),
+            (make_identifier("phone_sha256", "+4915112345678", path=""), "+49 151 1234-5678"),
+        ],
+    )
+    async def test_a_bare_id_is_brought_into_each_types_normal_form(
+        self, world: World, identifier: Identifier, sent: str
+    ) -> None:
+        await world.put_profile(identifier, attributes={"type": identifier.type})
+
+        assert (await look_up(world, {"id": sent})).attributes == {"type": identifier.type}
+
+    @pytest.mark.parametrize("shared", ["undefined", "(not set)", "0000000000", "{{user id}}"])
+    async def test_a_blocked_bare_id_is_said_to_be_blocked(self, world: World, shared: str) -> None:
+        answer = await look_up(world, {"id": shared})
+
+        assert (answer.found, answer.reason, world.reads) == (False, "BLOCKED_IDENTIFIER", 0)
+
+    async def test_a_blocked_bare_id_beside_an_identifier_does_not_select(
+        self, world: World
+    ) -> None:
+        await world.store.commit([Put("profiles/guest", {"a": 1})], deadline=Deadline.after(5))
+
+        answer = await look_up(world, {**identifiers(CLIENT), "id": "guest"})
+
+        assert (answer.found, answer.reason) == (False, "UNKNOWN_PROFILE")
 
 
 class TestWhatIsShown:

@@ -1,0 +1,109 @@
+"""The sweep publishes rules that were edited in the store, and nothing of that stops the rest."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tagstitch.pipeline import sweep as sweep_module
+from tagstitch.pipeline.backend import Delete, Put
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.rule_publication import load_bundle, load_pointer, publish_rules
+from tagstitch.pipeline.sweep import sweep
+from tests.pipeline.test_rule_publication import BROKEN, DROP, RENAME
+from tests.pipeline.world import START, World
+
+
+async def swept(world: World) -> dict[str, Any]:
+    result = await sweep(world.backend, world.audit, deadline=Deadline.after(20))
+    return result.to_json()
+
+
+async def edit(world: World, **rules: Any) -> None:
+    """Write rule documents as somebody does in the store's console; None deletes."""
+    writes = [
+        Delete(f"event_rules/{name}") if rule is None else Put(f"event_rules/{name}", rule)
+        for name, rule in rules.items()
+    ]
+    await world.store.commit(writes, deadline=Deadline.after(5))
+
+
+async def published(world: World) -> set[str]:
+    pointer = await load_pointer(world.store, Deadline.after(5))
+    assert pointer is not None
+    return set((await load_bundle(world.store, pointer, Deadline.after(5))).event_rules)
+
+
+async def forget_an_action(world: World) -> None:
+    """Leave an outbox entry as a process does that died before it published the action."""
+    fields = {"status": "pending", "pending": 3, "pending_since": START - timedelta(hours=1)}
+    await world.store.commit([Put("outbox/forgotten", fields)], deadline=Deadline.after(5))
+
+
+async def test_rules_edited_in_the_store_are_published(world: World) -> None:
+    await publish_rules(world.store, {"drop": DROP}, {}, world.now, Deadline.after(5))
+    await edit(world, rename=RENAME)
+
+    first = await swept(world)
+    second = await swept(world)
+
+    assert (first, second) == (
+        {"records": 0, "actions": 0, "rules": "published"},
+        {"records": 0, "actions": 0, "rules": "unchanged"},
+    )
+    assert await published(world) == {"drop", "rename"}
+
+
+async def test_rules_that_were_never_published_are(world: World) -> None:
+    await edit(world, drop=DROP)
+
+    assert (await swept(world))["rules"] == "published"
+    assert await published(world) == {"drop"}
+
+
+async def test_without_any_rules_no_rule_book_begins(world: World) -> None:
+    assert (await swept(world))["rules"] == "none"
+    assert await world.paths("rule_book") == []
+
+
+async def test_a_broken_rule_keeps_its_last_version_and_others_are_published(
+    world: World,
+) -> None:
+    await publish_rules(world.store, {"rename": RENAME}, {}, world.now, Deadline.after(5))
+    await edit(world, rename=BROKEN, drop=DROP)
+
+    assert (await swept(world))["rules"] == "published"
+    assert (await swept(world))["rules"] == "unchanged"
+    assert await published(world) == {"drop", "rename"}
+
+
+async def test_an_emptied_store_publishes_nothing(world: World) -> None:
+    await publish_rules(world.store, {"drop": DROP}, {}, world.now, Deadline.after(5))
+    await edit(world, drop=None)
+
+    assert (await swept(world))["rules"] == "refused"
+    assert await published(world) == {"drop"}
+
+
+async def test_a_damaged_pointer_does_not_stop_the_rest(world: World) -> None:
+    await forget_an_action(world)
+    damaged = Put("rule_book/current", {"hash": 5})
+    await world.store.commit([damaged], deadline=Deadline.after(5))
+
+    assert await swept(world) == {"records": 0, "actions": 1, "rules": "failed"}
+    assert len(world.published["actions"]) == 1
+
+
+async def test_a_bug_in_publishing_does_not_stop_the_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await forget_an_action(world)
+
+    async def crash(*_: Any) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(sweep_module, "publish_edited_rules", crash)
+
+    assert await swept(world) == {"records": 0, "actions": 1, "rules": "failed"}
