@@ -136,3 +136,22 @@ def test_letters_that_cannot_be_replayed_are_named_and_the_others_go(
 def test_an_unknown_letter_cannot_be_shown(cli: Cli) -> None:
     assert cli("deadletters", "show", "nothing").exit_code == 1
     assert "no dead letters" in cli("deadletters", "list").out
+
+
+@pytest.mark.parametrize("command", ["list", "show"])
+def test_nothing_of_a_message_is_obeyed_by_the_terminal(
+    cli: Cli, data_dir: Path, command: str
+) -> None:
+    commands = "\x1b[2J\x9b2J\x07\u202e"
+    given_up(data_dir, "m1", b"{}", topic=f"[bold]topic[/x]{commands}")
+    listed = cli("deadletters", "list", "--json")
+    (letter,) = listed.document
+    arguments = [letter["dead_letter_id"]] if command == "show" else []
+
+    shown = cli("deadletters", command, *arguments)
+    as_json = cli("deadletters", command, *arguments, "--json")
+
+    assert not set(commands) & set(shown.out) - set("[2J")
+    assert not set("\x1b\x9b\x07") & set(as_json.out)
+    assert "[bold]" in shown.out or command == "list"  # a narrow table may cut it
+    assert letter["topic"].endswith(commands)
