@@ -42,7 +42,12 @@ def profile_import_schema() -> dict[str, Any]:
                     "items": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,31}:[A-Z2-7]{26}$"},
                 }
             ),
-            "attributes": or_null({"type": "object"}),
+            "attributes": or_null(
+                {
+                    "type": "object",
+                    "propertyNames": {"minLength": 1, "not": {"pattern": "^(__.*__|___?)$"}},
+                }
+            ),
             "consent": or_null(_consent()),
         },
         "anyOf": [
@@ -69,6 +74,7 @@ def _consent() -> dict[str, Any]:
         "type": "object",
         "description": "Purpose -> true, false, granted or denied, or {granted, at}. Anything else"
         " is a denial.",
+        "propertyNames": {"pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"},
         "additionalProperties": {
             "if": {"type": "object"},
             "then": {

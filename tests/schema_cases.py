@@ -142,6 +142,12 @@ PROFILE_LINES: list[Case] = [
     ("a value that is a flag", {"identifiers": {"user_id": [True]}}, False),
     ("a key that is none", {"profile_id": "p", "identifier_keys": ["user_id:x"]}, False),
     ("attributes that are a list", {"profile_id": "p", "attributes": [1]}, False),
+    ("an attribute without a name", {"profile_id": "p", "attributes": {"": 1}}, False),
+    ("a reserved attribute", {"profile_id": "p", "attributes": {"__a__": 1}}, False),
+    ("a reserved attribute of three", {"profile_id": "p", "attributes": {"___": 1}}, False),
+    ("an attribute with a prefix", {"profile_id": "p", "attributes": {"__a": 1, "_": 2}}, True),
+    ("a purpose without a name", {"profile_id": "p", "consent": {"": True}}, False),
+    ("a purpose like no other", {"profile_id": "p", "consent": {"__a__": True}}, False),
     ("consent that is a flag", {"profile_id": "p", "consent": True}, False),
     (
         "consent with a time without an offset",

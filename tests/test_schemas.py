@@ -28,7 +28,7 @@ from tagstitch.core.rule import (
 )
 from tagstitch.core.stitch_request import StitchRequest, parse_stitch_request
 from tagstitch.pipeline.keyring import Keyring
-from tagstitch.pipeline.profile_import import parse_profile_line
+from tagstitch.pipeline.profile_line import parse_profile_line
 from tagstitch.pipeline.publish_audit import encode_record
 from tagstitch.pipeline.record_audit import _read_record, _split_message
 from tests.schema_cases import (

@@ -28,16 +28,16 @@ from tagstitch.cli.output import (
 from tagstitch.cli.rejects_file import RejectsFile, rejection_of
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import IdentitySettings
+from tagstitch.core.profile import is_erased, survivor_id
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.profile_import import (
     ImportResult,
-    ProfileLine,
     export_line,
     import_profiles,
     in_batches,
-    parse_profile_line,
 )
+from tagstitch.pipeline.profile_line import ProfileLine, parse_profile_line
 
 _TIMEOUT_S = 30.0
 """Seconds for one batch or one page."""
@@ -215,7 +215,7 @@ async def _exported(documents: DocumentStore) -> AsyncIterator[dict[str, Any]]:
             "profiles", after=after, limit=_PAGE_DOCUMENTS, deadline=Deadline.after(_TIMEOUT_S)
         )
         for document in page:
-            if not document.fields.get("merged_into") and not document.fields.get("erased_at"):
+            if survivor_id(document.fields) is None and not is_erased(document.fields):
                 yield export_line(document)
         if len(page) < _PAGE_DOCUMENTS:
             return

@@ -12,8 +12,11 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from tagstitch.core.limits import RULE_FILE_BYTES_MAX
+from tagstitch.core.limits import RULE_FILE_ALIASED_NODES_MAX, RULE_FILE_BYTES_MAX
 from tagstitch.pipeline.rule_publication import COLLECTIONS, RuleDefinitions
+
+_OPEN: Final = 0
+"""Stands for the size of a node that is still being counted."""
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 
@@ -170,7 +173,36 @@ def _load(file: Path) -> Any:
     if file.suffix == ".json":
         return msgspec.json.decode(file.read_bytes())
     text = file.read_text(encoding="utf-8")
-    return _plain(yaml.load(text, Loader=_StrictLoader))  # noqa: S506 - a SafeLoader
+    loader = _StrictLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _check_aliases(root)
+        return _plain(loader.construct_document(root))
+    finally:
+        loader.dispose()
+
+
+def _check_aliases(root: yaml.Node) -> None:
+    """Raise YAMLError when a few lines of aliases stand for a document beyond all bounds."""
+    sizes: dict[int, int] = {}
+    expanded = _expanded_nodes(root, sizes)
+    if expanded - len(sizes) > RULE_FILE_ALIASED_NODES_MAX:
+        raise yaml.YAMLError(f"aliases repeat more than {RULE_FILE_ALIASED_NODES_MAX} values")
+
+
+def _expanded_nodes(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Return how many nodes it is with every alias written out; `sizes` remembers, by identity."""
+    known = sizes.get(id(node))
+    if known == _OPEN:
+        raise yaml.YAMLError("a value that contains itself")
+    if known is None:
+        sizes[id(node)] = _OPEN
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        flat = (part for entry in parts for part in (entry if type(entry) is tuple else (entry,)))
+        sizes[id(node)] = known = 1 + sum(_expanded_nodes(part, sizes) for part in flat)
+    return known
 
 
 def _dump(content: Any, suffix: str) -> str:

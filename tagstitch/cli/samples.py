@@ -13,7 +13,8 @@ from tagstitch.cli.rules import push_rules
 from tagstitch.core.identifier import IdentitySettings
 from tagstitch.pipeline.backend import DocumentStore
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.profile_import import import_profiles, in_batches, parse_profile_line
+from tagstitch.pipeline.profile_import import import_profiles, in_batches
+from tagstitch.pipeline.profile_line import parse_profile_line
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 

@@ -22,6 +22,15 @@ from tagstitch.core.values import shown
 
 Check = Callable[[Facts], bool]
 
+Hides = Callable[[str], bool]
+"""Whether a profile's attribute is kept from the reader of a trace."""
+
+
+def hides_nothing(attribute: str) -> bool:
+    """Show every attribute in a trace."""
+    del attribute
+    return False
+
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
@@ -66,12 +75,15 @@ class CompiledCondition:
         """Return False only when the data at hand already says that it does not hold."""
         return _evaluate(self.root, facts, unavailable) is not False
 
-    def explain(self, facts: Facts, unavailable: frozenset[Source]) -> list[dict[str, Any]]:
+    def explain(
+        self, facts: Facts, unavailable: frozenset[Source], hides: Hides = hides_nothing
+    ) -> list[dict[str, Any]]:
         """Return every comparison with path, operator, expected, actual and result.
 
-        The result is None when the data could not be loaded or the comparison failed.
+        The result is None when the data could not be loaded or the comparison failed. The actual
+        value of a hidden attribute is left out, with `concealed` in its place.
         """
-        return [_explain(leaf, facts, unavailable) for leaf in self.leaves]
+        return [_explain(leaf, facts, unavailable, hides) for leaf in self.leaves]
 
 
 def compile_condition(condition: Condition) -> CompiledCondition:
@@ -177,7 +189,9 @@ def _evaluate(node: Node, facts: Facts, unavailable: frozenset[Source]) -> bool 
     return None if None in results else node.kind == "none"
 
 
-def _explain(leaf: Leaf, facts: Facts, unavailable: frozenset[Source]) -> dict[str, Any]:
+def _explain(
+    leaf: Leaf, facts: Facts, unavailable: frozenset[Source], hides: Hides
+) -> dict[str, Any]:
     condition = leaf.condition
     if isinstance(condition, Match):
         operator, expected = "match", condition.expected
@@ -194,11 +208,23 @@ def _explain(leaf: Leaf, facts: Facts, unavailable: frozenset[Source]) -> dict[s
     if leaf.is_lacking(facts, unavailable):
         return line
     try:
-        line["actual"] = shown(_actual(leaf, facts))
+        if _is_hidden(leaf, facts, hides):
+            line["concealed"] = True
+        else:
+            line["actual"] = shown(_actual(leaf, facts))
         line["result"] = leaf.check(facts)
     except Exception as error:  # noqa: BLE001 - the decision skips such a rule; the trace says why
         line["error"] = type(error).__name__
     return line
+
+
+def _is_hidden(leaf: Leaf, facts: Facts, hides: Hides) -> bool:
+    """Return whether the value comes from an attribute that the reader of a trace may not see."""
+    path = leaf.condition.path
+    if not is_lacking(path, leaf.base, facts, frozenset(("profile",))):
+        return False  # it reads no profile, or the event has the value
+    names = (".".join(path.base[:length]) for length in range(1, len(path.base) + 1))
+    return any(map(hides, names))
 
 
 def _written(predicate: Predicate) -> Any:

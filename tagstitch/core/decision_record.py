@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.consent import Consent
 from tagstitch.core.event import Event
-from tagstitch.core.event_decision import EventDecision
+from tagstitch.core.event_decision import EventDecision, SkippedRule
 from tagstitch.core.personalization import PersonalizationDecision
 
-_VALUE_FIELDS = frozenset({"old_value", "new_value", "removed_items"})
+_VALUE_FIELDS: Final = frozenset({"old_value", "new_value", "removed_items"})
+
+_SKIPPED_TOLD_MAX: Final = 20
+"""Skipped rules that one record or log line names; their number is told besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ def event_decision_record(decision: EventDecision, context: DecisionContext) -> 
         consent=context.consent.to_record("analytics_storage"),
         degraded=context.degraded,
         latency_ms=context.latency_ms,
+        extra=_irregularities(decision) or None,
     )
 
 
@@ -87,9 +91,26 @@ def personalization_record(
             "actions": [
                 {"rule_id": action["rule_id"], "type": action["type"]}
                 for action in decision.actions
-            ]
+            ],
+            **_irregularities(decision),
         },
     )
+
+
+def told_skipped(skipped: Sequence[SkippedRule]) -> list[dict[str, str]]:
+    """Return the first rules that raised, each with the class of its exception, never its text."""
+    return [{"rule_id": rule.rule_id, "error": rule.error} for rule in skipped[:_SKIPPED_TOLD_MAX]]
+
+
+def _irregularities(decision: EventDecision | PersonalizationDecision) -> dict[str, Any]:
+    """Return what an operator should look into; empty for nearly every decision."""
+    found: dict[str, Any] = {}
+    if decision.skipped:
+        found["skipped"] = told_skipped(decision.skipped)
+        found["skipped_count"] = len(decision.skipped)
+    if decision.coercions:
+        found["coercions"] = decision.coercions
+    return found
 
 
 def _recordable(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event import Event
 from tagstitch.core.event_action import DropEvent, EventAction, ModifyParameter, Redact
 from tagstitch.core.event_draft import EventDraft
@@ -64,11 +65,13 @@ def decide_event(
     *,
     unavailable: frozenset[str] = frozenset(),
     explain: bool = False,
+    hides: Hides = hides_nothing,
 ) -> EventDecision:
     """Return the decision; never raises.
 
     `unavailable` names what could not be loaded (`profile`, `state`): a rule that needs it does
-    not apply, except for redactions. `explain` adds the trace and changes nothing else.
+    not apply, except for redactions. `explain` adds the trace, without the values of attributes
+    that it `hides`, and changes nothing else.
     """
     run = _Run(EventDraft(event), make_facts(event.parameters, profile))
     missing = missing_sources(unavailable)
@@ -79,7 +82,7 @@ def decide_event(
         reasons.append(reason)
         if run.draft.is_dropped or (reason == "MATCHED" and rule.stop_on_match):
             break
-    return run.to_decision(_trace(rules, reasons, run, missing) if explain else ())
+    return run.to_decision(_trace(rules, reasons, run, missing, hides) if explain else ())
 
 
 class _Run:
@@ -163,10 +166,11 @@ def _trace(
     reasons: Sequence[RuleReason],
     run: _Run,
     missing: frozenset[Source],
+    hides: Hides,
 ) -> tuple[TraceLine, ...]:
     ended: RuleReason = "EVENT_DROPPED" if run.draft.is_dropped else "STOPPED"
     rest = [ended] * (len(rules) - len(reasons))
     return tuple(
-        trace_rule(rule, reason, run.facts, missing)
+        trace_rule(rule, reason, run.facts, missing, hides)
         for rule, reason in zip(rules, [*reasons, *rest], strict=True)
     )

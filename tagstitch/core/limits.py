@@ -150,6 +150,10 @@ TRACE_LIST_MAX: Final = 20
 
 DECIMAL_PLACES_MAX: Final = 6
 """Decimal places an action may round to: no currency has more than 4."""
+
+FIELD_NAME_BYTES_MAX: Final = 1500
+"""Bytes of the name of a document's field (https://cloud.google.com/firestore/quotas)."""
+
 DOCUMENT_BYTES_MAX: Final = 1024 * 1024
 """Bytes of one document, by Firestore's count (https://cloud.google.com/firestore/quotas)."""
 
@@ -162,6 +166,9 @@ MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX: Final = 1024
 
 RULE_FILE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes of one rule file: about 100,000 rules."""
+
+RULE_FILE_ALIASED_NODES_MAX: Final = 100_000
+"""Values that YAML aliases add to a rule file: nine lines of them can stand for a billion."""
 
 PROFILE_BYTES_MAX: Final = 256 * 1024
 """Bytes of a profile document: it is read for every event of its visitor."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.consent import ANALYTICS_STORAGE, Consent
 from tagstitch.core.event import Event
 from tagstitch.core.event_decision import SkippedRule
@@ -90,11 +91,13 @@ def decide_personalization(
     has_identifier: bool,
     unavailable: frozenset[str] = frozenset(),
     explain: bool = False,
+    hides: Hides = hides_nothing,
 ) -> PersonalizationDecision:
     """Return the decision; never raises.
 
     `unavailable` names what could not be loaded (`profile`, `state`): a rule that needs it does
     not apply. Without `analytics_storage` the profile is left aside and no state is written.
+    `explain` adds the trace, without the values of attributes that it `hides`.
     """
     if not has_identifier:
         return PersonalizationDecision("NO_IDENTIFIER")
@@ -105,10 +108,10 @@ def decide_personalization(
     for position, rule in enumerate(rules):
         facts, reason = run.facts, run.decide_rule(rule)
         if explain:
-            run.trace.append(trace_rule(rule, reason, facts, run.missing))
+            run.trace.append(trace_rule(rule, reason, facts, run.missing, hides))
         if reason == "MATCHED" and rule.stop_on_match:
             rest = rules[position + 1 :] if explain else ()
-            run.trace += (trace_rule(r, "STOPPED", run.facts, run.missing) for r in rest)
+            run.trace += (trace_rule(r, "STOPPED", run.facts, run.missing, hides) for r in rest)
             break
     return run.to_decision()
 

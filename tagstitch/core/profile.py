@@ -12,12 +12,11 @@ from tagstitch.core.limits import CONSENT_PURPOSES_MAX
 
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
-_OWN_FIELDS: Final = frozenset(
-    {
-        "identifiers", "attributes", "state", "caps", "consent", "assignments", "demoted", "salt",
-        "merged_into", "created_at", "updated_at", "expires_at", "erased_at",
-    }
-)  # fmt: skip
+_MARKS: Final[Mapping[str, type]] = MappingProxyType(
+    {"erased_at": datetime, "expires_at": datetime, "merged_into": str, "consent": Mapping}
+)
+"""What keeps its meaning in a document that somebody wrote by hand, if it is of this type: an
+erasure, an expiry or a denial must not be overlooked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Profile:
     created_at: datetime | None = None
     expires_at: datetime | None = None
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """The whole stored document, so that a write keeps what this class does not name."""
+    """The whole document in our own shape, so that a write keeps what this class does not name."""
 
     def has_identifier_type(self, type_: str) -> bool:
         """Return whether an identifier of this type is linked."""
@@ -50,31 +49,76 @@ def parse_profile(profile_id: str, fields: Mapping[str, Any], *, now: datetime) 
     """Return the typed profile, or None when the document has expired or is a tombstone.
 
     Firestore deletes expired documents late (typically within 24 hours), so the time is checked
-    here. A document that somebody wrote by hand, with flat attributes and none of our fields,
-    is a profile with exactly those attributes.
+    here.
     """
-    if fields.get("erased_at") is not None:
+    profile = typed_profile(profile_id, fields)
+    if profile.fields.get("erased_at") is not None:
         return None
-    expires_at = _time(fields.get("expires_at"))
-    if expires_at is not None and expires_at <= now:
+    if profile.expires_at is not None and profile.expires_at <= now:
         return None
-    if not (isinstance(fields.get("attributes"), Mapping) or "created_at" in fields):
-        attributes = {key: value for key, value in fields.items() if key not in _OWN_FIELDS}
-    else:
-        attributes = fields.get("attributes") or {}
-    merged_into = fields.get("merged_into")
+    return profile
+
+
+def typed_profile(profile_id: str, fields: Mapping[str, Any]) -> Profile:
+    """Return what a profile's document says, whether or not it still holds."""
+    fields = own_shape(fields)
     return Profile(
         profile_id=profile_id,
-        attributes=attributes,
+        attributes=fields["attributes"],
         state=_mapping(fields.get("state")),
-        identifiers=_mapping(fields.get("identifiers")),
-        consent=_mapping(fields.get("consent")),
+        identifiers=fields["identifiers"],
+        consent=_statements(fields.get("consent")),
         demoted=_mapping(fields.get("demoted")),
-        merged_into=merged_into if isinstance(merged_into, str) else None,
+        merged_into=survivor_id(fields),
         created_at=_time(fields.get("created_at")),
-        expires_at=expires_at,
+        expires_at=_time(fields.get("expires_at")),
         fields=fields,
     )
+
+
+def own_shape(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the stored document with `attributes` and `identifiers` as maps.
+
+    A document is ours when both are. Otherwise somebody wrote it by hand and everything in it is
+    an attribute, whatever its name, except the few marks that hold in every document.
+    """
+    if isinstance(fields.get("attributes"), Mapping) and isinstance(
+        fields.get("identifiers"), Mapping
+    ):
+        return fields
+    marks = {
+        name: fields[name] for name, kind in _MARKS.items() if isinstance(fields.get(name), kind)
+    }
+    if "consent" in marks:
+        marks["consent"] = _statements(marks["consent"])
+    attributes = {name: value for name, value in fields.items() if name not in marks}
+    return {"attributes": attributes, "identifiers": {}, **marks}
+
+
+def is_erased(fields: Mapping[str, Any]) -> bool:
+    """Return whether the document is a tombstone: nobody may be created in its place."""
+    return own_shape(fields).get("erased_at") is not None
+
+
+def survivor_id(fields: Mapping[str, Any]) -> str | None:
+    """Return the profile that this one was merged into, or None when it is no alias."""
+    merged_into = fields.get("merged_into")
+    return merged_into if isinstance(merged_into, str) else None
+
+
+def is_grant(said: object) -> bool:
+    """Return whether a statement of consent is clearly a grant; everything else is a denial."""
+    return said is True or said == "granted"
+
+
+def _statements(stored: object) -> dict[str, Mapping[str, Any]]:
+    """Return purpose -> statement; by hand people write `granted` in its place."""
+    return {
+        purpose: {**said, "granted": is_grant(said.get("granted"))}
+        if isinstance(said, Mapping)
+        else {"granted": is_grant(said)}
+        for purpose, said in _mapping(stored).items()
+    }
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

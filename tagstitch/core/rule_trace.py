@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from tagstitch.core.compiled_condition import Hides
 from tagstitch.core.paths import Facts, Source
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule import Rule
@@ -40,7 +41,7 @@ def missing_sources(unavailable: frozenset[str]) -> frozenset[Source]:
 
 
 def trace_rule(
-    rule: Rule, reason: RuleReason, facts: Facts, missing: frozenset[Source]
+    rule: Rule, reason: RuleReason, facts: Facts, missing: frozenset[Source], hides: Hides
 ) -> TraceLine:
     """Return one rule's part of a trace; leaves `facts` as they are."""
     untouched = Facts(facts.event, facts.profile, facts.state)
@@ -48,5 +49,5 @@ def trace_rule(
         "rule_id": rule.rule_id,
         "applied": reason == "MATCHED",
         "reason": reason,
-        "conditions": rule.condition.explain(untouched, missing),
+        "conditions": rule.condition.explain(untouched, missing, hides),
     }

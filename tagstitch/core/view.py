@@ -30,6 +30,11 @@ class Views:
 
     by_name: Mapping[str, View] = field(default_factory=lambda: MappingProxyType({}))
     concealed: frozenset[str] = frozenset()
+    conceals_all: bool = False
+
+    def conceals(self, attribute: str) -> bool:
+        """Return whether only callers with the scope `concealed` may see the attribute."""
+        return self.conceals_all or attribute in self.concealed
 
     def get(self, name: str) -> View:
         """Return the view; raises InvalidInput for a name that nobody declared."""
@@ -42,6 +47,10 @@ class Views:
                 "declare it as a document of the collection views",
             )  # fmt: skip
         return view
+
+
+ALL_CONCEALED: Final = Views(conceals_all=True)
+"""Stands for views that could not be loaded: what may be concealed is."""
 
 
 def parse_views(definitions: Mapping[str, Mapping[str, Any]]) -> Views:
@@ -75,11 +84,10 @@ def visible_attributes(
     wanted = tuple(profile.attributes) if shown is None else shown
     if fields is not None:
         wanted = tuple(name for name in fields if name in set(wanted))
-    hidden = frozenset() if sees_concealed else views.concealed
     return {
         name: profile.attributes[name]
         for name in wanted
-        if name in profile.attributes and name not in hidden
+        if name in profile.attributes and (sees_concealed or not views.conceals(name))
     }
 
 

@@ -9,6 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ from tagstitch.core.event import event_time, identify_event
 from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.identity_graph import SALT_BYTES, new_profile_fields, touch_profile
 from tagstitch.core.profile import Profile
-from tagstitch.core.view import Views, may_ask, visible_attributes
+from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attributes
 from tagstitch.pipeline.backend import Backend, Document, Put
 from tagstitch.pipeline.claims import ClaimPublisher
 from tagstitch.pipeline.decision import DecideCall, Decision, DecisionMaker, Shape, Stages
@@ -123,6 +124,9 @@ class Decider:
             views = await self._views.get(call.stages.read)
             if views is not None:
                 views.get(request.view)  # an undeclared one is refused before anything is written
+        if request.explain and not caller.may("concealed"):
+            views = await self._views.get(call.stages.read)
+            call = replace(call, hides=(views or ALL_CONCEALED).conceals)
         for _ in range(_DECISIONS_MAX):
             decision = await self._maker.decide(call)
             stored = decision.visitor.riders.get(call.mark.path)

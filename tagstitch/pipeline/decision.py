@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tagstitch.core.caller import Caller
+from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.consent import Consent, resolve_consent
 from tagstitch.core.decide_answer import DecideAnswer
 from tagstitch.core.decide_request import DecideRequest
+from tagstitch.core.decision_record import told_skipped
 from tagstitch.core.errors import Unavailable
 from tagstitch.core.event_decision import EventDecision, decide_event
 from tagstitch.core.identifier import Identifier
@@ -28,6 +31,8 @@ _COMMIT_SHARE: Final = 0.8
 """Part of the deadline by which state must be committed."""
 _AUDIT_SHARE: Final = 0.95
 """Part of the deadline by which the audit record must be published; then it goes to the log."""
+
+logger = logging.getLogger("tagstitch")
 
 Shape = Callable[[DecideAnswer], Mapping[str, Any]]
 """Which of the three bodies the caller asked for."""
@@ -66,6 +71,8 @@ class DecideCall:
     shape: Shape
     stages: Stages
     started: float
+    hides: Hides = hides_nothing
+    """The attributes whose values the caller's trace leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,12 @@ class DecisionMaker:
         event_decision = personalization = None
         if "event" in request.include:
             event_decision = decide_event(
-                request.event, book, profile, unavailable=unavailable, explain=request.explain
+                request.event,
+                book,
+                profile,
+                unavailable=unavailable,
+                explain=request.explain,
+                hides=call.hides,
             )
         if "personalization" in request.include:
             personalization = decide_personalization(
@@ -135,7 +147,9 @@ class DecisionMaker:
                 unavailable=unavailable,
                 has_identifier=bool(call.identifiers),
                 explain=request.explain,
+                hides=call.hides,
             )
+        _log_skipped(event_decision, personalization)
         return Decision(
             visitor,
             consent,
@@ -176,3 +190,11 @@ class DecisionMaker:
             profile=profile,
             default_granted=self._consent_default_granted,
         )
+
+
+def _log_skipped(*decisions: EventDecision | PersonalizationDecision | None) -> None:
+    """Say which rules raised: they were left out, and the others applied."""
+    skipped = [rule for decision in decisions if decision for rule in decision.skipped]
+    if skipped:
+        fields = {"skipped": told_skipped(skipped), "skipped_count": len(skipped)}
+        logger.warning("rules_skipped", extra={"fields": fields})

@@ -12,13 +12,13 @@ from tagstitch.core.callback import unknown_callback
 from tagstitch.core.caller import Caller
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.event import UNASSERTED_TYPES
 from tagstitch.core.fields import object_of
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
 from tagstitch.core.lookup import (
     AcceptedLookup,
     Lookup,
     LookupAnswer,
-    LookupReason,
     lookup_body,
     parse_lookup,
 )
@@ -110,17 +110,18 @@ class ProfileLookup:
                 found=False, reason="ERROR", view=lookup.view, degraded=("profile",)
             )
         answer = self._answer(lookup, visitor, views, caller)
-        keys = self._finder.keys(usable)
+        asserted = caller.may("assert")
+        linkable = [i for i in usable if asserted or i.type in UNASSERTED_TYPES]
         claims_link = (
             may_publish
             and caller.may("stitch")
-            and len(usable) > 1
+            and len(linkable) > 1  # what nobody vouches for would be claimed and never linked
             and answer.reason != "CONSENT_DENIED"
-            and not visitor.knows_all(keys)
+            and not visitor.knows_all(self._finder.keys(linkable))
         )
         if not claims_link:
             return answer
-        return await self._claim(lookup, usable, answer, caller, deadline=deadline)
+        return await self._claim(lookup, linkable, answer, asserted=asserted, deadline=deadline)
 
     async def _accept(
         self, body: Mapping[str, Any], caller: Caller, *, default_request_id: str
@@ -191,7 +192,7 @@ class ProfileLookup:
         )
         return LookupAnswer(
             found=True,
-            reason="KNOWN_PROFILE",
+            reason="STALE" if self._views.is_stale else "KNOWN_PROFILE",
             view=lookup.view,
             profile_id=profile.profile_id,
             attributes=attributes,
@@ -200,23 +201,20 @@ class ProfileLookup:
     async def _claim(
         self,
         lookup: Lookup,
-        usable: Sequence[Identifier],
+        linkable: Sequence[Identifier],
         answer: LookupAnswer,
-        caller: Caller,
         *,
+        asserted: bool,
         deadline: Deadline,
     ) -> LookupAnswer:
-        """Publish the link that the request claims; the answer is the best known now."""
-        degraded: tuple[str, ...] = ()
+        """Publish the link that the request claims; the answer is the best known now.
+
+        It says MERGE_PENDING only once the claim is with Pub/Sub, now or within the hour before.
+        """
         try:
             await self._claims.publish(
-                "claim",
-                usable,
-                asserted=caller.may("assert"),
-                consent=lookup.consent,
-                deadline=deadline,
+                "claim", linkable, asserted=asserted, consent=lookup.consent, deadline=deadline
             )
         except Unavailable:
-            degraded = ("stitch",)
-        reason: LookupReason = "MERGE_PENDING" if answer.found else answer.reason
-        return replace(answer, reason=reason, degraded=degraded)
+            return replace(answer, degraded=("stitch",))
+        return replace(answer, reason="MERGE_PENDING") if answer.found else answer

@@ -8,7 +8,6 @@ when it says what is stored already.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,21 +15,17 @@ from typing import Any, Final
 
 import msgspec
 
-from tagstitch.core.errors import Conflict, InvalidInput
-from tagstitch.core.fields import object_of, optional_text, optional_time
-from tagstitch.core.identifier import Identifier, IdentitySettings, make_identifier
+from tagstitch.core.errors import Conflict
 from tagstitch.core.identity_graph import new_profile_fields, touch_profile
 from tagstitch.core.limits import (
     COMMIT_WRITES_MAX,
     IDENTIFIERS_PER_PROFILE_MAX,
-    INTEGER_ABS_MAX,
-    JSON_DEPTH_MAX,
     PROFILE_BYTES_MAX,
 )
-from tagstitch.core.profile import parse_profile
+from tagstitch.core.profile import is_erased, parse_profile, survivor_id, typed_profile
 from tagstitch.pipeline.backend import Document, DocumentStore, Put
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.profile_line import ConsentStatement, ProfileLine
 
 _BATCH_PROFILES: Final = 30
 """Profiles of one commit: 30 of the largest stay below Firestore's 10 MiB."""
@@ -39,32 +34,6 @@ _ATTEMPTS_MAX: Final = 4
 """Tries of a batch that meets other writers; a try loads everything anew."""
 
 _SALT_BYTES: Final = 16
-
-_PROFILE_ID: Final = re.compile(r"(?!__)[A-Za-z0-9_.:@=+~-]{1,256}")
-_IDENTIFIER_KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,31}:[A-Z2-7]{26}")
-_LINE_FIELDS: Final = frozenset(
-    {"profile_id", "identifiers", "identifier_keys", "attributes", "consent"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class ConsentStatement:
-    """What one line says about one purpose."""
-
-    granted: bool
-    at: datetime | None
-    """When the person said so; None when the line does not tell."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileLine:
-    """One line of an import, checked."""
-
-    profile_id: str
-    identifier_keys: tuple[str, ...]
-    """Every identifier's key, the strongest type first."""
-    attributes: Mapping[str, Any]
-    consent: Mapping[str, ConsentStatement]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,31 +64,6 @@ class ImportResult:
         self.unchanged += other.unchanged
         self.held_elsewhere += other.held_elsewhere
         self.rejections.extend(other.rejections)
-
-
-def parse_profile_line(raw: object, settings: IdentitySettings, keyring: Keyring) -> ProfileLine:
-    """Return the checked line; raises InvalidInput.
-
-    Without a `profile_id` the profile is the one that an event with the strongest identifier
-    would create.
-    """
-    line = object_of(raw, "")
-    if unknown := line.keys() - _LINE_FIELDS:
-        raise InvalidInput(
-            "invalid_field", f"{len(unknown)} field(s) that a line does not have", None,
-            "a line has " + ", ".join(sorted(_LINE_FIELDS)),
-        )  # fmt: skip
-    keys = _identifier_keys(line, settings, keyring)
-    profile_id = optional_text(line, "profile_id")
-    if profile_id is not None and not _PROFILE_ID.fullmatch(profile_id):
-        raise InvalidInput("invalid_field", "cannot be a document id", "profile_id")
-    if profile_id is None:
-        if not keys:
-            raise InvalidInput("missing_field", "needs a profile_id or identifiers", "identifiers")
-        profile_id = "p_" + keys[0].partition(":")[2]
-    attributes = object_of(_given(line, "attributes"), "attributes")
-    _check_storable(attributes, "attributes", depth=1)
-    return ProfileLine(profile_id, keys, attributes, _consent(line))
 
 
 def in_batches(
@@ -175,14 +119,14 @@ def export_line(document: Document) -> dict[str, Any]:
     Identifiers are stored as keyed hashes only: the line has their keys, which fit a store with
     the same TAGSTITCH_IDENTITY_KEY.
     """
-    fields = document.fields
+    profile = typed_profile(document.path.partition("/")[2], document.fields)
     return {
-        "profile_id": document.path.partition("/")[2],
-        "identifier_keys": sorted(fields.get("identifiers") or {}),
-        "attributes": fields.get("attributes") or {},
+        "profile_id": profile.profile_id,
+        "identifier_keys": sorted(profile.identifiers),
+        "attributes": profile.attributes,
         "consent": {
-            purpose: {"granted": bool(entry.get("granted")), "at": entry.get("at")}
-            for purpose, entry in (fields.get("consent") or {}).items()
+            purpose: {"granted": entry["granted"], "at": entry.get("at")}
+            for purpose, entry in profile.consent.items()
         },
     }
 
@@ -234,20 +178,13 @@ class _Batch:
     def _is_erased(self, profile_path: str, line: ProfileLine) -> bool:
         """Return whether a tombstone lies in the profile's or in an identifier's document."""
         paths = [profile_path, *(f"identifiers/{key}" for key in line.identifier_keys)]
-        return any((self._fields(path) or {}).get("erased_at") is not None for path in paths)
+        return any(is_erased(self._fields(path) or {}) for path in paths)
 
     def _living(self, path: str) -> Mapping[str, Any] | None:
-        """Return the stored profile's fields, or None when there is none or it has expired.
-
-        A document that somebody wrote by hand with flat attributes gets the usual shape.
-        """
+        """Return the stored profile in our own shape, or None when there is none or it expired."""
         fields = self._fields(path)
         known = parse_profile(path, fields, now=self._now) if fields is not None else None
-        if known is None or fields is None:
-            return None
-        if known.attributes is fields.get("attributes") or "created_at" in fields:
-            return fields
-        return {"attributes": dict(known.attributes)}
+        return {**known.fields, "consent": known.consent} if known is not None else None
 
     def _target(self, line: ProfileLine) -> str:
         """Return the profile that the line's id stands for now: itself, or who survived a merge."""
@@ -256,7 +193,7 @@ class _Batch:
             pointer = self._fields(f"identifiers/{line.identifier_keys[0]}")
             profile_id = (pointer or {}).get("profile_id") or profile_id
         stored = self._fields(f"profiles/{profile_id}") or {}
-        return str(stored.get("merged_into") or profile_id)
+        return survivor_id(stored) or profile_id
 
     def _merged(
         self, line: ProfileLine, stored: Mapping[str, Any] | None, *, replace_attributes: bool
@@ -315,7 +252,7 @@ class _Batch:
         own = self._fields(f"profiles/{_primary_id(key)}")
         if own is None:
             return None
-        return str(own.get("merged_into") or _primary_id(key))
+        return survivor_id(own) or _primary_id(key)
 
     def _reject(self, number: int, code: str, message: str) -> None:
         self.result.rejections.append(Rejection(number, code, message))
@@ -343,67 +280,3 @@ async def _load(
 def _primary_id(key: str) -> str:
     """Return the id of the profile that an event with this identifier creates."""
     return "p_" + key.partition(":")[2]
-
-
-def _given(line: Mapping[str, Any], name: str) -> object:
-    """Return the line's field; an absent one and null stand for nothing."""
-    value = line.get(name)
-    return {} if value is None else value
-
-
-def _identifier_keys(
-    line: Mapping[str, Any], settings: IdentitySettings, keyring: Keyring
-) -> tuple[str, ...]:
-    identifiers: set[Identifier] = set()
-    for type_, values in object_of(_given(line, "identifiers"), "identifiers").items():
-        if type_ not in settings.types:
-            raise InvalidInput(
-                "invalid_field", "an identifier type that is not declared", "identifiers",
-                "declared types: " + ", ".join(settings.types),
-            )  # fmt: skip
-        for value in values if isinstance(values, list) else [values]:
-            identifier = make_identifier(type_, value, path=f"identifiers.{type_}")
-            if settings.is_blocked(identifier):
-                raise InvalidInput(
-                    "invalid_field", "a value that many visitors share", f"identifiers.{type_}"
-                )
-            identifiers.add(identifier)
-    keys = [keyring.identifier_key(i) for i in sorted(identifiers, key=settings.priority)]
-    given = line.get("identifier_keys") or []
-    if not isinstance(given, list) or not all(
-        isinstance(key, str) and _IDENTIFIER_KEY.fullmatch(key) for key in given
-    ):
-        raise InvalidInput("invalid_field", "must be keys from an export", "identifier_keys")
-    return tuple(dict.fromkeys([*keys, *given]))
-
-
-def _consent(line: Mapping[str, Any]) -> dict[str, ConsentStatement]:
-    """Return purpose -> statement; whatever is not clearly a grant is a denial."""
-    statements = {}
-    for purpose, said in object_of(_given(line, "consent"), "consent").items():
-        if isinstance(said, Mapping):
-            at = optional_time(said, "at")
-            statements[purpose] = ConsentStatement(_is_grant(said.get("granted")), at)
-        else:
-            statements[purpose] = ConsentStatement(_is_grant(said), None)
-    return statements
-
-
-def _is_grant(said: object) -> bool:
-    return said is True or said == "granted"
-
-
-def _check_storable(value: Any, path: str, *, depth: int) -> None:
-    """Raise InvalidInput for what a document cannot hold."""
-    if depth > JSON_DEPTH_MAX - 2:  # below `attributes`, which is below the document
-        raise InvalidInput("json_too_deep", "too many levels", path)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > INTEGER_ABS_MAX:
-        raise InvalidInput("invalid_field", "an integer of more than 64 bits", path)
-    if isinstance(value, Mapping):
-        for entry in value.values():
-            _check_storable(entry, path, depth=depth + 1)
-    elif isinstance(value, list):
-        for entry in value:
-            if isinstance(entry, list):
-                raise InvalidInput("invalid_field", "a list directly within a list", path)
-            _check_storable(entry, path, depth=depth + 1)

@@ -115,6 +115,34 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     assert "twice" in problems_of(file)[0][1]
 
 
+def test_an_alias_is_written_out(tmp_path: Path) -> None:
+    text = """
+        event_rules:
+          a: &a {target_event_name: x, action_type: drop_event, conditions: &c {y: 1}}
+          b: *a
+          e: {target_event_name: x, action_type: drop_event, conditions: *c}
+    """
+    rules = read_rule_files(write(tmp_path / "r.yaml", dedent(text))).event_rules
+
+    assert rules["a"] == rules["b"] == rules["e"]
+
+
+@pytest.mark.parametrize("step", ["[{}]", "{{<<: [{}]}}"])
+def test_a_few_lines_that_stand_for_a_billion_values_are_refused(tmp_path: Path, step: str) -> None:
+    many = [step.format(", ".join([f"*a{n}"] * 9)) for n in range(11)]
+    lines = ["a0: &a0 {k: v}", *(f"a{n}: &a{n} {each}" for n, each in enumerate(many, 1))]
+
+    [(_, message)] = problems_of(write(tmp_path / "bomb.yaml", "\n".join(lines)))
+
+    assert "aliases" in message
+
+
+def test_a_value_that_contains_itself_is_refused(tmp_path: Path) -> None:
+    [(_, message)] = problems_of(write(tmp_path / "r.yaml", "a: &a [*a]\n"))
+
+    assert "itself" in message
+
+
 def test_norway_is_a_country_and_a_date_is_text(tmp_path: Path) -> None:
     text = """
         target_event_name: purchase

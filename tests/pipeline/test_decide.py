@@ -16,6 +16,7 @@ from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.limits import DOCUMENT_BYTES_MAX
 from tagstitch.core.rule_book import RuleBook
+from tagstitch.core.view import Views
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decide import Decider
@@ -120,6 +121,75 @@ class TestDeciding:
         assert forged["profile"]["found"] is False
         assert forged["event"]["set"] == {}
         assert vouched["event"]["set"] == {"value": 50}
+
+    async def test_a_rule_that_failed_is_in_the_audit_and_in_the_log(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        details = {"parameter": "value", "operator": "multiply", "operand": 10}
+        rule = {**RENAME["adjust_churn_risk_value"], "action_details": details}
+        bomb = {**rule, "conditions": {"event_name": "purchase"}}
+        decider = world.decider({"bomb": bomb, "rename": RENAME["rename_micro_purchase"]})
+
+        with caplog.at_level(logging.WARNING, logger="tagstitch"):
+            await decide(decider, {"event": event(value=1e15), "include": ["event"]})
+        await decide(decider, {"event": event(value="7.5"), "include": ["event"]})
+        await world.store_audit()
+
+        skipped = [{"rule_id": "bomb", "error": "ResultOutOfRange"}]
+        logged = {"skipped": skipped, "skipped_count": 1}
+        assert [r.__dict__["fields"] for r in caplog.records] == [logged]
+        failed, coerced = [row["extra"] for row in await world.rows()]
+        assert failed == logged
+        assert coerced == {"coercions": 2}  # the comparison and the multiplication
+
+    @pytest.mark.parametrize(
+        ("path", "event_has_it", "is_hidden"),
+        [
+            ("profile.margin", False, True),
+            ("margin", False, True),
+            ("margin", True, False),  # what the caller sent is no secret
+            ("profile.costs.net", False, True),
+            ("profile.tier", False, False),
+        ],
+    )
+    async def test_a_trace_leaves_out_what_is_concealed(
+        self, world: World, path: str, *, event_has_it: bool, is_hidden: bool
+    ) -> None:
+        attributes = {"margin": 0.75, "costs": {"net": 0.75}, "tier": 0.75}
+        await world.put_profile(CLIENT, attributes=attributes)
+        views = Views(concealed=frozenset({"margin", "costs"}))
+        rule = {**RENAME["rename_micro_purchase"], "conditions": {path: {"lessThan": 0}}}
+        trigger = {**ONCE["once_only_offer"], "event_name_trigger": "purchase"}
+        personal = {**trigger, "conditions": {path: {"lessThan": 0}}}
+        decider = world.decider({"r": rule}, {"p": personal})
+        decider._views = world.refreshed(views)
+        body = {"event": event() | ({"margin": 0.75} if event_has_it else {}), "explain": True}
+
+        outside = await decide(decider, body)
+        insider = Caller("insider", SERVER.scopes | {"concealed"})
+        inside = await decide(decider, body, insider)
+
+        for part in ("event", "personalization"):
+            [line] = outside["trace"][part][0]["conditions"]
+            [whole] = inside["trace"][part][0]["conditions"]
+            assert (line.get("concealed", False), line["actual"]) == (
+                (True, None) if is_hidden else (False, 0.75)
+            )
+            assert (whole["actual"], whole["result"], line["result"]) == (0.75, False, False)
+
+    async def test_without_the_views_a_trace_shows_nothing_of_a_profile(self, world: World) -> None:
+        await world.put_profile(CLIENT, attributes={"user_loyalty_tier": "Churn Risk"})
+
+        async def fail(_present: Any, _deadline: Deadline) -> Views:
+            raise Unavailable("firestore")
+
+        decider = world.decider({"r": RENAME["adjust_churn_risk_value"]})
+        decider._views = Refreshed(fail, name="views", interval_s=9, clock=world.backend.clock)
+
+        answer = await decide(decider, {"event": event(value=9), "explain": True})
+
+        [line] = answer["trace"]["event"][0]["conditions"]
+        assert (line["actual"], line["concealed"], line["result"]) == (None, True, True)
 
     async def test_the_profile_part_needs_its_scope(self, world: World) -> None:
         with pytest.raises(InvalidInput) as caught:

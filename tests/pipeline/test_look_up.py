@@ -12,9 +12,10 @@ from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.identifier import Identifier, make_identifier
 from tagstitch.core.lookup import AcceptedLookup, LookupAnswer
-from tagstitch.core.view import parse_views
+from tagstitch.core.view import Views, parse_views
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.refreshed import Refreshed
 from tests.pipeline.world import KEYRING, START, World
 
 CLIENT = Identifier("client_id", "AUJctU7H7hBB/aMuhE4pKwGu5DWDdklg5abyyyn8i/I=.1747154479")
@@ -137,6 +138,32 @@ class TestBareId:
 
         assert answer.attributes == {"user_loyalty_tier": "Gold", "orders": 3}
         assert world.reads == 1
+
+    async def test_whatever_a_hand_written_document_calls_its_fields_they_are_attributes(
+        self, world: World
+    ) -> None:
+        fields = {"tier": "Gold", "state": "CA", "consent": "yes", "created_at": START, "salt": 5}
+        await world.store.commit([Put("profiles/R1", fields)], deadline=Deadline.after(5))
+
+        assert (await look_up(world, {"id": "R1"})).attributes == fields
+
+    @pytest.mark.parametrize(
+        ("field", "reason"),
+        [
+            ({"consent": {"analytics_storage": "denied"}}, "CONSENT_DENIED"),
+            ({"erased_at": START}, "UNKNOWN_PROFILE"),
+            ({"expires_at": START - timedelta(days=1)}, "UNKNOWN_PROFILE"),
+        ],
+    )
+    async def test_a_denial_an_erasure_or_an_expiry_holds_in_a_hand_written_document_too(
+        self, world: World, field: dict[str, Any], reason: str
+    ) -> None:
+        document = Put("profiles/R1", {"tier": "Gold", **field})
+        await world.store.commit([document], deadline=Deadline.after(5))
+
+        answer = await look_up(world, {"id": "R1"})
+
+        assert (answer.reason, answer.attributes) == (reason, None)
 
     @pytest.mark.parametrize("type_", ["user_id", "client_id", "anonymous_id"])
     async def test_a_bare_id_is_tried_as_every_declared_type(
@@ -289,6 +316,25 @@ class TestReasons:
 
         assert (answer.reason, answer.degraded) == ("ERROR", ("profile",))
 
+    async def test_views_that_could_not_be_read_again_make_the_answer_stale(
+        self, world: World
+    ) -> None:
+        await world.put_profile(CLIENT, attributes={"tier": "Gold"})
+        loads = [Views()]
+
+        async def load(_present: Views | None, _deadline: Deadline) -> Views:
+            if not loads:
+                raise Unavailable("firestore")
+            return loads.pop()
+
+        lookup = world.lookup()
+        lookup._views = Refreshed(load, name="views", interval_s=0, clock=world.backend.clock)
+
+        answers = [await lookup.answer(identifiers(CLIENT), READER, request_id="r") for _ in "12"]
+
+        assert [answer.to_json()["reason"] for answer in answers] == ["KNOWN_PROFILE", "STALE"]
+        assert answers[1].to_json()["attributes"] == {"tier": "Gold"}
+
 
 class TestClaims:
     async def test_a_link_that_nobody_knows_is_published_once_an_hour(self, world: World) -> None:
@@ -334,7 +380,16 @@ class TestClaims:
 
         answer = await look_up(world, identifiers(CLIENT, USER), WRITER)
 
-        assert (answer.found, answer.degraded) == (True, ("stitch",))
+        assert (answer.found, answer.reason) == (True, "KNOWN_PROFILE")
+        assert answer.degraded == ("stitch",)
+
+    async def test_what_nobody_vouches_for_is_not_claimed(self, world: World) -> None:
+        await world.put_profile(CLIENT, attributes={"tier": "Gold"})
+        unvouched = Caller("browser", frozenset({"lookup", "stitch"}))
+
+        answer = await look_up(world, identifiers(CLIENT, USER), unvouched)
+
+        assert (answer.reason, world.published) == ("KNOWN_PROFILE", {})
 
     async def test_a_recorded_user_switch_is_claimed_no_more(self, world: World) -> None:
         jose = Identifier("user_id", "jose")

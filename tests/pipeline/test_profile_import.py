@@ -14,7 +14,7 @@ from tagstitch.adapters.sqlite_documents import SqliteDocuments
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.profile import parse_profile
-from tagstitch.pipeline.backend import Put
+from tagstitch.pipeline.backend import Document, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.profile_import import (
@@ -22,8 +22,8 @@ from tagstitch.pipeline.profile_import import (
     export_line,
     import_profiles,
     in_batches,
-    parse_profile_line,
 )
+from tagstitch.pipeline.profile_line import parse_profile_line
 from tagstitch.pipeline.visitor import VisitorFinder
 
 NOW = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
@@ -162,7 +162,7 @@ async def test_a_line_follows_a_merged_profile_to_the_survivor(store: SqliteDocu
     await store.commit(
         [
             Put(f"profiles/{old}", {"merged_into": "survivor", "created_at": NOW}),
-            Put("profiles/survivor", {"attributes": {}, "created_at": NOW}),
+            Put("profiles/survivor", {"attributes": {}, "identifiers": {}, "created_at": NOW}),
         ],
         deadline=Deadline.after(5),
     )
@@ -171,6 +171,49 @@ async def test_a_line_follows_a_merged_profile_to_the_survivor(store: SqliteDocu
 
     survivor = (await everything(store))["profiles/survivor"]
     assert survivor["attributes"] == {"tier": "Gold"}
+
+
+BY_HAND = {
+    "tier": "Gold",
+    "state": "CA",
+    "created_at": NOW,
+    "attributes": "none",
+    "consent": {"email": "granted", "crm": "no", "ads": {"granted": True, "at": NOW}},
+}
+"""A document that somebody wrote in the console; `state` is the state they live in."""
+
+
+def test_an_export_has_what_somebody_wrote_by_hand() -> None:
+    line = export_line(Document("profiles/R1", BY_HAND, "1"))
+
+    assert line == {
+        "profile_id": "R1",
+        "identifier_keys": [],
+        "attributes": {"tier": "Gold", "state": "CA", "created_at": NOW, "attributes": "none"},
+        "consent": {
+            "email": {"granted": True, "at": None},
+            "crm": {"granted": False, "at": None},
+            "ads": {"granted": True, "at": NOW},
+        },
+    }
+
+
+async def test_an_import_joins_what_somebody_wrote_by_hand(store: SqliteDocuments) -> None:
+    await store.commit([Put("profiles/R1", BY_HAND)], deadline=Deadline.after(5))
+
+    line = {"profile_id": "R1", "attributes": {"tier": "Silver"}, "consent": {"crm": True}}
+    result = await load(store, line)
+
+    stored = (await everything(store))["profiles/R1"]
+    assert result.updated == 1
+    assert stored["attributes"] == {
+        "tier": "Silver",
+        "state": "CA",
+        "created_at": NOW,
+        "attributes": "none",
+    }
+    assert stored["consent"]["crm"]["granted"] is False  # an undated grant never ends a denial
+    assert "state" not in stored
 
 
 async def test_an_erased_person_is_not_brought_back(store: SqliteDocuments) -> None:
@@ -263,6 +306,13 @@ async def test_an_export_reads_back_into_an_empty_store(
         ({"profile_id": "a", "attributes": []}, "attributes"),
         ({"profile_id": "a", "attributes": {"x": [[1]]}}, "attributes"),
         ({"profile_id": "a", "attributes": {"x": 2**64}}, "attributes"),
+        ({"profile_id": "a", "attributes": {"": 1}}, "attributes"),
+        ({"profile_id": "a", "attributes": {"__a__": 1}}, "attributes"),
+        ({"profile_id": "a", "attributes": {"x": {"__a__": 1}}}, "attributes"),
+        ({"profile_id": "a", "attributes": {"x": [{"": 1}]}}, "attributes"),
+        ({"profile_id": "a", "attributes": {"ä" * 751: 1}}, "attributes"),
+        ({"profile_id": "a", "consent": {"": True}}, "consent"),
+        ({"profile_id": "a", "consent": {"__a__": {"granted": True}}}, "consent"),
         ({"profile_id": "a", "consent": {"email": {"granted": True, "at": "yesterday"}}}, "at"),
         ({"profile_id": "a", "identifier_keys": ["user_id:short"]}, "identifier_keys"),
     ],
