@@ -70,7 +70,7 @@ def judge_status(status: int) -> CallbackVerdict:
 
 
 def retry_delay_s(attempts: int, retry_after_s: float | None, *, scale: float) -> float:
-    """Return the seconds to leave an endpoint alone after its n-th attempt failed for now.
+    """Return the seconds to leave an endpoint alone after its n-th attempt failed and may work later.
 
     At least 10, doubling to 600, times `scale`; its own Retry-After when that is longer, up to
     600 too.

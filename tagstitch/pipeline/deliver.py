@@ -120,7 +120,7 @@ class CallbackDelivery:
     ) -> None:
         """Make the first attempt of an entry that this process has just committed.
 
-        An attempt that failed for now goes on through topic `actions`: a dead endpoint never
+        An attempt that may work later goes on through topic `actions`: a dead endpoint never
         delays linking. If even that cannot be published the sweep does it later.
         """
         await self._attempt(outbox_id, fields, hands_over=True, deadline=deadline)
