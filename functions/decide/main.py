@@ -17,13 +17,13 @@ async def decide_all(call: Call) -> Response:
     return json_response(await decider.decide(call.body, call.caller, call.idempotency_header))
 
 
-@function.post("/make-event-decision", scope="decide")
+@function.post("/make-event-decision", scope="decide", has_event_body=True)
 async def make_event_decision(call: Call) -> Response:
     decide = call.wiring.decider.make_event_decision
     return json_response(await decide(call.body, call.caller, call.idempotency_header))
 
 
-@function.post("/make-personalization-decision", scope="decide")
+@function.post("/make-personalization-decision", scope="decide", has_event_body=True)
 async def make_personalization_decision(call: Call) -> Response:
     decide = call.wiring.decider.make_personalization_decision
     return json_response(await decide(call.body, call.caller, call.idempotency_header))

@@ -7,6 +7,8 @@ a request, and `/health`. A function's main.py lists its routes and hands over.
 from __future__ import annotations
 
 import asyncio
+import gc
+import hashlib
 import logging
 import time
 import uuid
@@ -42,6 +44,9 @@ PUSH_DEADLINE_S: Final = 30.0
 """Seconds for one pushed message: below the function's timeout, which is below the
 subscription's ack deadline (infra/topology.json)."""
 
+_COLLECTION_THRESHOLD: Final = 20_000
+"""New objects between two collections of the youngest: about 100 requests' worth."""
+
 _DEAD_LETTER_TIMEOUT_S: Final = 5.0
 
 logger = logging.getLogger("tagstitch")
@@ -62,8 +67,8 @@ class Call:
 
     @property
     def idempotency_header(self) -> str | None:
-        """The request id that a header carries."""
-        return self.headers.get("idempotency-key") or self.headers.get("webhook-id")
+        """The request id that a header carries, or one that derives from it."""
+        return _header_request_id(self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class _Route(NamedTuple):
     handler: Callable[[Any], Awaitable[Any]]
     detail: str
     """The scope of a call, the topic of a push."""
+    has_event_body: bool = False
+    """Whether the body is the caller's event itself, whose parameters are not ours to read."""
 
 
 class HttpFunction:
@@ -117,9 +124,11 @@ class HttpFunction:
         """Register a handler for GET; the key needs the scope."""
         return self._call_route("GET", paths, scope)
 
-    def post(self, *paths: str, scope: Scope) -> Callable[[CallHandler], CallHandler]:
+    def post(
+        self, *paths: str, scope: Scope, has_event_body: bool = False
+    ) -> Callable[[CallHandler], CallHandler]:
         """Register a handler for POST with a JSON body; the key needs the scope."""
-        return self._call_route("POST", paths, scope)
+        return self._call_route("POST", paths, scope, has_event_body=has_event_body)
 
     def push(self, path: str, *, topic: str) -> Callable[[PushHandler], PushHandler]:
         """Register a handler for a push subscription of the topic.
@@ -186,7 +195,7 @@ class HttpFunction:
         caller = self._authenticator.authenticate(request.method, headers, raw)
         caller.require(route.detail)
         body = decode_json(raw) if request.method == "POST" else None
-        request_id = _request_id(body, request)
+        request_id = _request_id(route, body, request)
         _note(request_id=request_id, caller=caller.id)
         call = Call(await self._open(), caller, body, request.query_params, headers, request_id)
         response: Response = await route.handler(call)
@@ -234,25 +243,37 @@ class HttpFunction:
         They take place before the request's deadline begins: it is for the services behind us.
         """
         if self._wiring is None:
-            if self._opening is None:
-                self._opening = asyncio.get_running_loop().create_task(self._import_and_open())
-            await asyncio.shield(self._opening)
+            await asyncio.shield(self._begin_to_open())
         assert self._wiring is not None  # noqa: S101 - the task above has set it
         return self._wiring
+
+    def _begin_to_open(self) -> asyncio.Task[None]:
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._import_and_open())
+            self._opening.add_done_callback(self._forget_failure)
+        return self._opening
+
+    def _forget_failure(self, opening: asyncio.Task[None]) -> None:
+        """Let the next request try again: what failed once may have been the machine's hiccup."""
+        error = None if opening.cancelled() else opening.exception()
+        if error is not None or opening.cancelled():
+            self._opening = None
+            logger.error("opening_failed", exc_info=error)
 
     async def _import_and_open(self) -> None:
         """Import beside the event loop, which goes on answering probes, and begin to load."""
         await asyncio.to_thread(import_parts, self._name, self._settings)
-        self._wiring = Wiring(self._settings)
-        self._wiring.start(self._name)
+        wiring = Wiring(self._settings)
+        wiring.start(self._name)
+        spare_garbage_collection()
+        self._wiring = wiring
 
     def _health(self) -> Response:
         """Answer without waiting for anything, and have what is missing loaded behind the answer.
 
         As a start-up probe it makes the first real request a fast one.
         """
-        if self._opening is None:
-            self._opening = asyncio.get_running_loop().create_task(self._import_and_open())
+        self._begin_to_open()
         health: dict[str, Any] = {
             "status": "loading" if self._wiring is None else "ok",
             "function": self._name,
@@ -263,11 +284,11 @@ class HttpFunction:
         return json_response(health)
 
     def _call_route(
-        self, method: str, paths: tuple[str, ...], scope: Scope
+        self, method: str, paths: tuple[str, ...], scope: Scope, *, has_event_body: bool = False
     ) -> Callable[[CallHandler], CallHandler]:
         def register(handler: CallHandler) -> CallHandler:
             for path in paths:
-                self._routes[method, path] = _Route("call", handler, scope)
+                self._routes[method, path] = _Route("call", handler, scope, has_event_body)
             return handler
 
         return register
@@ -293,6 +314,17 @@ class HttpFunction:
             log_request(fields)
 
 
+def spare_garbage_collection() -> None:
+    """Leave out what was imported from every collection, and collect less often.
+
+    Requests make few cycles; at Python's own threshold of 700 objects each one pays for several
+    collections (bench/RESULTS.md has the figures with this setting).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECTION_THRESHOLD)
+
+
 def _rules_health(wiring: Wiring | None) -> dict[str, Any]:
     """Return status and rules of decide; "loading" before there is a rule book."""
     book = wiring.rule_book.value if wiring is not None else None
@@ -313,11 +345,31 @@ def _note(**fields: Any) -> None:
     request_fields.set({**(request_fields.get() or {}), **fields})
 
 
-def _request_id(body: Any, request: Request) -> str:
+def _request_id(route: _Route, body: Any, request: Request) -> str:
     """Return the caller's own request id, for the log and the answer, or a new one.
 
-    One that is malformed is refused where the request is parsed, and never gets into the log.
+    A POST names it in its body or in a header, never in its query, and a GET in its query. One
+    that is malformed is refused where the request is parsed, and never gets into the log.
     """
-    sent = body.get("request_id") if isinstance(body, dict) else None
-    sent = sent or request.query_params.get("request_id")
-    return sent if is_request_id(sent) else uuid.uuid4().hex
+    source = body
+    if request.method == "GET":
+        source = request.query_params
+    elif route.has_event_body:
+        source = None
+    sent = source.get("request_id") if isinstance(source, Mapping) else None
+    if is_request_id(sent):
+        return sent
+    from_header = _header_request_id(request.headers) if request.method == "POST" else None
+    return from_header or uuid.uuid4().hex
+
+
+def _header_request_id(headers: Mapping[str, str]) -> str | None:
+    """Return the request id of a header; one of other characters gives an id that derives from it.
+
+    Standard Webhooks ids may hold a dot and Idempotency-Key may be a quoted string: both are as
+    good for telling a repetition, and no reason to refuse what is signed.
+    """
+    sent = headers.get("idempotency-key") or headers.get("webhook-id")
+    if not sent or is_request_id(sent):
+        return sent or None
+    return "h_" + hashlib.sha256(sent.encode()).hexdigest()[:32]

@@ -108,7 +108,9 @@ class Wiring:
         from tagstitch.pipeline.deliver import CallbackDelivery
 
         endpoints = {endpoint.id: endpoint for endpoint in self.settings.callbacks}
-        return CallbackDelivery(self.backend, endpoints, audit=self.audit)
+        return CallbackDelivery(
+            self.backend, endpoints, audit=self.audit, retry_scale=self.settings.retry_scale
+        )
 
     @cached_property
     def rule_book(self) -> Refreshed[RuleBook]:
@@ -163,6 +165,7 @@ class Wiring:
             finder=self.finder,
             audit=self.audit,
             delivery=self.delivery,
+            views=self.views,
             consent_default_granted=self._consent_default_granted,
         )
 

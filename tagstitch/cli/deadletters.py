@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
 from tagstitch.cli.opened_backend import Opened, opened_backend
@@ -14,6 +13,8 @@ from tagstitch.cli.output import (
     JsonOption,
     emit,
     err,
+    json_text,
+    printable,
     progress_bar,
     run,
     table_of,
@@ -71,8 +72,7 @@ def show(
             return await _stored_letter(opened, letter_id, payload=payload)
 
     letter = run(work(), as_json=json)
-    text = msgspec.json.format(msgspec.json.encode(letter, enc_hook=str), indent=2).decode()
-    emit(letter, as_json=json, show=lambda out: out.print(text, markup=False))
+    emit(letter, as_json=json, show=lambda out: out.print(json_text(letter), markup=False))
 
 
 @app.command()
@@ -87,7 +87,7 @@ def replay(
 
     answer = run(work(), as_json=json)
     for letter_id, reason in answer["failed"].items():
-        err().print(f"{letter_id}: {reason}", style="red", markup=False)
+        err().print(printable(f"{letter_id}: {reason}"), style="red", markup=False)
     emit(
         answer,
         as_json=json,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
+import unicodedata
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from tagstitch.adapters.settings import SettingsError
 from tagstitch.core.errors import InvalidInput, TagstitchError
@@ -25,6 +28,12 @@ JsonOption = Annotated[
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+
+_C1: Final = re.compile(rb"\xc2[\x80-\x9f]|\x7f")
+"""Control characters above ASCII's first 32, in UTF-8."""
+
+_OBEYED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Categories of Unicode: control and format characters, halves of pairs, separators of lines."""
 
 
 class CommandFailed(Exception):
@@ -76,17 +85,34 @@ def emit(document: Any, *, as_json: bool, show: Callable[[Console], None]) -> No
 
 def write_json(document: Any) -> None:
     """Print one JSON document and flush it."""
-    sys.stdout.buffer.write(msgspec.json.encode(document, enc_hook=str) + b"\n")
+    sys.stdout.buffer.write(_json(document) + b"\n")
     sys.stdout.buffer.flush()
+
+
+def json_text(document: Any) -> str:
+    """Return a document as indented JSON to read."""
+    return printable(msgspec.json.format(_json(document), indent=2).decode())
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table:
     """Return rows as a table; `columns` defaults to the first row's."""
     columns = columns or (list(rows[0]) if rows else [])
-    table = Table(*columns)
+    table = Table(*(Column(Text(printable(column))) for column in columns))
     for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+        table.add_row(*(Text(printable(_cell(row.get(column)))) for column in columns))
     return table
+
+
+def printable(text: str) -> str:
+    """Return the text with nothing in it that a terminal would obey.
+
+    Texts of messages and attributes are a stranger's: an escape sequence among them could change
+    what is on the screen, and a mark of direction what it seems to say.
+    """
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in _OBEYED else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
 
 
 @contextmanager
@@ -98,6 +124,12 @@ def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int], None
     with Progress(*columns, console=err(), transient=True) as progress:
         task = progress.add_task(label, total=total)
         yield lambda steps: progress.advance(task, steps)
+
+
+def _json(document: Any) -> bytes:
+    """Return JSON that also escapes the control characters that JSON itself lets pass."""
+    encoded = msgspec.json.encode(document, enc_hook=str)
+    return _C1.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), encoded)
 
 
 def _cell(value: Any) -> str:
@@ -113,7 +145,7 @@ def _cell(value: Any) -> str:
 def _end(
     message: str, document: Mapping[str, Any] | None, *, as_json: bool, exit_code: int
 ) -> NoReturn:
-    err().print(message, style="red", markup=False)
+    err().print(printable(message), style="red", markup=False)
     if as_json:
         write_json(document if document is not None else {"error": {"message": message}})
     raise typer.Exit(exit_code)

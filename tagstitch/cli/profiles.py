@@ -15,7 +15,16 @@ import typer
 
 from tagstitch.cli.json_lines import BadLine, count_lines, read_lines
 from tagstitch.cli.opened_backend import Opened, opened_backend
-from tagstitch.cli.output import CommandFailed, JsonOption, emit, err, progress_bar, run, write_json
+from tagstitch.cli.output import (
+    CommandFailed,
+    JsonOption,
+    emit,
+    err,
+    json_text,
+    progress_bar,
+    run,
+    write_json,
+)
 from tagstitch.cli.rejects_file import RejectsFile, rejection_of
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import IdentitySettings
@@ -105,8 +114,7 @@ def get(
         return {"profile_id": document.path.partition("/")[2], **document.fields}
 
     answer = run(work(), as_json=json)
-    text = msgspec.json.format(msgspec.json.encode(answer), indent=2).decode()
-    emit(answer, as_json=json, show=lambda out: out.print(text, markup=False))
+    emit(answer, as_json=json, show=lambda out: out.print(json_text(answer), markup=False))
 
 
 @app.command()

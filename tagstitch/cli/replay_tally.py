@@ -10,6 +10,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from tagstitch.cli.output import printable
 
 
 def _latencies() -> array[float]:
@@ -119,7 +122,7 @@ def show_tally(out: Console, document: Mapping[str, Any]) -> None:
     if document["rules"]:
         rules = Table("rule", "events")
         for rule_id, count in document["rules"].items():
-            rules.add_row(rule_id, str(count))
+            rules.add_row(Text(printable(rule_id)), str(count))
         out.print(rules)
     out.print(f"{document['events_per_second']} events/s, {document['seconds']} s", markup=False)
     for name, values in document["latency_ms"].items():

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from tagstitch.cli.opened_backend import opened_backend
-from tagstitch.cli.output import CommandFailed, JsonOption, emit, err, run, table_of
+from tagstitch.cli.output import CommandFailed, JsonOption, emit, err, printable, run, table_of
 from tagstitch.cli.rule_files import RuleFilesError, read_rule_files, write_rule_files
 from tagstitch.core.errors import Conflict
 from tagstitch.core.rule_book import BrokenRule, RuleBook, compile_rule_book
@@ -284,7 +284,7 @@ def _show_published(out: Console, publication: Publication) -> None:
     done = "published" if publication.is_new else "already published"
     out.print(f"{_counted(pointer.counts)} {done}: {pointer.version}")
     if publication.broken:
-        err().print(_lines(_broken(publication.broken)), style="red", markup=False)
+        err().print(printable(_lines(_broken(publication.broken))), style="red", markup=False)
 
 
 def _show_status(out: Console, answer: Mapping[str, Any]) -> None:

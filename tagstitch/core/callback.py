@@ -20,6 +20,12 @@ _SECRET_BYTES_MIN: Final = 24
 _RETRY_STATUSES: Final = frozenset({408, 429})
 
 
+_BACKOFF_S: Final = (10.0, 600.0)
+_BACKOFF_PART: Final = 0.75
+"""Part of Pub/Sub's own doubling backoff that an entry insists on: a message that comes a little
+early, because that backoff is not exact, must not wait for a whole further round."""
+
+
 class CallbackEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A registered sGTM endpoint; a message names its `id`, never a URL."""
 
@@ -34,11 +40,14 @@ class CallbackEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_private: bool = False
     """Exempts this host and port from the address guard; for local work only."""
 
-    def allowed(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the attributes that may leave to this endpoint."""
-        if "*" in self.attributes:
-            return dict(attributes)
-        return {name: value for name, value in attributes.items() if name in self.attributes}
+    def allowed(
+        self, attributes: Mapping[str, Any], *, concealed: frozenset[str] = frozenset()
+    ) -> dict[str, Any]:
+        """Return the attributes that may leave to this endpoint; `*` means no concealed one."""
+        listed = self.attributes
+        if "*" in listed:
+            listed |= attributes.keys() - concealed
+        return {name: value for name, value in attributes.items() if name in listed}
 
 
 def callback_body(data: msgspec.Raw, *, sent_at: datetime) -> bytes:
@@ -58,6 +67,18 @@ def judge_status(status: int) -> CallbackVerdict:
     if status in _RETRY_STATUSES or status >= 500:
         return "retry"
     return "rejected"
+
+
+def retry_delay_s(attempts: int, retry_after_s: float | None, *, scale: float) -> float:
+    """Return the seconds to leave an endpoint alone after its n-th attempt failed and may work later.
+
+    At least 10, doubling to 600, times `scale`; its own Retry-After when that is longer, up to
+    600 too.
+    """
+    shortest_s, longest_s = _BACKOFF_S
+    doubled_s = shortest_s * _BACKOFF_PART * float(2 ** min(attempts - 1, 10))
+    backoff_s = min(max(doubled_s, shortest_s), longest_s) * scale
+    return min(max(backoff_s, retry_after_s or 0.0), longest_s)
 
 
 def parse_action(raw: object) -> str:

@@ -10,7 +10,9 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import Event
+from tagstitch.core.fields import optional_object
 from tagstitch.core.limits import CONSENT_PURPOSES_MAX
 from tagstitch.core.profile import Profile
 
@@ -157,7 +159,7 @@ def _event_signals(parameters: Mapping[str, Any]) -> Iterator[Mapping[Purpose, b
     system = parameters.get("x-sst-system_properties")
     consent = system.get("consent") if isinstance(system, Mapping) else None
     if isinstance(consent, Mapping):
-        consent = consent.get("consentGrantedState")
+        consent = consent.get("consentGrantedState", consent)
     for state in (consent, parameters.get("consent_state")):
         if state is not None:
             yield _explicit(state)
@@ -174,10 +176,29 @@ def _explicit(state: object) -> Mapping[Purpose, bool]:
     if not isinstance(state, Mapping):
         return _ALL_DENIED
     said = {p: _is_grant(state[p]) for p in CONSENT_MODE_PURPOSES if p in state}
+    if state and not any(is_purpose(purpose) for purpose in islice(state, CONSENT_PURPOSES_MAX)):
+        return _ALL_DENIED  # a signal that names no purpose cannot be read
     for purpose, value in islice(state.items(), CONSENT_PURPOSES_MAX):
         if is_purpose(purpose):
             said[purpose] = _is_grant(value)
     return said
+
+
+def parse_consent(raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the field `consent` of a request, or None when it has none.
+
+    Raises InvalidInput for a name that cannot be a purpose and for more purposes than a profile
+    holds: what a caller says about consent is never half understood.
+    """
+    consent = optional_object(raw, "consent")
+    if consent is None:
+        return None
+    if len(consent) > CONSENT_PURPOSES_MAX or not all(map(is_purpose, consent)):
+        raise InvalidInput(
+            "invalid_field", f"must name at most {CONSENT_PURPOSES_MAX} purposes", "consent",
+            'for example {"analytics_storage": true}',
+        )  # fmt: skip
+    return consent
 
 
 def _stored(profile: Profile) -> Mapping[Purpose, bool]:

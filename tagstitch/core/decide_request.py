@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tagstitch.core.consent import parse_consent
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import Event, parse_event
 from tagstitch.core.fields import (
@@ -13,7 +14,6 @@ from tagstitch.core.fields import (
     object_of,
     optional_flag,
     optional_names,
-    optional_object,
     optional_request_id,
     optional_text,
 )
@@ -60,7 +60,7 @@ def parse_decide_request(raw: object, *, header_request_id: str | None = None) -
         request_id=optional_request_id(body) or _header_id(header_request_id),
         view=optional_text(body, "view") or "default",
         fields=optional_names(body, "fields"),
-        consent=optional_object(body, "consent"),
+        consent=parse_consent(body),
     )
 
 

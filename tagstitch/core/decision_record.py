@@ -13,7 +13,7 @@ from tagstitch.core.event import Event
 from tagstitch.core.event_decision import EventDecision, SkippedRule
 from tagstitch.core.personalization import PersonalizationDecision
 
-_VALUE_FIELDS: Final = frozenset({"old_value", "new_value"})
+_VALUE_FIELDS: Final = frozenset({"old_value", "new_value", "removed_items"})
 
 _SKIPPED_TOLD_MAX: Final = 20
 """Skipped rules that one record or log line names; their number is told besides."""
@@ -116,12 +116,15 @@ def _irregularities(decision: EventDecision | PersonalizationDecision) -> dict[s
 def _recordable(
     modifications: Iterable[Mapping[str, Any]], audit_parameters: frozenset[str]
 ) -> list[dict[str, Any]]:
-    """Return the modifications without the values that the operator has not listed."""
-    return [
-        {
-            name: value
-            for name, value in modification.items()
-            if name not in _VALUE_FIELDS or modification.get("parameter") in audit_parameters
-        }
-        for modification in modifications
-    ]
+    """Return the modifications without the values that the operator has not listed.
+
+    Ids of removed items are values of `items`; their number is always recorded.
+    """
+    recordable = []
+    for modification in modifications:
+        is_listed = modification.get("parameter") in audit_parameters
+        record = {k: v for k, v in modification.items() if is_listed or k not in _VALUE_FIELDS}
+        if "removed_items" in modification:
+            record["removed_count"] = len(modification["removed_items"])
+        recordable.append(record)
+    return recordable

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 from tagstitch.core.errors import InvalidInput
@@ -14,12 +15,19 @@ from tagstitch.core.identifier import (
     in_priority_order,
     make_identifier,
 )
-from tagstitch.core.limits import CLOCK_SKEW_S, EVENT_PARAMETERS_MAX
+from tagstitch.core.limits import (
+    CLOCK_SKEW_S,
+    EVENT_PARAMETERS_MAX,
+    IDENTIFIERS_PER_REQUEST_MAX,
+)
 
 EVENT_NAME_CHARS_MAX = 256
 
 UNASSERTED_TYPES: Final = frozenset({"client_id"})
 """What a browser's hit may select and link by without anybody vouching for it."""
+
+_VALUES_PER_FIELD_MAX: Final = 5
+"""Addresses or numbers of one event that count: each is hashed and costs document reads."""
 
 _HASHED_EMAIL_FIELDS = ("sha256_email_address", "email", "email_address")
 _HASHED_PHONE_FIELDS = ("sha256_phone_number", "phone_number", "phone")
@@ -69,7 +77,8 @@ def identify_event(
     found = set(_client_ids(event.parameters))
     if asserted:
         found.update(_other_ids(event.parameters, settings))
-    return in_priority_order((i for i in found if not settings.is_blocked(i)), settings)
+    usable = (identifier for identifier in found if not settings.is_blocked(identifier))
+    return in_priority_order(usable, settings)[:IDENTIFIERS_PER_REQUEST_MAX]
 
 
 def event_time(event: Event, *, received_at: datetime) -> datetime:
@@ -120,9 +129,9 @@ def _leaves(user_data: Mapping[str, Any], fields: tuple[str, ...]) -> Iterator[A
         if isinstance(value, Mapping):
             value = list(value.values())
         values = value if isinstance(value, list) else [value]
-        filled = [v for v in values if isinstance(v, str) and v.strip()]
-        if filled:
-            yield from filled
+        filled = (v for v in values if isinstance(v, str) and v.strip())
+        if few := list(islice(filled, _VALUES_PER_FIELD_MAX)):
+            yield from few
             return
 
 

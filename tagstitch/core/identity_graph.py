@@ -76,12 +76,21 @@ def resolve(graph: IdentityGraph) -> Resolution:
     if selected is not None and _switches_user(strongest, selected):
         selected = None
     if selected is None:
-        linked = tuple(node for node in graph.nodes if node.profile is None)
-        demoted = tuple(node for node in graph.nodes if node.profile is not None)
+        linked = tuple(
+            node
+            for node in graph.nodes
+            if node.profile is None and not _is_second_user(node, strongest.key)
+        )
+        demoted = tuple(node for node in graph.nodes if node not in linked)
         return Resolution(
             "created", strongest.own_profile_id, None, linked, demoted, (), is_new=True
         )
     return _join(selected, graph.nodes)
+
+
+def _is_second_user(node: GraphNode, user_key: str) -> bool:
+    """Return whether this is a user id other than the one that a profile has for ever."""
+    return node.identifier.type == "user_id" and node.key != user_key
 
 
 def _switches_user(strongest: GraphNode, selected: Profile) -> bool:
@@ -95,6 +104,8 @@ def _switches_user(strongest: GraphNode, selected: Profile) -> bool:
 
 def _join(selected: Profile, nodes: Sequence[GraphNode]) -> Resolution:
     room = IDENTIFIERS_PER_PROFILE_MAX - len(selected.identifiers)
+    own_user = next((key for key in selected.identifiers if key.startswith("user_id:")), None)
+    user_key = own_user or nodes[0].key
     linked: list[GraphNode] = []
     demoted: list[GraphNode] = []
     unmerged: set[str] = set()
@@ -106,6 +117,8 @@ def _join(selected: Profile, nodes: Sequence[GraphNode]) -> Resolution:
                 unmerged.add(node.profile.profile_id)
         elif node.key in selected.identifiers:
             continue
+        elif _is_second_user(node, user_key):
+            demoted.append(node)
         elif len(linked) < room:
             linked.append(node)
         else:
@@ -179,10 +192,23 @@ def touch_profile(fields: dict[str, Any], *, now: datetime) -> dict[str, Any]:
 
 
 def identifier_fields(node: GraphNode, profile_id: str, *, seen_at: datetime) -> dict[str, Any]:
-    """Return the document `identifiers/{key}` of a link."""
+    """Return the document `identifiers/{key}` of a link.
+
+    It has no expiry of its own: a profile's expiry moves with every commit, and a link that
+    expired before its profile would lose a visitor who is still there. Once the profile is gone,
+    the link counts as absent and the next one overwrites it.
+    """
     return {
         "profile_id": profile_id,
         "type": node.identifier.type,
         "first_seen": seen_at,
         "last_seen": seen_at,
     }
+
+
+def alias_fields(profile_id: str, *, now: datetime) -> dict[str, Any]:
+    """Return the document in a linked identifier's own place: an alias of its profile.
+
+    Whoever would create a profile there at the same moment meets this document and looks again.
+    """
+    return {"merged_into": profile_id, "created_at": now}

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
+from tagstitch.core.consent import parse_consent
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.fields import (
     deadline_ms,
     object_of,
     optional_names,
-    optional_object,
     optional_request_id,
     optional_text,
 )
@@ -100,7 +100,7 @@ def parse_lookup(raw: object, settings: IdentitySettings) -> Lookup:
         fields=optional_names(body, "fields"),
         mode=_mode(body.get("mode")),
         request_id=optional_request_id(body),
-        consent=optional_object(body, "consent"),
+        consent=parse_consent(body),
         deadline_ms=deadline_ms(body),
     )
 

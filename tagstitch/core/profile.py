@@ -8,6 +8,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
+from tagstitch.core.limits import CONSENT_PURPOSES_MAX
+
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _MARKS: Final[Mapping[str, type]] = MappingProxyType(
@@ -137,6 +139,8 @@ def update_consent(
     """
     updated = dict(stored)
     for purpose, granted in changes.items():
+        if purpose not in updated and len(updated) >= CONSENT_PURPOSES_MAX:
+            continue
         before = stored.get(purpose)
         before_at = _time(before.get("at")) if isinstance(before, Mapping) else None
         if before_at is not None and (before_at > at or (before_at == at and granted)):

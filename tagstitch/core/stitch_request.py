@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from tagstitch.core.caller import Caller
+from tagstitch.core.consent import parse_consent
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import Event, parse_event
 from tagstitch.core.fields import (
     context_object,
     object_of,
     optional_flag,
-    optional_object,
     optional_request_id,
     optional_text,
     optional_time,
@@ -123,7 +123,7 @@ def parse_stitch_request(
         view=optional_text(message, "view") or "default",
         callback=optional_text(message, "callback"),
         context=context_object(message),
-        consent=optional_object(message, "consent"),
+        consent=parse_consent(message),
         occurred_at=min(optional_time(message, "occurred_at") or received_at, latest),
         expires_at=optional_time(message, "expires_at")
         or received_at + timedelta(seconds=CALLBACK_EXPIRY_S),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 from tagstitch.core.audit import AuditRecord, RecordType
-from tagstitch.core.callback import CallbackEndpoint
 from tagstitch.core.consent import Consent
 from tagstitch.core.identity_graph import Resolution
 from tagstitch.core.stitch_request import StitchRequest
@@ -57,14 +57,15 @@ class StitchResult:
         """Return what the idempotency mark keeps."""
         return {"reason": self.reason, "profile_id": self.profile_id}
 
-    def callback_data(self, request: StitchRequest, endpoint: CallbackEndpoint) -> dict[str, Any]:
-        """Return `data` of the callback: the attributes that may leave to this endpoint."""
-        profile = self.resolution.before if self.profile_id is not None else None
+    def callback_data(
+        self, request: StitchRequest, attributes: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return `data` of the callback, with the attributes that may leave to its endpoint."""
         return {
             "request_id": request.request_id,
             "found": self.profile_id is not None,
             "profile_id": self.profile_id,
-            "attributes": endpoint.allowed(profile.attributes) if profile else {},
+            "attributes": dict(attributes),
             "reason": self.reason,
             "context": dict(request.context),
         }

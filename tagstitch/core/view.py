@@ -91,10 +91,13 @@ def visible_attributes(
     }
 
 
-def may_ask(view: View, identifiers: tuple[Identifier, ...]) -> bool:
-    """Return whether one of the identifiers is of a type that may ask for the view."""
+def may_ask(view: View, matched: Identifier | None) -> bool:
+    """Return whether the identifier that led to the profile is of a type that may ask for it.
+
+    Another identifier beside it proves nothing: anybody can make one up.
+    """
     allowed = view.identifier_types
-    return allowed is None or any(identifier.type in allowed for identifier in identifiers)
+    return allowed is None or (matched is not None and matched.type in allowed)
 
 
 def _names(raw: object) -> tuple[str, ...]:

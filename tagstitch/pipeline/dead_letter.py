@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,14 +15,19 @@ from typing import Any, Final
 import msgspec
 
 from tagstitch import __version__
-from tagstitch.core.errors import InvalidInput
+from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.fields import is_request_id
+from tagstitch.core.limits import MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX, MESSAGE_BYTES_MAX
 from tagstitch.pipeline.backend import Publisher
 from tagstitch.pipeline.deadline import Deadline
 
 DEAD_LETTER_TOPIC: Final = "dead-letter"
 ENVELOPE_TYPE: Final = "dead_letter"
 
+ENVELOPE_ATTRIBUTE: Final = "tagstitch-dead-letter"
+"""Attribute with the envelope of a message that is its own payload, being too large for both."""
+
+logger = logging.getLogger("tagstitch")
 
 _PLAIN_PATH: Final = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}|\[\d{1,4}\]){0,10}")
 
@@ -70,10 +77,38 @@ async def publish_dead_letter(
         "request_id": readable_request_id(message.data),
         "processor": {"name": processor, "version": __version__},
         "failed_at": failed_at,
-        "attributes": dict(message.attributes),
-        "payload": base64.b64encode(message.data).decode(),
     }
-    await publisher.publish(DEAD_LETTER_TOPIC, msgspec.json.encode(envelope), deadline=deadline)
+    data, attributes = _within_limits(envelope, message)
+    await publisher.publish(DEAD_LETTER_TOPIC, data, attributes=attributes, deadline=deadline)
+
+
+def _within_limits(
+    envelope: Mapping[str, Any], message: Message
+) -> tuple[bytes, Mapping[str, str] | None]:
+    """Return data and attributes of the dead letter.
+
+    A payload in base64 may be a third larger than the message that brought it: then it is
+    compressed, and when that does not help it travels as it came, its envelope in an attribute.
+    The last resort, a message as large as Pub/Sub takes any, is left to its subscription, which
+    forwards it after a number of refusals: raises Unavailable.
+    """
+    with_attributes = {**envelope, "attributes": dict(message.attributes)}
+    plain = with_attributes | {"payload": base64.b64encode(message.data).decode()}
+    data = msgspec.json.encode(plain)
+    if len(data) <= MESSAGE_BYTES_MAX:
+        return data, None
+    compressed = base64.b64encode(zlib.compress(message.data)).decode()
+    data = msgspec.json.encode(
+        with_attributes | {"payload": compressed, "payload_encoding": "zlib"}
+    )
+    if len(data) <= MESSAGE_BYTES_MAX:
+        return data, None
+    text = msgspec.json.encode(envelope).decode()
+    size = len(message.data) + len(ENVELOPE_ATTRIBUTE) + len(text.encode())
+    if len(text.encode()) > MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX or size > MESSAGE_BYTES_MAX:
+        logger.error("dead_letter_left_to_subscription", extra={"fields": {"bytes": size}})
+        raise Unavailable("pubsub", "the dead letter is above Pub/Sub's limits")
+    return message.data, {ENVELOPE_ATTRIBUTE: text}
 
 
 def dead_letter_id(topic: str, message_id: str) -> str:

@@ -28,12 +28,12 @@ from tagstitch.core.decision_record import (
     event_decision_record,
     personalization_record,
 )
-from tagstitch.core.errors import Conflict, Unavailable
+from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.event import event_time, identify_event
 from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.identity_graph import SALT_BYTES, new_profile_fields, touch_profile
 from tagstitch.core.profile import Profile
-from tagstitch.core.view import ALL_CONCEALED, Views, visible_attributes
+from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attributes
 from tagstitch.pipeline.backend import Backend, Document, Put
 from tagstitch.pipeline.claims import ClaimPublisher
 from tagstitch.pipeline.decision import DecideCall, Decision, DecisionMaker, Shape, Stages
@@ -104,13 +104,17 @@ class Decider:
 
     async def _run(self, request: DecideRequest, caller: Caller, shape: Shape) -> bytes:
         _check_scopes(request, caller)
+        mark = self._mark(request, caller, shape)
         call = DecideCall(
             request=request,
             caller=caller,
             identifiers=identify_event(
                 request.event, self._identity, asserted=caller.may("assert")
             ),
-            mark=self._mark(request, caller, shape),
+            mark=mark,
+            # With the body's hash: a decision that changes nothing leaves no mark, and another
+            # body under the same request id is another decision, with records of its own.
+            decision_id=self._keyring.derived_id("decision", mark.key, mark.fingerprint),
             is_idempotent=request.request_id is not None,
             shape=shape,
             stages=Stages.of(request.deadline_ms / 1000),
@@ -143,15 +147,25 @@ class Decider:
     async def _commit_and_answer(self, call: DecideCall, decision: Decision) -> bytes:
         """Commit state, idempotency mark and audit records at once, then publish and answer.
 
-        Raises Conflict when somebody else wrote the visitor's document first.
+        Raises Conflict when somebody else wrote the visitor's document first, and Unavailable when
+        the state cannot be stored; also when no document can hold it.
         """
         now = self._backend.clock()
         records = self._records(call, decision)
         body = self._body(call, decision)
-        mark = call.mark.put(records, {"body": body}, now=now)
-        await self._backend.documents.commit(
-            [self._state_write(call, decision, now=now), mark], deadline=call.stages.commit
+        mark = call.mark.put(
+            records,
+            {"body": body} if call.is_idempotent else {},
+            now=now,
+            replaces=decision.visitor.riders.get(call.mark.path),
         )
+        try:
+            await self._backend.documents.commit(
+                [self._state_write(call, decision, now=now), mark], deadline=call.stages.commit
+            )
+        except InvalidInput as error:  # not the caller's fault: the event can be decided
+            logger.warning("state_too_large", extra={"fields": {"code": error.code}})
+            raise Unavailable("state", "no document can hold it") from None
         await self._audit.publish_committed(
             encode_records(records), path=mark.path, deadline=call.stages.audit
         )
@@ -219,7 +233,7 @@ class Decider:
         request = call.request
         now = self._backend.clock()
         context = DecisionContext(
-            decision_id=call.mark.key,
+            decision_id=call.decision_id,
             request_id=request.request_id,
             event=request.event,
             event_at=event_time(request.event, received_at=now),
@@ -253,7 +267,7 @@ class Decider:
         if "profile" in request.include and self._views.value is None:
             degraded.add("profile")
         answer = DecideAnswer(
-            decision_id=call.mark.key,
+            decision_id=call.decision_id,
             rules_version=decision.rules_version,
             degraded=tuple(sorted(degraded)),
             event=request.event,
@@ -269,6 +283,8 @@ class Decider:
         views = self._views.value
         if profile is None or views is None or not decision.consent.allows("analytics_storage"):
             return {"found": False, "profile_id": None, "attributes": {}}
+        if not may_ask(views.get(call.request.view), decision.visitor.matched):
+            return {"found": False, "profile_id": None, "attributes": {}}
         attributes = visible_attributes(
             profile,
             views,
@@ -279,7 +295,7 @@ class Decider:
         return {"found": True, "profile_id": profile.profile_id, "attributes": attributes}
 
     def _mark(self, request: DecideRequest, caller: Caller, shape: Shape) -> IdempotencyMark:
-        """Return the idempotency mark; its key is the decision's id."""
+        """Return the idempotency mark of the request, a random one when it has no id."""
         request_id = request.request_id or uuid.uuid4().hex
         key = self._keyring.derived_id("decide", caller.id, request_id)
         if request.request_id is None:

@@ -65,6 +65,7 @@ class DecideCall:
     identifiers: tuple[Identifier, ...]
     """Those that may select the visitor, in priority order."""
     mark: IdempotencyMark
+    decision_id: str
     is_idempotent: bool
     """Whether the caller gave a request id, so that an earlier decision may be stored."""
     shape: Shape

@@ -27,15 +27,30 @@ class IdempotencyMark:
         """Path of the document."""
         return f"processed/{self.key}"
 
-    def put(self, records: Sequence[AuditRecord], answer: dict[str, Any], *, now: datetime) -> Put:
-        """Return the write that fails when the same request was processed meanwhile."""
+    def put(
+        self,
+        records: Sequence[AuditRecord],
+        answer: dict[str, Any],
+        *,
+        now: datetime,
+        replaces: Document | None,
+    ) -> Put:
+        """Return the write that fails when the same request was processed meanwhile.
+
+        `replaces` is the mark of a request that used the id before and has expired, if it is still
+        there.
+        """
         fields = {
             "fingerprint": self.fingerprint,
             "answer": answer,
             "committed_at": now,
             "expires_at": now + timedelta(days=IDEMPOTENCY_DAYS),
         }
-        return Put(self.path, fields | pending_records(records, now=now), if_version="")
+        return Put(
+            self.path,
+            fields | pending_records(records, now=now),
+            if_version=replaces.version if replaces else "",
+        )
 
     def check(self, document: Document) -> None:
         """Raise InvalidInput when the stored request had the same id and another body."""
@@ -51,13 +66,18 @@ class IdempotencyMark:
 def pending_records(records: Sequence[AuditRecord], *, now: datetime) -> dict[str, Any]:
     """Return the fields that hold audit records until audit_sink has appended them.
 
-    `pending` is a random shard, so that its index has no hot value; the sweep republishes by it.
+    The sweep republishes by `pending`.
     """
     return {
         "records": encode_records(records),
-        "pending": random.randrange(PENDING_SHARDS),
+        "pending": pending_shard(),
         "pending_since": now,
     }
+
+
+def pending_shard() -> int:
+    """Return a random value of `pending`, so that its index has no hot one."""
+    return random.randrange(PENDING_SHARDS)
 
 
 def is_live(document: Document | None, *, now: datetime) -> bool:

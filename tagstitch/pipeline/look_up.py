@@ -109,7 +109,7 @@ class ProfileLookup:
             return LookupAnswer(
                 found=False, reason="ERROR", view=lookup.view, degraded=("profile",)
             )
-        answer = self._answer(lookup, visitor, usable, views, caller)
+        answer = self._answer(lookup, visitor, views, caller)
         asserted = caller.may("assert")
         linkable = [i for i in usable if asserted or i.type in UNASSERTED_TYPES]
         claims_link = (
@@ -137,12 +137,17 @@ class ProfileLookup:
             default_request_id=default_request_id,
             received_at=self._backend.clock(),
         )
+        caller.require_view(request.view)
+        deadline = Deadline.after(_PUBLISH_TIMEOUT_S)
+        views = await self._views.get(deadline)
+        if views is not None:  # else stitch_async looks: the request must not be lost for it
+            views.get(request.view)
         if request.callback is not None and request.callback not in self._callback_ids:
             raise unknown_callback()
         await self._backend.publisher.publish(
             STITCH_TOPIC,
             msgspec.json.encode(request.to_message()),
-            deadline=Deadline.after(_PUBLISH_TIMEOUT_S),
+            deadline=deadline,
         )
         return AcceptedLookup(request.request_id)
 
@@ -158,15 +163,10 @@ class ProfileLookup:
         return visitor
 
     def _answer(
-        self,
-        lookup: Lookup,
-        visitor: Visitor,
-        usable: Sequence[Identifier],
-        views: Views,
-        caller: Caller,
+        self, lookup: Lookup, visitor: Visitor, views: Views, caller: Caller
     ) -> LookupAnswer:
         view = views.get(lookup.view)
-        if usable and not may_ask(view, tuple(usable)):
+        if lookup.bare_id is None and not any(may_ask(view, i) for i in lookup.identifiers):
             raise InvalidInput(
                 "invalid_field", "no identifier of a type that may ask for this view", "identifiers"
             )
@@ -181,6 +181,8 @@ class ProfileLookup:
         )
         if not consent.allows("analytics_storage"):
             return LookupAnswer(found=False, reason="CONSENT_DENIED", view=lookup.view)
+        if not may_ask(view, visitor.matched):
+            return LookupAnswer(found=False, reason="UNKNOWN_PROFILE", view=lookup.view)
         attributes = visible_attributes(
             profile,
             views,

@@ -187,7 +187,7 @@ class _Batch:
         return {**known.fields, "consent": known.consent} if known is not None else None
 
     def _target(self, line: ProfileLine) -> str:
-        """Return the profile that the line's id stands for now: itself, or who survived a merge."""
+        """Return the profile that the line's id stands for today: itself, or who survived a merge."""
         profile_id = line.profile_id
         if line.identifier_keys and profile_id == _primary_id(line.identifier_keys[0]):
             pointer = self._fields(f"identifiers/{line.identifier_keys[0]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -47,7 +48,8 @@ class AuditPublisher:
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._waiting: list[_Waiting] = []
+        # Its first and any other one leave in constant time; dict's first one does not.
+        self._waiting: OrderedDict[_Waiting, None] = OrderedDict()
         self._in_flight: set[asyncio.Task[None]] = set()
 
     async def publish(
@@ -61,12 +63,11 @@ class AuditPublisher:
         stored = asyncio.get_running_loop().create_future()
         size = sum(map(len, rows))
         waiting = _Waiting([msgspec.Raw(row) for row in rows], pending, size, stored)
-        self._waiting.append(waiting)
+        self._waiting[waiting] = None
         self._start_next()
         done, _ = await asyncio.wait({stored}, timeout=deadline.remaining_s)
         if not done:
-            if waiting in self._waiting:  # else the queue would grow for as long as an outage lasts
-                self._waiting.remove(waiting)
+            self._waiting.pop(waiting, None)  # else the queue would grow as long as an outage lasts
             stored.add_done_callback(_consume)
             raise Unavailable("pubsub", "the audit record was not accepted in time")
         stored.result()
@@ -91,13 +92,13 @@ class AuditPublisher:
         batch: list[_Waiting] = []
         records = bytes_ = 0
         while self._waiting:
-            first = self._waiting[0]
+            first = next(iter(self._waiting))
             records += len(first.records)
             bytes_ += first.bytes_
             is_full = records > AUDIT_RECORDS_PER_MESSAGE_MAX or bytes_ > AUDIT_MESSAGE_BYTES_MAX
             if batch and is_full:
                 break
-            batch.append(self._waiting.pop(0))
+            batch.append(self._waiting.popitem(last=False)[0])
         return batch
 
     async def _send(self, batch: list[_Waiting]) -> None:

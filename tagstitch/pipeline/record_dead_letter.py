@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import logging
+import re
 import zlib
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.errors import Conflict
-from tagstitch.core.limits import DEAD_LETTER_EXPIRY_DAYS
-from tagstitch.pipeline.backend import Backend, Put, Write
+from tagstitch.core.fields import is_request_id
+from tagstitch.core.limits import DEAD_LETTER_EXPIRY_DAYS, MESSAGE_BYTES_MAX
+from tagstitch.pipeline.backend import Backend, Put
 from tagstitch.pipeline.dead_letter import (
+    ENVELOPE_ATTRIBUTE,
     ENVELOPE_TYPE,
     Message,
     dead_letter_id,
+    plain_path,
     readable_request_id,
 )
 from tagstitch.pipeline.deadline import Deadline
@@ -31,6 +36,8 @@ logger = logging.getLogger("tagstitch")
 
 _PART_BYTES: Final = 900_000
 """Bytes of the sealed payload in one document: below Firestore's limit of 1 MiB."""
+
+_LETTER_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 _FORWARDED: Final = "CloudPubSubDeadLetterSource"
 """Prefix of the attributes that Pub/Sub adds when a subscription gives a message up
@@ -48,32 +55,11 @@ async def record_dead_letter(
     now = backend.clock()
     envelope, payload = _normalise(message)
     letter_id = envelope["dead_letter_id"]
-    sealed = keyring.seal(zlib.compress(payload), purpose=PAYLOAD_PURPOSE)
-    parts = [sealed[i : i + _PART_BYTES] for i in range(0, len(sealed), _PART_BYTES)]
-    expires_at = now + timedelta(days=DEAD_LETTER_EXPIRY_DAYS)
-    writes: list[Write] = [
-        Put(
-            f"dead_letters/{letter_id}",
-            envelope
-            | {
-                "received_at": now,
-                "expires_at": expires_at,
-                "payload_bytes": len(payload),
-                "sealed": parts[0],
-                "parts": len(parts),
-            },
-            if_version="",
-        )
-    ]
-    try:
-        for number, part in enumerate(parts[1:], start=1):  # a commit takes 10 MiB at most
-            path = f"dead_letter_parts/{letter_id}:{number}"
-            await backend.documents.commit(
-                [Put(path, {"sealed": part, "expires_at": expires_at})], deadline=deadline
-            )
-        await backend.documents.commit(writes, deadline=deadline)
-    except Conflict:
-        logger.info("dead_letter_known", extra={"fields": {"dead_letter_id": letter_id}})
+    path = f"dead_letters/{letter_id}"
+    if await backend.documents.get(path, deadline=deadline) is None:
+        sealed = keyring.seal(zlib.compress(payload), purpose=PAYLOAD_PURPOSE)
+        head = envelope | {"payload_bytes": len(payload)}
+        await _store(backend, path, head, sealed, now=now, deadline=deadline)
     record = AuditRecord(
         record_id=f"dead_letter_{letter_id}",
         record_type="dead_letter",
@@ -86,7 +72,48 @@ async def record_dead_letter(
             "topic": envelope["source"]["topic"],
         },
     )
-    await backend.audit_table.append([record.to_row() | {"recorded_at": now}], deadline=deadline)
+    row = record.to_row() | {"recorded_at": now}
+    for rejected in await backend.audit_table.append([row], deadline=deadline):
+        # A dead letter of a dead letter could go round for ever; the letter itself is stored.
+        fields = {"dead_letter_id": letter_id, "why": rejected.reason}
+        logger.error("dead_letter_record_refused", extra={"fields": fields})
+
+
+async def _store(
+    backend: Backend,
+    path: str,
+    head: Mapping[str, Any],
+    sealed: bytes,
+    *,
+    now: datetime,
+    deadline: Deadline,
+) -> None:
+    """Store the sealed payload's further parts, then the document that names them.
+
+    Each sealing has a nonce of its own: two deliveries at once write different bytes, and must not
+    mix their parts. Those of the one that comes second expire.
+    """
+    letter_id = path.partition("/")[2]
+    sealing = hashlib.sha256(sealed).hexdigest()[:16]
+    expires_at = now + timedelta(days=DEAD_LETTER_EXPIRY_DAYS)
+    further: dict[str, bytes] = {
+        f"dead_letter_parts/{letter_id}:{sealing}:{number}": sealed[start : start + _PART_BYTES]
+        for number, start in enumerate(range(_PART_BYTES, len(sealed), _PART_BYTES), start=1)
+    }
+    for part_path, part in further.items():  # a commit takes 10 MiB at most
+        fields = {"sealed": part, "expires_at": expires_at}
+        await backend.documents.commit([Put(part_path, fields)], deadline=deadline)
+    letter = {
+        **head,
+        "received_at": now,
+        "expires_at": expires_at,
+        "sealed": sealed[:_PART_BYTES],
+        "parts": list(further),
+    }
+    try:
+        await backend.documents.commit([Put(path, letter, if_version="")], deadline=deadline)
+    except Conflict:
+        logger.info("dead_letter_known", extra={"fields": {"dead_letter_id": letter_id}})
 
 
 async def open_payload(
@@ -97,7 +124,7 @@ async def open_payload(
     if document is None:
         return None
     sealed = bytes(document.fields["sealed"])
-    paths = [f"dead_letter_parts/{letter_id}:{n}" for n in range(1, document.fields["parts"])]
+    paths = document.fields["parts"]
     if paths:
         found = await backend.documents.get_many(paths, deadline=deadline)
         sealed += b"".join(found[path].fields["sealed"] for path in paths)
@@ -106,7 +133,7 @@ async def open_payload(
 
 def _normalise(message: Message) -> tuple[dict[str, Any], bytes]:
     """Return the redacted envelope and the payload of either kind of dead letter."""
-    own = _own_envelope(message)
+    own = _own_envelope(message) or _envelope_beside(message)
     if own is not None:
         return own
     source = {
@@ -156,27 +183,62 @@ class _OwnEnvelope(msgspec.Struct):
     source: _Source
     processor: dict[str, str]
     failed_at: str
-    payload: str
+    payload: str | None = None
+    payload_encoding: str | None = None
     request_id: str | None = None
 
 
 def _own_envelope(message: Message) -> tuple[dict[str, Any], bytes] | None:
     """Return envelope and payload of a message that `publish_dead_letter` made, else None."""
+    own = _read_envelope(message.data)
+    if own is None or own.payload is None:
+        return None
     try:
-        own = msgspec.json.decode(message.data, type=_OwnEnvelope)
         payload = base64.b64decode(own.payload, validate=True)
-    except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError, RecursionError):
+        if own.payload_encoding == "zlib":
+            payload = _inflate(payload)
+    except (binascii.Error, zlib.error, ValueError):
         return None
-    if own.type != ENVELOPE_TYPE:
+    return _redacted(own), payload
+
+
+def _envelope_beside(message: Message) -> tuple[dict[str, Any], bytes] | None:
+    """Return envelope and payload of a message too large for an envelope around it, else None."""
+    if any(name.startswith(_FORWARDED) for name in message.attributes):
+        return None  # not from us: its first publisher chose its attributes
+    own = _read_envelope(message.attributes.get(ENVELOPE_ATTRIBUTE, "").encode())
+    return None if own is None else (_redacted(own), message.data)
+
+
+def _read_envelope(data: bytes) -> _OwnEnvelope | None:
+    try:
+        own = msgspec.json.decode(data, type=_OwnEnvelope)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    is_ours = own.type == ENVELOPE_TYPE and _LETTER_ID.fullmatch(own.dead_letter_id)
+    return own if is_ours else None
+
+
+def _inflate(data: bytes) -> bytes:
+    """Return the bytes; raises zlib.error for more than a message has."""
+    inflater = zlib.decompressobj()
+    payload = inflater.decompress(data, MESSAGE_BYTES_MAX)
+    if not inflater.eof:
+        raise zlib.error("larger than a message, or cut off")
+    return payload
+
+
+def _redacted(own: _OwnEnvelope) -> dict[str, Any]:
+    """Return the envelope; what could be a person's is checked again, whoever published it."""
+    reason = msgspec.to_builtins(own.reason)
     return _envelope(
         letter_id=own.dead_letter_id,
-        reason=msgspec.to_builtins(own.reason),
+        reason=reason | {"path": plain_path(own.reason.path)},
         source=msgspec.to_builtins(own.source),
-        request_id=own.request_id,
+        request_id=own.request_id if is_request_id(own.request_id) else None,
         processor=own.processor,
         failed_at=own.failed_at,
-    ), payload
+    )
 
 
 def _envelope(

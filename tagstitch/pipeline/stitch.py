@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.callback import CallbackEndpoint
-from tagstitch.core.consent import Consent, resolve_consent
+from tagstitch.core.consent import CONSENT_MODE_PURPOSES, Consent, resolve_consent
 from tagstitch.core.errors import Conflict, Unavailable
 from tagstitch.core.event import UNASSERTED_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.identity_graph import (
     SALT_BYTES,
     Resolution,
+    alias_fields,
     identifier_fields,
     profile_fields,
     resolve,
@@ -27,6 +28,7 @@ from tagstitch.core.json_input import decode_json
 from tagstitch.core.profile import Profile, update_consent
 from tagstitch.core.stitch_request import StitchRequest, parse_stitch_request
 from tagstitch.core.stitch_result import StitchResult, stitch_record, stitch_result
+from tagstitch.core.view import Views, visible_attributes
 from tagstitch.pipeline.backend import Backend, Put, Write
 from tagstitch.pipeline.claims import STITCH_TOPIC
 from tagstitch.pipeline.dead_letter import Message
@@ -35,6 +37,7 @@ from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record, publish_stored
+from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.visitor import LoadedGraph, VisitorFinder
 
 _ATTEMPTS_MAX: Final = 40
@@ -52,6 +55,8 @@ class _Plan:
     result: StitchResult
     record: AuditRecord
     writes: Sequence[Write]
+    attributes: Mapping[str, Any]
+    """What may leave on the callback."""
 
 
 class Stitcher:
@@ -66,6 +71,7 @@ class Stitcher:
         finder: VisitorFinder,
         audit: AuditPublisher,
         delivery: CallbackDelivery,
+        views: Refreshed[Views],
         consent_default_granted: bool,
     ) -> None:
         self._backend = backend
@@ -74,6 +80,7 @@ class Stitcher:
         self._finder = finder
         self._audit = audit
         self._delivery = delivery
+        self._views = views
         self._consent_default_granted = consent_default_granted
 
     async def process_message(self, message: Message, *, deadline: Deadline) -> None:
@@ -98,21 +105,25 @@ class Stitcher:
         for attempt in range(_ATTEMPTS_MAX):
             now = self._backend.clock()
             loaded = await self._finder.load_graph(
-                self._selecting(request), now=now, deadline=deadline, riders=[mark.path]
+                self._selecting(request),
+                now=now,
+                deadline=deadline,
+                riders=[mark.path, f"outbox/{key}"] if endpoint else [mark.path],
             )
             earlier = loaded.documents.get(mark.path)
             if earlier is not None and is_live(earlier, now=now):
                 mark.check(earlier)
                 await publish_stored(self._audit, earlier, deadline=deadline)
                 if endpoint is not None:
-                    await self._delivery.resume(key, deadline=deadline)
+                    await self._delivery.resume_first(key, deadline=deadline)
                 return
-            plan = await self._plan(request, loaded, key=key, now=now, deadline=deadline)
+            plan = await self._plan(request, loaded, mark, now=now, deadline=deadline)
             if not plan.writes and endpoint is None:
                 await self._audit.publish([encode_record(plan.record)], deadline=deadline)
                 return
-            entry = self._callback_entry(request, plan, key, endpoint, now=now)
-            writes = [*plan.writes, mark.put([plan.record], plan.result.to_json(), now=now)]
+            entry = self._callback_entry(request, plan, mark, endpoint, loaded, now=now)
+            answer = plan.result.to_json()
+            writes = [*plan.writes, mark.put([plan.record], answer, now=now, replaces=earlier)]
             try:
                 await self._backend.documents.commit(
                     [*writes, entry] if entry else writes, deadline=deadline
@@ -141,8 +152,8 @@ class Stitcher:
         self,
         request: StitchRequest,
         loaded: LoadedGraph,
+        mark: IdempotencyMark,
         *,
-        key: str,
         now: datetime,
         deadline: Deadline,
     ) -> _Plan:
@@ -151,6 +162,8 @@ class Stitcher:
         if request.bare_id is not None and not loaded.graph.nodes:
             visitor = await self._finder.find_bare(request.bare_id, now=now, deadline=deadline)
             before = visitor.profile
+            if before is not None:
+                loaded = loaded.with_version(f"profiles/{before.profile_id}", visitor.version)
             resolution = Resolution(
                 "unchanged" if before else "unknown", before.profile_id if before else None, before
             )
@@ -166,14 +179,45 @@ class Stitcher:
             is_erased=loaded.is_erased,
             blocked=sum(map(self._identity.is_blocked, request.identifiers)),
         )
-        writes = self._writes(request, result, consent, loaded, key=key, now=now)
+        writes = self._writes(request, result, consent, loaded, key=mark.key, now=now)
         subject = None
         if result.profile_id is not None:
             subject = self._keyring.pseudonym(result.profile_id)
         record = stitch_record(
-            result, request, consent, record_id=f"stitch_{key}", subject=subject, now=now
+            result,
+            request,
+            consent,
+            # With the body's hash: a request that changes nothing leaves no mark, and another
+            # body under the same id is another record.
+            record_id=f"stitch_{mark.key}_{mark.fingerprint[:12]}",
+            subject=subject,
+            now=now,
         )
-        return _Plan(result, record, writes)
+        attributes = await self._attributes(request, result, deadline=deadline)
+        return _Plan(result, record, writes, attributes)
+
+    async def _attributes(
+        self, request: StitchRequest, result: StitchResult, *, deadline: Deadline
+    ) -> dict[str, Any]:
+        """Return the profile's attributes that the view shows and the endpoint is allowed.
+
+        Concealed ones leave only to an endpoint whose allow-list names them. Raises InvalidInput
+        for a view that nobody declared.
+        """
+        endpoint = self._delivery.endpoint(request.callback)
+        if endpoint is None:
+            return {}
+        views = await self._views.get(deadline)
+        if views is None:
+            raise Unavailable("firestore", "the views could not be loaded")
+        views.get(request.view)
+        profile = result.resolution.before if result.profile_id is not None else None
+        if profile is None:
+            return {}
+        shown = visible_attributes(
+            profile, views, view=request.view, fields=None, sees_concealed=True
+        )
+        return endpoint.allowed(shown, concealed=views.concealed)
 
     def _writes(
         self,
@@ -211,29 +255,34 @@ class Stitcher:
         )
         writes: list[Write] = [_put(f"profiles/{profile_id}", fields, loaded)]
         for node in resolution.linked:
-            if node.own_profile_id != profile_id:
-                path = f"identifiers/{node.key}"
-                link = identifier_fields(node, profile_id, seen_at=seen_at)
-                writes.append(_put(path, link, loaded))
+            if node.own_profile_id == profile_id:
+                continue
+            link = identifier_fields(node, profile_id, seen_at=seen_at)
+            alias = alias_fields(profile_id, now=now)
+            writes.append(_put(f"identifiers/{node.key}", link, loaded))
+            writes.append(_put(f"profiles/{node.own_profile_id}", alias, loaded))
         if resolution.changes_graph:
-            writes.append(Put(f"links/{key}", _link_log(resolution, request, now=now), ""))
+            log_id = f"{key}_{int(now.timestamp() * 1e6)}"  # a request id may come back after days
+            writes.append(Put(f"links/{log_id}", _link_log(resolution, request, now=now), ""))
         return writes
 
     def _callback_entry(
         self,
         request: StitchRequest,
         plan: _Plan,
-        key: str,
+        mark: IdempotencyMark,
         endpoint: CallbackEndpoint | None,
+        loaded: LoadedGraph,
         *,
         now: datetime,
     ) -> Put | None:
         if endpoint is None:
             return None
-        data = plan.result.callback_data(request, endpoint)
-        return self._delivery.entry(
-            key, request, endpoint, data, subject=plan.record.subject, now=now
+        data = plan.result.callback_data(request, plan.attributes)
+        entry = self._delivery.entry(
+            mark.key, request, endpoint, data, subject=plan.record.subject, now=now
         )
+        return _put(entry.path, entry.fields, loaded)
 
 
 def _put(path: str, fields: Mapping[str, Any], loaded: LoadedGraph) -> Put:
@@ -246,14 +295,18 @@ def _consent_update(
 ) -> dict[str, Any] | None:
     """Return the profile's new consent map, or None when it stays.
 
-    Denials are always recorded; grants only when the publisher vouches for the request, and never
+    Denials are always recorded, of the purposes that the profile or the publisher names: a browser
+    could fill a document with others. Grants are recorded only when the publisher vouches for the request, and never
     from an event's own signals, which a browser can forge.
     """
-    changes = dict.fromkeys(consent.denied_by_request, False)
+    stored = profile.consent if profile is not None else {}
+    recordable = stored.keys() | set(CONSENT_MODE_PURPOSES)
+    if request.asserted and request.consent:
+        recordable |= request.consent.keys()
+    changes = dict.fromkeys(consent.denied_by_request & recordable, False)
     if request.asserted and request.consent:
         granted = {p for p, value in request.consent.items() if value in (True, "granted")}
         changes |= dict.fromkeys(granted - changes.keys(), True)
-    stored = profile.consent if profile is not None else {}
     return update_consent(stored, changes, at=request.occurred_at, source="request")
 
 

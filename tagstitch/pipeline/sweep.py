@@ -28,10 +28,6 @@ from tagstitch.pipeline.rule_publication import (
 _PAGE: Final = 100
 _QUERIES_AT_ONCE: Final = 8
 
-_RETRIED_AGE_S: Final = PENDING_AGE_S + 600.0
-"""Seconds after which an entry that was attempted before counts as forgotten: its message may
-be waiting in the subscription's longest backoff."""
-
 _RULES_TIMEOUT_S: Final = 20.0
 """Seconds for the rules: they must leave the sweep's deadline something to answer in."""
 
@@ -162,6 +158,11 @@ async def _sweep_shard(
 
 
 def _is_forgotten(document: Document, *, now: datetime) -> bool:
-    since = document.fields.get("pending_since")
-    age_s = _RETRIED_AGE_S if document.fields.get("attempts") else PENDING_AGE_S
-    return isinstance(since, datetime) and now - since >= timedelta(seconds=age_s)
+    """Return whether what should have happened is over two minutes late.
+
+    An entry that was attempted has a time for the next attempt; until then its message waits.
+    """
+    due_at = document.fields.get("pending_since")
+    if document.fields.get("status") == "pending":
+        due_at = document.fields.get("not_before", due_at)
+    return isinstance(due_at, datetime) and now - due_at >= timedelta(seconds=PENDING_AGE_S)

@@ -38,6 +38,8 @@ class Visitor:
     document in the place where a new one would go."""
     is_erased: bool = False
     """Whether a tombstone lies there: nobody may be created in its place."""
+    matched: Identifier | None = None
+    """The identifier that led to the profile; None when a document id did, or nothing."""
     riders: Mapping[str, Document] = field(default_factory=dict)
     """Other documents that were asked for in the same read, those that exist."""
 
@@ -59,6 +61,10 @@ class LoadedGraph:
     is_erased: bool
     """Whether one of the identifiers has a tombstone: the request must change nothing."""
     documents: Mapping[str, Document]
+
+    def with_version(self, path: str, version: str) -> LoadedGraph:
+        """Return the same with the version of one more document."""
+        return replace(self, versions={**self.versions, path: version})
 
 
 NOBODY: Final = Visitor(None, "")
@@ -100,7 +106,7 @@ class VisitorFinder:
             more = await self._read(self._candidate_paths(rest), deadline)
             visitor = await self._first_known(rest, more, now=now, deadline=deadline)
         if visitor.profile is None:
-            visitor = _vacancy(found.get(f"profiles/{self._keyring.profile_id(identifiers[0])}"))
+            visitor = self._vacancy(identifiers[0], found)
         return replace(visitor, riders={path: found[path] for path in riders if path in found})
 
     async def load_graph(
@@ -115,22 +121,14 @@ class VisitorFinder:
 
         One read, a second when an identifier points elsewhere.
         """
-        found = dict(await self._read([*self._candidate_paths(identifiers), *riders], deadline))
-        pointed = {
-            f"profiles/{target}"
-            for identifier in identifiers
-            if (target := self._target(identifier, found)) is not None
-        }
+        asked = set(self._candidate_paths(identifiers))
+        found = dict(await self._read([*sorted(asked), *riders], deadline))
         for _ in range(_ALIAS_READS_MAX):
-            missing = sorted(pointed - found.keys())
-            if not missing:
+            led_to = {path for i in identifiers for path in self._ways(i, found)} - asked
+            if not led_to:
                 break
-            found.update(await self._read(missing, deadline))
-            pointed = {
-                f"profiles/{merged_into}"
-                for path in pointed
-                if path in found and (merged_into := found[path].fields.get("merged_into"))
-            }
+            asked |= led_to
+            found.update(await self._read(sorted(led_to), deadline))
         nodes = tuple(self._node(identifier, found, now) for identifier in identifiers)
         versions = {path: document.version for path, document in found.items()}
         erased = any(
@@ -170,32 +168,37 @@ class VisitorFinder:
         """Return the identifier keys, in the order given."""
         return [self._keyring.identifier_key(identifier) for identifier in identifiers]
 
-    def _target(self, identifier: Identifier, found: Mapping[str, Document]) -> str | None:
-        """Return the profile id that the documents read so far point to."""
+    def _ways(self, identifier: Identifier, found: Mapping[str, Document]) -> list[str]:
+        """Return the paths of the profiles that an identifier leads to, the first living counts.
+
+        Its pointer comes first, then the profile in its own place, each followed by the survivor
+        that it was merged into. Paths that were not read yet are among them.
+        """
         pointer = found.get(f"identifiers/{self._keyring.identifier_key(identifier)}")
-        if pointer is not None and isinstance(pointer.fields.get("profile_id"), str):
-            return str(pointer.fields["profile_id"])
-        own_id = self._keyring.profile_id(identifier)
-        own = found.get(f"profiles/{own_id}")
-        if own is None:
-            return None
-        merged_into = own.fields.get("merged_into")
-        return merged_into if isinstance(merged_into, str) else own_id
+        ways = []
+        for target in (
+            pointer.fields.get("profile_id") if pointer else None,
+            self._keyring.profile_id(identifier),
+        ):
+            if not isinstance(target, str):
+                continue
+            ways.append(f"profiles/{target}")
+            document = found.get(ways[-1])
+            merged_into = document.fields.get("merged_into") if document else None
+            if isinstance(merged_into, str):
+                ways.append(f"profiles/{merged_into}")
+        return ways
 
     def _node(
         self, identifier: Identifier, found: Mapping[str, Document], now: datetime
     ) -> GraphNode:
-        key = self._keyring.identifier_key(identifier)
-        profile = None
-        target = self._target(identifier, found)
-        if target is not None and f"profiles/{target}" in found:
-            profile = parse_profile(target, found[f"profiles/{target}"].fields, now=now)
-        if profile is not None and profile.merged_into:
-            survivor = found.get(f"profiles/{profile.merged_into}")
-            profile = (
-                parse_profile(profile.merged_into, survivor.fields, now=now) if survivor else None
-            )
-        return GraphNode(identifier, key, self._keyring.profile_id(identifier), profile)
+        living = (_living(found.get(path), now=now) for path in self._ways(identifier, found))
+        return GraphNode(
+            identifier,
+            self._keyring.identifier_key(identifier),
+            self._keyring.profile_id(identifier),
+            next((profile for profile in living if profile is not None), None),
+        )
 
     async def _ride_alone(self, riders: Sequence[str], deadline: Deadline) -> Visitor:
         if not riders:
@@ -224,11 +227,11 @@ class VisitorFinder:
             found = {}
         profile = parse_profile(profile_id, document.fields, now=now) if document else None
         if profile is None or profile.merged_into or key not in profile.identifiers:
-            del self._hints[key]
+            self._hints.pop(key, None)  # another request may have noticed it meanwhile
             return None
         assert document is not None  # noqa: S101 - a profile came from it
         present = {path: found[path] for path in riders if path in found}
-        return Visitor(profile, document.version, riders=present)
+        return Visitor(profile, document.version, riders=present, matched=identifier)
 
     async def _first_known(
         self,
@@ -238,20 +241,23 @@ class VisitorFinder:
         now: datetime,
         deadline: Deadline,
     ) -> Visitor:
+        """Return the visitor of the first identifier that leads to a living profile."""
+        documents = dict(found)
+        asked = set(self._candidate_paths(identifiers))
         for identifier in identifiers:
-            key = self._keyring.identifier_key(identifier)
-            pointer = found.get(f"identifiers/{key}")
-            target = pointer.fields.get("profile_id") if pointer else None
-            if isinstance(target, str):
-                document = await self._documents.get(f"profiles/{target}", deadline=deadline)
-            else:
-                document = found.get(f"profiles/{self._keyring.profile_id(identifier)}")
-            if document is None:
-                continue
-            visitor = await self._follow(document, now=now, deadline=deadline)
-            if visitor.profile is not None:
-                self._remember(key, visitor.profile)
-                return visitor
+            tried: set[str] = set()
+            while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
+                path = untried[0]
+                tried.add(path)
+                if path not in asked:
+                    asked.add(path)
+                    document = await self._documents.get(path, deadline=deadline)
+                    if document is not None:
+                        documents[path] = document
+                profile = _living(documents.get(path), now=now)
+                if profile is not None:
+                    self._remember(self._keyring.identifier_key(identifier), profile)
+                    return Visitor(profile, documents[path].version, matched=identifier)
         return NOBODY
 
     async def _follow(self, document: Document, *, now: datetime, deadline: Deadline) -> Visitor:
@@ -263,6 +269,13 @@ class VisitorFinder:
         if survivor is None:
             return NOBODY
         return Visitor(parse_profile(_id_of(survivor), survivor.fields, now=now), survivor.version)
+
+    def _vacancy(self, primary: Identifier, found: Mapping[str, Document]) -> Visitor:
+        """Return nobody, with what lies where the profile of this identifier would go."""
+        place = found.get(f"profiles/{self._keyring.profile_id(primary)}")
+        pointer = found.get(f"identifiers/{self._keyring.identifier_key(primary)}")
+        erased = any(d is not None and "erased_at" in d.fields for d in (place, pointer))
+        return Visitor(None, place.version if place else "", is_erased=erased)
 
     async def _read(self, paths: Sequence[str], deadline: Deadline) -> Mapping[str, Document]:
         return await self._documents.get_many(paths, deadline=deadline)
@@ -283,11 +296,12 @@ class VisitorFinder:
             self._hints.popitem(last=False)
 
 
-def _vacancy(document: Document | None) -> Visitor:
-    """Return nobody, with what lies where the new profile would go."""
+def _living(document: Document | None, *, now: datetime) -> Profile | None:
+    """Return the profile of a document, unless it has expired, is an alias or was erased."""
     if document is None:
-        return NOBODY
-    return Visitor(None, document.version, is_erased="erased_at" in document.fields)
+        return None
+    profile = parse_profile(_id_of(document), document.fields, now=now)
+    return None if profile is None or profile.merged_into else profile
 
 
 def _id_of(document: Document) -> str:

@@ -224,3 +224,22 @@ def test_a_flood_of_purposes_does_not_hide_the_known_ones() -> None:
 
     assert not consent.allows("analytics_storage")
     assert len(consent.sources) < 50
+
+
+class TestSignalsOfAnotherShape:
+    """A signal that cannot be read is a denial; none at all is silence."""
+
+    def test_a_consent_object_without_its_inner_name_is_read_as_it_is(self) -> None:
+        event = {"x-sst-system_properties": {"consent": {"analytics_storage": False}}}
+
+        assert not resolve(event=event, default_granted=True).allows("analytics_storage")
+
+    def test_an_object_that_names_no_purpose_denies(self) -> None:
+        event = {"x-sst-system_properties": {"consent": {"1": "yes", "": True}}}
+
+        assert not resolve(event=event, default_granted=True).allows("analytics_storage")
+
+    def test_an_empty_object_says_nothing(self) -> None:
+        event: dict[str, Any] = {"x-sst-system_properties": {"consent": {}}}
+
+        assert resolve(event=event, default_granted=True).allows("analytics_storage")

@@ -1,4 +1,4 @@
-"""The asynchronous half of the contract over real HTTP: the callback, the audit, repetitions."""
+"""The asynchronous half over real HTTP: the signed callback, the audit, repetitions."""
 
 from __future__ import annotations
 

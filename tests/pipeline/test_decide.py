@@ -14,8 +14,10 @@ import pytest
 from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.identifier import Identifier
+from tagstitch.core.limits import DOCUMENT_BYTES_MAX
 from tagstitch.core.rule_book import RuleBook
 from tagstitch.core.view import Views
+from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decide import Decider
 from tagstitch.pipeline.refreshed import Refreshed
@@ -275,7 +277,32 @@ class TestState:
         profile = await world.document(f"profiles/{profile_id}")
         assert profile["state"] == {"offer_shown": True}
         assert profile["attributes"] == {"a": 1}
-        assert len(await world.paths("profiles")) == 1
+        alias = await world.document(f"profiles/{KEYRING.profile_id(CLIENT)}")
+        assert alias["merged_into"] == profile_id
+
+    async def test_an_expired_link_gives_a_once_only_offer_once(self, world: World) -> None:
+        """The pointer to an expired profile must not hide the one that decide then makes."""
+        await world.stitch(
+            {
+                "request_id": "r1",
+                "identifiers": [{"type": i.type, "value": i.value} for i in (USER, CLIENT)],
+            }
+        )
+        world.now += timedelta(days=400)
+        world.restart()
+        decider = world.decider({}, ONCE)
+
+        answers = [await decide(decider, {"event": event("view_item")}) for _ in range(3)]
+
+        assert [len(a["personalization"]["actions"]) for a in answers] == [1, 0, 0]
+
+    async def test_a_tombstone_in_the_link_is_a_tombstone(self, world: World) -> None:
+        path = f"identifiers/{KEYRING.identifier_key(CLIENT)}"
+        await world.store.commit([Put(path, {"erased_at": START})], deadline=Deadline.after(5))
+
+        await decide(world.decider({}, ONCE), {"event": event("view_item")})
+
+        assert await world.paths("profiles") == []
 
     async def test_an_erased_visitor_gets_no_state(self, world: World) -> None:
         await world.put_profile(CLIENT, erased_at=START)
@@ -314,6 +341,16 @@ class TestIdempotency:
         other = await decide(decider, {**self.BODY, "event": event("view_item", value=1)}, BROWSER)
 
         assert other["personalization"]["actions"] == []
+
+    async def test_two_bodies_under_one_id_that_change_nothing_leave_records_of_their_own(
+        self, world: World
+    ) -> None:
+        decider = world.decider(RENAME)
+        for value in (7.5, 8.5):
+            body = {"event": event(value=value), "include": ["event"], "request_id": "r-9"}
+            await decide(decider, body)
+
+        assert len(await world.store_audit()) == 2
 
     async def test_an_id_is_forgotten_after_seven_days(self, world: World) -> None:
         decider = world.decider({}, ONCE)
@@ -452,3 +489,66 @@ class TestAudit:
         subjects = {row["subject"] for row in await world.rows()}
         assert subjects == {KEYRING.pseudonym(KEYRING.profile_id(CLIENT))}
         assert subjects.pop().startswith("t1:")
+
+
+class TestWhatDoesNotFit:
+    """State that no document can hold is state that could not be committed, never a 400."""
+
+    async def test_a_full_profile_leaves_out_the_state_and_its_actions(self, world: World) -> None:
+        size = DOCUMENT_BYTES_MAX
+        while True:  # the largest document that fits
+            try:
+                await world.put_profile(CLIENT, attributes={"x": "y" * size})
+            except InvalidInput:
+                size -= 10
+            else:
+                break
+
+        answer = await decide(
+            world.decider(personalization_rules=ONCE), {"event": event("view_item")}
+        )
+
+        assert answer["degraded"] == ["state"]
+        assert answer["personalization"]["actions"] == []
+
+    async def test_a_large_answer_is_stored_only_for_a_request_that_can_repeat(
+        self, world: World
+    ) -> None:
+        upper = {
+            "target_event_name": "view_item",
+            "match_all": True,
+            "action_type": "modify_parameter",
+            "action_details": {"parameter": "blob", "operator": "upper"},
+        }
+        decider = world.decider({"upper": upper}, ONCE)
+        body = {"event": event("view_item", blob="x" * 600_000)}
+
+        named = await decide(decider, {**body, "request_id": "r1"})
+        nameless = await decide(decider, body)
+
+        assert (named["degraded"], named["personalization"]["actions"]) == (["state"], [])
+        assert (nameless["degraded"], len(nameless["personalization"]["actions"])) == ([], 1)
+        assert named["event"]["set"] == nameless["event"]["set"] == {"blob": "X" * 600_000}
+
+
+FILTER = {
+    "target_event_name": "purchase",
+    "match_all": True,
+    "action_type": "filter_items",
+    "action_details": {"item_property": "stock", "operator": "equals", "operand": "in"},
+}
+
+
+@pytest.mark.parametrize(("listed", "recorded"), [((), None), (("items",), ["anna@example.com"])])
+async def test_ids_of_removed_items_are_recorded_only_when_items_are(
+    world: World, listed: tuple[str, ...], recorded: list[str] | None
+) -> None:
+    decider = world.decider({"in_stock": FILTER}, audit_parameters=listed)
+
+    answer = await decide(decider, {"event": event(items=[{"item_id": "anna@example.com"}])})
+
+    (record,) = world.published["audit"][0]["records"][:1]
+    (modification,) = record["modifications"]
+    assert answer["event"]["modifications"][0]["removed_items"] == ["anna@example.com"]
+    assert modification["removed_count"] == 1
+    assert modification.get("removed_items") == recorded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -71,6 +72,25 @@ class TestFinding:
         answer = await look_up(world, identifiers(CLIENT))
 
         assert (answer.profile_id, answer.attributes) == (survivor, {"tier": "Silver"})
+
+    async def test_two_requests_notice_one_stale_memory_at_once(self, world: World) -> None:
+        await world.put_profile(CLIENT, attributes={"tier": "Gold"})
+        finder = world.finder
+        now, deadline = world.now, Deadline.after(5)
+        await finder.find([CLIENT], now=now, deadline=deadline)
+        await world.put_profile(CLIENT, expires_at=START - timedelta(days=1))
+        read = world.store.get
+
+        async def read_slowly(path: str, *, deadline: Deadline) -> Any:
+            await asyncio.sleep(0.01)
+            return await read(path, deadline=deadline)
+
+        world.store.get = read_slowly  # type: ignore[method-assign]
+        found = await asyncio.gather(
+            *(finder.find([CLIENT], now=now, deadline=deadline) for _ in range(2))
+        )
+
+        assert [visitor.profile for visitor in found] == [None, None]
 
     async def test_nobody_known_is_an_answer(self, world: World) -> None:
         answer = await look_up(world, identifiers(CLIENT))
@@ -228,6 +248,24 @@ class TestWhatIsShown:
 
         with pytest.raises(InvalidInput):
             await self.ask(lookup, READER, **identifiers(CLIENT), view="ads")
+
+    async def test_a_made_up_identifier_beside_it_opens_no_view(self, world: World) -> None:
+        lookup = await self.views(world)
+        made_up = Identifier("user_id", "made-up")
+
+        beside = await self.ask(lookup, READER, **identifiers(CLIENT, made_up), view="ads")
+        bare = await self.ask(lookup, READER, id=CLIENT.value, view="ads")
+
+        assert (beside.found, bare.found) == (False, False)
+
+    async def test_an_asynchronous_request_needs_the_view_too(self, world: World) -> None:
+        lookup = await self.views(world)
+        limited = Caller("limited", frozenset({"lookup", "stitch"}), frozenset({"ads"}))
+
+        with pytest.raises(InvalidInput) as caught:
+            await self.ask(lookup, limited, **identifiers(USER), mode="async")
+
+        assert caught.value.code == "unauthorized"
 
     async def test_a_key_may_be_limited_to_views(self, world: World) -> None:
         lookup = await self.views(world)

@@ -10,6 +10,7 @@ import pytest
 
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.identifier import Identifier
+from tagstitch.core.view import parse_views
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.webhook_signature import verify_signature
 from tests.pipeline.world import KEYRING, MAIN, SECRET, START, World
@@ -163,6 +164,90 @@ class TestLinking:
         assert await world.document(f"profiles/{KEYRING.profile_id(USER)}") == {}
 
 
+class TestPlaces:
+    """A linked identifier has a pointer, and an alias where its own profile would be created."""
+
+    async def test_two_requests_that_meet_leave_one_profile_for_one_browser(
+        self, world: World
+    ) -> None:
+        """One knows the browser alone, the other the user too; both load before either commits."""
+        gate = asyncio.Barrier(2)
+        commit = world.store.commit
+        passed: set[object] = set()
+
+        async def commit_together(writes: Any, *, deadline: Deadline) -> None:
+            task = asyncio.current_task()
+            if task not in passed:
+                passed.add(task)
+                await gate.wait()
+            await commit(writes, deadline=deadline)
+
+        world.store.commit = commit_together  # type: ignore[method-assign]
+        await asyncio.gather(
+            world.stitch(message(request_id="s1")),
+            world.stitch(message(request_id="s2", identifiers=BOTH)),
+        )
+
+        holders = [
+            path
+            for path in await world.paths("profiles")
+            if KEYRING.identifier_key(CLIENT) in (await world.document(path)).get("identifiers", {})
+        ]
+        assert len(holders) == 1
+
+    async def test_an_expired_profile_gives_its_identifiers_back(self, world: World) -> None:
+        await world.stitch(message(identifiers=BOTH))
+        world.now += timedelta(days=400)
+
+        await world.stitch(message(request_id="r2"))
+        await world.stitch(message(request_id="r3"))
+
+        own = await world.document(f"profiles/{KEYRING.profile_id(CLIENT)}")
+        assert set(own["identifiers"]) == {KEYRING.identifier_key(CLIENT)}
+        assert [row["outcome"] for row in await _rows(world)] == ["created", "created", "unchanged"]
+
+    async def test_two_user_ids_in_one_request_are_not_one_person(self, world: World) -> None:
+        two = [{"type": "user_id", "value": value} for value in ("anna", "bert")]
+
+        await world.stitch(message(identifiers=two))
+
+        profiles = await world.paths("profiles")
+        assert len(profiles) == 1
+        assert len((await world.document(profiles[0]))["identifiers"]) == 1
+
+    async def test_a_bare_id_records_consent_in_the_profile_that_it_finds(
+        self, world: World
+    ) -> None:
+        profile_id = await world.put_profile(USER)
+
+        await world.stitch(
+            {"request_id": "r1", "id": USER.value, "consent": {"analytics_storage": False}}
+        )
+
+        consent = (await world.document(f"profiles/{profile_id}"))["consent"]
+        assert consent["analytics_storage"]["granted"] is False
+
+    @pytest.mark.parametrize("purpose", ["", "__x__", "a b", "x" * 100])
+    async def test_a_name_that_is_no_purpose_is_refused(self, world: World, purpose: str) -> None:
+        with pytest.raises(InvalidInput):
+            await world.stitch(message(consent={purpose: "granted"}))
+
+    async def test_a_browser_cannot_fill_a_profile_with_purposes(self, world: World) -> None:
+        profile_id = await world.put_profile(CLIENT)
+        state = {f"purpose_{n}": "denied" for n in range(30)}
+
+        await world.stitch(
+            message(asserted=False, event={"event_name": "a", "consent_state": state})
+        )
+
+        assert (await world.document(f"profiles/{profile_id}"))["consent"] == {}
+
+
+async def _rows(world: World) -> list[Any]:
+    await world.store_audit()
+    return await world.rows()
+
+
 class TestOrderOfEffects:
     async def test_one_load_one_commit_publish_then_callback_then_its_mark(
         self, world: World
@@ -215,6 +300,26 @@ class TestIdempotency:
 
         profile = await world.document(f"profiles/{KEYRING.profile_id(USER)}")
         assert len(profile["identifiers"]) == 9
+
+    async def test_a_request_id_can_be_used_again_after_seven_days(self, world: World) -> None:
+        """The expired mark may still be there: Firestore deletes late."""
+        await world.stitch(message(callback="main"))
+        world.now += timedelta(days=8)
+
+        await world.stitch(message(callback="main"))
+
+        assert len(world.callbacks) == 2
+
+    async def test_another_body_behind_an_unchanged_request_has_a_record_of_its_own(
+        self, world: World
+    ) -> None:
+        """What changed nothing left no mark, so its id is not refused; no record is swallowed."""
+        await world.put_profile(CLIENT)
+        await world.stitch(message())
+
+        await world.stitch(message(identifiers=BOTH))
+
+        assert [row["outcome"] for row in await _rows(world)] == ["unchanged", "linked"]
 
     async def test_the_same_id_with_another_body_is_refused(self, world: World) -> None:
         await world.stitch(message())
@@ -297,11 +402,13 @@ class TestCallback:
     ) -> None:
         world.answers = [503, Unavailable("callback"), 200]
         await world.stitch(message(callback="main"))
-        [action] = world.published["actions"]
+        assert len(world.published["actions"]) == 1
 
+        world.now += timedelta(seconds=10)
         with pytest.raises(Unavailable):
-            await world.delivery.resume(action["outbox_id"], deadline=Deadline.after(5))
-        await world.delivery.resume(action["outbox_id"], deadline=Deadline.after(5))
+            await world.act()
+        world.now += timedelta(seconds=20)
+        await world.act()
 
         assert len(world.callbacks) == 3
         assert {c["headers"]["webhook-id"] for c in world.callbacks} == {"r1"}
@@ -314,9 +421,7 @@ class TestCallback:
         await world.stitch(message(callback="main"))
         world.now += timedelta(minutes=11)
 
-        await world.delivery.resume(
-            world.published["actions"][0]["outbox_id"], deadline=Deadline.after(5)
-        )
+        await world.act()
 
         assert len(world.callbacks) == 1
         await world.store_audit()
@@ -335,6 +440,20 @@ class TestCallback:
         assert len(world.callbacks) == 1
         [letter] = world.published["dead-letter"]
         assert letter["request_id"] == "r1"
+
+    async def test_the_view_and_the_allow_list_decide_what_leaves(self, world: World) -> None:
+        world.views = parse_views(
+            {"default": {"concealed": ["margin"]}, "ads": {"attributes": ["tier", "margin"]}}
+        )
+        await world.put_profile(CLIENT, attributes={"tier": "Gold", "margin": 0.4, "city": "Bonn"})
+
+        await world.stitch(message(callback="main", view="ads"))
+
+        assert world.callbacks[0]["body"]["data"]["attributes"] == {"tier": "Gold"}
+
+    async def test_an_undeclared_view_is_refused(self, world: World) -> None:
+        with pytest.raises(InvalidInput):
+            await world.stitch(message(callback="main", view="nobody_declared_this"))
 
     async def test_an_unregistered_callback_is_refused_before_anything_happens(
         self, world: World

@@ -42,6 +42,7 @@ from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.look_up import ProfileLookup
 from tagstitch.pipeline.publish_audit import AuditPublisher
 from tagstitch.pipeline.record_audit import record_audit
+from tagstitch.pipeline.record_dead_letter import record_dead_letter
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.stitch import Stitcher
 from tagstitch.pipeline.visitor import VisitorFinder
@@ -70,7 +71,7 @@ class World:
     effects: list[str] = field(default_factory=list)
     published: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     callbacks: list[dict[str, Any]] = field(default_factory=list)
-    answers: list[int | Exception] = field(default_factory=list)
+    answers: list[int | CallbackAnswer | Exception] = field(default_factory=list)
     """What the endpoint says next; 200 when the list is empty."""
     down: set[str] = field(default_factory=set)
     """Of "documents", "commit", "publisher", "audit_table": what does not answer."""
@@ -78,6 +79,7 @@ class World:
     commits: int = 0
     crash_at: tuple[int, str] | None = None
     """(number of the effect, "before" or "behind")."""
+    views: Views = field(default_factory=Views)
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -110,6 +112,7 @@ class World:
             finder=self.finder,
             audit=self.audit,
             delivery=self.delivery,
+            views=self.refreshed(self.views),
             consent_default_granted=consent_default_granted,
         )
 
@@ -118,7 +121,7 @@ class World:
             self.backend,
             IdentitySettings(),
             finder=self.finder,
-            views=self.refreshed(Views()),
+            views=self.refreshed(self.views),
             claims=self.claims,
             callback_ids=frozenset({"main"}),
             consent_default_granted=consent_default_granted,
@@ -131,6 +134,7 @@ class World:
         *,
         consent_default_granted: bool = True,
         rule_book: Refreshed[RuleBook] | None = None,
+        audit_parameters: Sequence[str] = ("value",),
     ) -> Decider:
         book = compile_rule_book(event_rules or {}, personalization_rules or {})
         maker = DecisionMaker(
@@ -145,9 +149,9 @@ class World:
             IdentitySettings(),
             maker=maker,
             audit=self.audit,
-            views=self.refreshed(Views()),
+            views=self.refreshed(self.views),
             claims=self.claims,
-            audit_parameters=("value",),
+            audit_parameters=audit_parameters,
         )
 
     def refreshed(self, value: Any) -> Refreshed[Any]:
@@ -165,6 +169,12 @@ class World:
         )
         await self.stitcher().process(request, deadline=Deadline.after(20))
 
+    async def act(self, outbox_id: str | None = None) -> None:
+        """Deliver a message of topic `actions`, the last one that was published."""
+        action = {"outbox_id": outbox_id} if outbox_id else self.published["actions"][-1]
+        message = Message(json.dumps(action).encode(), "x1", "actions", self.now)
+        await self.delivery.resume_action(message, deadline=Deadline.after(20))
+
     async def store_audit(self) -> list[str]:
         """Deliver everything on topic `audit` to the sink; return the record ids in the table."""
         for number, content in enumerate(self.published.pop("audit", [])):
@@ -172,6 +182,13 @@ class World:
             message = Message(data, f"a{number}", "audit", self.now)
             await record_audit(self.backend, message, deadline=Deadline.after(5))
         return [row["record_id"] for row in await self.rows()]
+
+    async def store_dead_letter(self) -> str:
+        """Deliver the last dead letter to the sink; return its id."""
+        letter = self.published["dead-letter"][-1]
+        message = Message(json.dumps(letter).encode(), "d1", "dead-letter", self.now)
+        await record_dead_letter(self.backend, KEYRING, message, deadline=Deadline.after(5))
+        return str(letter["dead_letter_id"])
 
     async def rows(self) -> list[Mapping[str, Any]]:
         """Return the audit table, oldest first."""
@@ -335,4 +352,4 @@ class _Endpoint:
             )
         if isinstance(answer, Exception):
             raise answer
-        return CallbackAnswer(answer)
+        return answer if isinstance(answer, CallbackAnswer) else CallbackAnswer(answer)

@@ -1,0 +1,255 @@
+"""Callbacks that did not arrive at once: when they are tried again, and what ends them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tagstitch.core.callback import retry_delay_s
+from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.pipeline.backend import CallbackAnswer
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.deliver import CallbackDelivery
+from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
+from tagstitch.pipeline.sweep import sweep
+from tests.pipeline.world import KEYRING, MAIN, World
+
+REQUEST = {
+    "request_id": "r1",
+    "identifiers": [{"type": "client_id", "value": "1294673677.1747154479"}],
+    "callback": "main",
+}
+
+
+async def entry(world: World) -> dict[str, Any]:
+    (path,) = await world.paths("outbox")
+    return await world.document(path)
+
+
+async def run_sweep(world: World) -> None:
+    await sweep(world.backend, world.audit, deadline=Deadline.after(20))
+
+
+class TestWhen:
+    def test_the_backoff_doubles_from_ten_seconds_to_ten_minutes(self) -> None:
+        delays = [retry_delay_s(attempt, None, scale=1.0) for attempt in range(1, 100)]
+
+        assert delays[:5] == [10, 15, 30, 60, 120]
+        assert delays[-1] == 600
+        assert retry_delay_s(1, None, scale=0.01) == pytest.approx(0.1)
+
+    @pytest.mark.parametrize(("asked_s", "waited_s"), [(3, 10), (45, 45), (86_400, 600)])
+    def test_a_longer_retry_after_is_honoured_up_to_ten_minutes(
+        self, asked_s: float, waited_s: float
+    ) -> None:
+        assert retry_delay_s(1, asked_s, scale=1.0) == waited_s
+
+    async def test_an_endpoint_that_failed_is_left_alone_for_ten_seconds(
+        self, world: World
+    ) -> None:
+        world.answers = [503]
+        await world.stitch(REQUEST)
+
+        with pytest.raises(Unavailable):
+            await world.act()
+        posted_at_once = len(world.callbacks)
+        world.now += timedelta(seconds=10)
+        await world.act()
+
+        assert (posted_at_once, len(world.callbacks)) == (1, 2)
+
+    async def test_an_endpoint_that_names_a_time_is_left_alone_until_then(
+        self, world: World
+    ) -> None:
+        world.answers = [CallbackAnswer(429, retry_after_s=120.0)]
+        await world.stitch(REQUEST)
+
+        world.now += timedelta(seconds=100)
+        with pytest.raises(Unavailable):
+            await world.act()
+        world.now += timedelta(seconds=20)
+        await world.act()
+
+        assert len(world.callbacks) == 2
+
+    async def test_a_message_that_is_a_little_early_waits_instead_of_going_round_again(
+        self, world: World
+    ) -> None:
+        delivery = CallbackDelivery(
+            world.backend, {"main": MAIN}, audit=world.audit, retry_scale=0.00001
+        )
+        world.delivery = delivery
+        world.answers = [503]
+        await world.stitch(REQUEST)
+        due_at = (await entry(world))["not_before"]
+        assert world.now < due_at
+
+        world.now = due_at
+        await world.act()
+
+        assert (await entry(world))["status"] == "delivered"
+
+    async def test_no_attempt_is_put_off_beyond_the_time_of_its_use(self, world: World) -> None:
+        world.answers = [CallbackAnswer(503, retry_after_s=600.0)]
+        useful_until = world.now + timedelta(seconds=60)
+        await world.stitch(REQUEST | {"expires_at": useful_until.isoformat()})
+
+        world.now = useful_until
+        await world.act()
+
+        assert (await entry(world))["status"] == "expired"
+
+
+class TestRepeatedRequests:
+    async def test_a_repeated_request_is_acknowledged_while_its_endpoint_is_dead(
+        self, world: World
+    ) -> None:
+        world.answers = [503] * 9
+        for _ in range(6):
+            await world.stitch(REQUEST)
+
+        assert len(world.callbacks) == 1
+        assert {a["outbox_id"] for a in world.published["actions"]} == {
+            (await world.paths("outbox"))[0].partition("/")[2]
+        }
+
+    async def test_a_repetition_makes_up_for_an_action_that_could_not_be_published(
+        self, world: World
+    ) -> None:
+        world.answers = [503]
+        world.down = {"publisher"}
+        await world.stitch(REQUEST)
+        world.down = set()
+
+        await world.stitch(REQUEST)
+        world.now += timedelta(seconds=10)
+        await world.act()
+
+        assert (await entry(world))["status"] == "delivered"
+
+    async def test_a_repetition_makes_the_first_attempt_of_a_process_that_died_before_it(
+        self, world: World
+    ) -> None:
+        world.crash_at = (2, "before")
+        await world.run_until_crash(world.stitch(REQUEST))
+        world.restart()
+        world.now += timedelta(seconds=30)
+        world.answers = [503]
+
+        await world.stitch(REQUEST)
+
+        assert len(world.callbacks) == 1
+        assert len(world.published["actions"]) == 1
+
+
+class TestSweep:
+    @pytest.mark.parametrize("point", [(3, "before"), (3, "behind"), (4, "before")])
+    async def test_a_crash_while_handing_over_leaves_time_for_a_second_attempt(
+        self, world: World, point: tuple[int, str]
+    ) -> None:
+        world.answers = [503]
+        world.crash_at = point
+        await world.run_until_crash(world.stitch(REQUEST))
+        world.published.clear()
+        world.restart()
+
+        for _ in range(3):
+            world.now += timedelta(seconds=60)
+            await run_sweep(world)
+        await world.act()
+
+        assert (await entry(world))["status"] == "delivered"
+
+    async def test_an_action_that_was_not_published_is_swept_within_the_time_of_its_use(
+        self, world: World
+    ) -> None:
+        world.answers = [503]
+        world.down = {"publisher"}
+        await world.stitch(REQUEST)
+        world.down = set()
+
+        for _ in range(3):
+            world.now += timedelta(seconds=60)
+            await run_sweep(world)
+        await world.act()
+
+        assert (await entry(world))["status"] == "delivered"
+
+    async def test_an_entry_whose_time_has_not_come_is_not_swept(self, world: World) -> None:
+        world.answers = [CallbackAnswer(503, retry_after_s=500.0)]
+        await world.stitch(REQUEST)
+        world.published.clear()
+        world.now += timedelta(seconds=499)
+
+        await run_sweep(world)
+
+        assert "actions" not in world.published
+
+
+class TestReplay:
+    async def refused(self, world: World) -> str:
+        """Have the endpoint refuse the callback for good; return the id of its dead letter."""
+        world.answers = [401]
+        await world.stitch(REQUEST)
+        return await world.store_dead_letter()
+
+    async def replay(self, world: World, letter_id: str) -> None:
+        await replay_dead_letter(world.backend, KEYRING, letter_id, deadline=Deadline.after(5))
+
+    async def test_a_callback_that_was_refused_is_sent_by_a_replay_hours_later(
+        self, world: World
+    ) -> None:
+        letter_id = await self.refused(world)
+        world.now += timedelta(hours=5)
+
+        await self.replay(world, letter_id)
+        await world.act()
+
+        assert len(world.callbacks) == 2
+        assert world.callbacks[0]["body"]["data"] == world.callbacks[1]["body"]["data"]
+        assert "data" not in await entry(world)
+        await world.store_audit()
+        rows = [r for r in await world.rows() if r["record_type"] == "callback_delivery"]
+        assert [row["outcome"] for row in rows] == ["rejected", "delivered"]
+
+    async def test_a_replayed_callback_that_is_refused_again_is_another_dead_letter(
+        self, world: World
+    ) -> None:
+        first = await self.refused(world)
+        await self.replay(world, first)
+        world.answers = [403]
+
+        await world.act()
+        second = await world.store_dead_letter()
+        await self.replay(world, second)
+        await world.act()
+
+        assert first != second
+        assert (await entry(world))["status"] == "delivered"
+
+    async def test_a_callback_that_has_arrived_cannot_be_replayed(self, world: World) -> None:
+        letter_id = await self.refused(world)
+        await self.replay(world, letter_id)
+        await world.act()
+
+        with pytest.raises(InvalidInput, match="nothing is left to send"):
+            await self.replay(world, letter_id)
+
+        assert len(world.published["actions"]) == 1
+
+    async def test_a_crash_behind_reopening_leaves_the_callback_to_the_sweep(
+        self, world: World
+    ) -> None:
+        letter_id = await self.refused(world)
+        await world.store_audit()
+        world.crash_at = (len(world.effects), "behind")
+        await world.run_until_crash(self.replay(world, letter_id))
+        world.restart()
+        world.now += timedelta(minutes=3)
+
+        await run_sweep(world)
+        await world.act()
+
+        assert (await entry(world))["status"] == "delivered"
