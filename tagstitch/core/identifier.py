@@ -69,13 +69,10 @@ class IdentitySettings:
         Such values come from unset variables and failed templates; linking on one joins
         thousands of strangers into one profile.
         """
-        bare = identifier.value.strip().strip("'\"").strip()
+        bare = _bare(identifier.value)
         return (
-            bare.lower() in _BLOCKED_WORDS
-            or bare in self.blocked_values
-            or bool(_ZEROS_AND_DASHES.fullmatch(bare))
-            or (len(bare) > 5 and len(set(bare)) < 3)
-            or bool(_PLACEHOLDER.search(bare))
+            bare in self.blocked_values
+            or _is_shared(identifier.value)
             or (identifier.type == "client_id" and bool(_GA_PLACEHOLDER.fullmatch(bare)))
         )
 
@@ -100,11 +97,28 @@ def make_identifier(type_: str, value: object, *, path: str) -> Identifier:
         )
     if _CONTROL_CHARACTER.search(text):
         raise InvalidInput("invalid_unicode", "control characters in an identifier", path)
+    if _is_shared(text):
+        return Identifier(type_, text)  # its hash would hide from is_blocked what it is
     if type_ == "email_sha256" and ("@" in text or _SHA256_HEX.fullmatch(text)):
         text = hash_email(text)
     elif type_ == "phone_sha256" and sum(map(str.isdigit, text)) >= 6:
         text = hash_phone(text)
     return Identifier(type_, text)  # neither an address nor a hash: left for is_blocked to see
+
+
+def _bare(value: str) -> str:
+    return value.strip().strip("'\"").strip()
+
+
+def _is_shared(value: str) -> bool:
+    """Return whether this is what unset variables and failed templates leave, whatever the type."""
+    bare = _bare(value)
+    return (
+        bare.lower() in _BLOCKED_WORDS
+        or bool(_ZEROS_AND_DASHES.fullmatch(bare))
+        or (len(bare) > 5 and len(set(bare)) < 3)
+        or bool(_PLACEHOLDER.search(bare))
+    )
 
 
 def parse_identifiers(raw: object, settings: IdentitySettings) -> tuple[Identifier, ...]:

@@ -283,7 +283,9 @@ class CallbackDelivery:
         now = self._backend.clock()
         replays = fields.get("replays", 0)
         record = AuditRecord(
-            record_id=f"callback_{outbox_id}" + (f":{replays}" if replays else ""),
+            # A request id may come back after its seven days, and a rejected one be replayed.
+            record_id=f"callback_{outbox_id}_{int(fields['created_at'].timestamp())}"
+            + (f":{replays}" if replays else ""),
             record_type="callback_delivery",
             occurred_at=now,
             outcome=outcome,

@@ -63,3 +63,8 @@ def test_a_long_list_of_addresses_is_cut(value: int) -> None:
 @pytest.mark.parametrize("junk", [True, {}, [], 1.5, "x" * 600, "a\x00b", "undefined", "null"])
 def test_what_cannot_be_an_identifier_is_left_out(junk: object) -> None:
     assert identify({"client_id": junk, "user_id": "u-1"}) == [("user_id", "u-1")]
+
+
+@pytest.mark.parametrize("number", ["0000000000", "+0000000000", "111111111"])
+def test_a_number_that_nobody_has_is_blocked_before_it_is_hashed(number: str) -> None:
+    assert identify({"user_data": {"phone_number": number}}) == []

@@ -88,5 +88,5 @@ def stitch_request(request_id: str) -> dict[str, Any]:
 
 
 def is_new(profile: Mapping[str, Any]) -> bool:
-    """The samples have attributes, a visitor that was just created has none."""
-    return not profile["attributes"]
+    """The samples have attributes, a visitor that was just created has none; an alias is nobody."""
+    return "merged_into" not in profile and not profile["attributes"]
