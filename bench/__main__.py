@@ -1,6 +1,6 @@
 """Run the benchmarks and write bench/RESULTS.md: `.venv/bin/python -m bench [--quick]`.
 
-About twelve minutes; wants a quiet machine with two cores, the Google emulators and wrk.
+About ten minutes; wants a quiet machine with two cores, the Google emulators and wrk.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> int:
     if shutil.which("wrk") is None:
         print("wrk is missing: apt-get install wrk", file=sys.stderr)
         return 1
-    seconds, rounds = (3, 1) if options.quick else (10, 5)
+    seconds, rounds = (3, 1) if options.quick else (8, 4)
     measured = http_throughput.run(seconds=seconds, rounds=rounds)
     draw_throughput(measured, RESULTS.with_name("throughput.png"))
     lines = [
@@ -58,7 +58,7 @@ def main() -> int:
         *call_counts.run(),
         "## Start-up",
         "",
-        *start_up.run(rounds=2 if options.quick else 9),
+        *start_up.run(rounds=2 if options.quick else 7),
         "## Imports",
         "",
         *start_up.import_times(),

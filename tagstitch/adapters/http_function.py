@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,7 +28,6 @@ from tagstitch.adapters.http_request import (
     read_body,
 )
 from tagstitch.adapters.log import configure_logging, log_request, request_fields
-from tagstitch.adapters.pubsub_message import ACKNOWLEDGE, NEGATIVE_ACKNOWLEDGE, parse_push
 from tagstitch.adapters.push_authentication import PushAuthenticator
 from tagstitch.adapters.settings import Scope, read_settings
 from tagstitch.adapters.wiring import Wiring, import_parts
@@ -37,8 +36,10 @@ from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.fields import is_request_id
 from tagstitch.core.json_input import decode_json
 from tagstitch.core.limits import PUSH_BODY_BYTES_MAX
-from tagstitch.pipeline.dead_letter import Message, publish_dead_letter, readable_request_id
 from tagstitch.pipeline.deadline import Deadline
+
+if TYPE_CHECKING:
+    from tagstitch.pipeline.dead_letter import Message
 
 PUSH_DEADLINE_S: Final = 30.0
 """Seconds for one pushed message: below the function's timeout, which is below the
@@ -203,6 +204,9 @@ class HttpFunction:
 
     async def _receive(self, route: _Route, request: Request) -> Response:
         """Process one pushed message and tell Pub/Sub what became of it."""
+        from tagstitch.adapters.pubsub_message import ACKNOWLEDGE, NEGATIVE_ACKNOWLEDGE, parse_push
+        from tagstitch.pipeline.dead_letter import readable_request_id
+
         wiring = await self._open()
         message = parse_push(
             await read_body(request, bytes_max=PUSH_BODY_BYTES_MAX),
@@ -228,6 +232,8 @@ class HttpFunction:
     async def _bury(self, wiring: Wiring, message: Message, error: InvalidInput) -> None:
         """Publish the dead letter; only then may the message be acknowledged."""
         logger.warning("dead_letter", extra={"fields": {"code": error.code}})
+        from tagstitch.pipeline.dead_letter import publish_dead_letter
+
         await publish_dead_letter(
             wiring.backend.publisher,
             message,

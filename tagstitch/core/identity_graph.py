@@ -206,9 +206,9 @@ def identifier_fields(node: GraphNode, profile_id: str, *, seen_at: datetime) ->
     }
 
 
-def alias_fields(profile_id: str, *, now: datetime) -> dict[str, Any]:
+def alias_fields(profile_id: str) -> dict[str, Any]:
     """Return the document in a linked identifier's own place: an alias of its profile.
 
     Whoever would create a profile there at the same moment meets this document and looks again.
     """
-    return {"merged_into": profile_id, "created_at": now}
+    return {"merged_into": profile_id}

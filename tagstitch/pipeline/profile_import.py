@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from tagstitch.core.errors import Conflict
-from tagstitch.core.identity_graph import new_profile_fields, touch_profile
+from tagstitch.core.identity_graph import alias_fields, new_profile_fields, touch_profile
 from tagstitch.core.limits import (
     COMMIT_WRITES_MAX,
     IDENTIFIERS_PER_PROFILE_MAX,
@@ -73,7 +73,7 @@ def in_batches(
     batch: list[tuple[int, ProfileLine]] = []
     writes = 0
     for number, line in lines:
-        own_writes = 1 + len(line.identifier_keys)
+        own_writes = 1 + 2 * len(line.identifier_keys)  # each with its alias
         if batch and (len(batch) >= _BATCH_PROFILES or writes + own_writes > COMMIT_WRITES_MAX):
             yield batch
             batch, writes = [], 0
@@ -177,7 +177,7 @@ class _Batch:
 
     def _is_erased(self, profile_path: str, line: ProfileLine) -> bool:
         """Return whether a tombstone lies in the profile's or in an identifier's document."""
-        paths = [profile_path, *(f"identifiers/{key}" for key in line.identifier_keys)]
+        paths = [profile_path, *(f"profiles/{_primary_id(key)}" for key in line.identifier_keys)]
         return any(is_erased(self._fields(path) or {}) for path in paths)
 
     def _living(self, path: str) -> Mapping[str, Any] | None:
@@ -189,9 +189,6 @@ class _Batch:
     def _target(self, line: ProfileLine) -> str:
         """Return the profile that the line's id stands for today: itself, or who survived a merge."""
         profile_id = line.profile_id
-        if line.identifier_keys and profile_id == _primary_id(line.identifier_keys[0]):
-            pointer = self._fields(f"identifiers/{line.identifier_keys[0]}")
-            profile_id = (pointer or {}).get("profile_id") or profile_id
         stored = self._fields(f"profiles/{profile_id}") or {}
         return survivor_id(stored) or profile_id
 
@@ -239,17 +236,16 @@ class _Batch:
                 continue
             seen = {"first_seen": self._now, "last_seen": self._now}
             profile["identifiers"].setdefault(key, seen)
-            path = f"identifiers/{key}"
-            if _primary_id(key) != profile_id and self._fields(path) is None:
-                links[path] = {"profile_id": profile_id, "type": key.partition(":")[0], **seen}
+            place = f"profiles/{_primary_id(key)}"
+            if _primary_id(key) != profile_id and self._living(place) is None:
+                links[place] = alias_fields(profile_id)
+                kind = key.partition(":")[0]
+                links[f"identifiers/{key}"] = {"profile_id": profile_id, "type": kind, **seen}
         return links
 
     def _holder(self, key: str) -> str | None:
         """Return the profile that the identifier belongs to, or None when it is free."""
-        pointer = self._fields(f"identifiers/{key}")
-        if pointer is not None:
-            return str(pointer.get("profile_id"))
-        own = self._fields(f"profiles/{_primary_id(key)}")
+        own = self._living(f"profiles/{_primary_id(key)}")
         if own is None:
             return None
         return survivor_id(own) or _primary_id(key)

@@ -258,9 +258,9 @@ class Stitcher:
             if node.own_profile_id == profile_id:
                 continue
             link = identifier_fields(node, profile_id, seen_at=seen_at)
-            alias = alias_fields(profile_id, now=now)
-            writes.append(_put(f"identifiers/{node.key}", link, loaded))
+            alias = alias_fields(profile_id)
             writes.append(_put(f"profiles/{node.own_profile_id}", alias, loaded))
+            writes.append(Put(f"identifiers/{node.key}", link))  # the alias is its precondition
         if resolution.changes_graph:
             log_id = f"{key}_{int(now.timestamp() * 1e6)}"  # a request id may come back after days
             writes.append(Put(f"links/{log_id}", _link_log(resolution, request, now=now), ""))

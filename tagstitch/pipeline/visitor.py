@@ -91,8 +91,8 @@ class VisitorFinder:
     ) -> Visitor:
         """Return the visitor of the first identifier that is known, in the order given.
 
-        One read when this process has seen the identifier or when it is a profile's primary one,
-        two when a pointer leads to another document. Documents at `riders` come with it.
+        One read for a profile's primary identifier, two when an alias leads to another document,
+        one when this process has followed it before. Documents at `riders` come with it.
         """
         if not identifiers:
             return await self._ride_alone(riders, deadline)
@@ -100,10 +100,10 @@ class VisitorFinder:
         if hinted is not None:
             return hinted
         first, rest = identifiers[:_FIRST_CANDIDATES], identifiers[_FIRST_CANDIDATES:]
-        found = await self._read([*self._candidate_paths(first), *riders], deadline)
+        found = await self._read([*self._places(first), *riders], deadline)
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
         if visitor.profile is None and rest:
-            more = await self._read(self._candidate_paths(rest), deadline)
+            more = await self._read(self._places(rest), deadline)
             visitor = await self._first_known(rest, more, now=now, deadline=deadline)
         if visitor.profile is None:
             visitor = self._vacancy(identifiers[0], found)
@@ -121,8 +121,8 @@ class VisitorFinder:
 
         One read, a second when an identifier points elsewhere.
         """
-        asked = set(self._candidate_paths(identifiers))
-        found = dict(await self._read([*sorted(asked), *riders], deadline))
+        asked = set(map(self._place, identifiers))
+        found = dict(await self._read([*self._places(identifiers), *riders], deadline))
         for _ in range(_ALIAS_READS_MAX):
             led_to = {path for i in identifiers for path in self._ways(i, found)} - asked
             if not led_to:
@@ -133,7 +133,7 @@ class VisitorFinder:
         versions = {path: document.version for path, document in found.items()}
         erased = any(
             "erased_at" in found[path].fields
-            for path in self._candidate_paths(identifiers)
+            for path in map(self._place, identifiers)
             if path in found
         )
         return LoadedGraph(IdentityGraph(nodes), versions, erased, found)
@@ -148,7 +148,7 @@ class VisitorFinder:
             return NOBODY
         own_path = f"profiles/{bare_id}" if _is_document_id(bare_id) else ""
         first, rest = candidates[:_FIRST_CANDIDATES], candidates[_FIRST_CANDIDATES:]
-        paths = self._candidate_paths(first)
+        paths = self._places(first)
         found = await self._read([own_path, *paths] if own_path else paths, deadline)
         if own_path in found:
             visitor = await self._follow(found[own_path], now=now, deadline=deadline)
@@ -156,7 +156,7 @@ class VisitorFinder:
                 return visitor
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
         if visitor.profile is None and rest:
-            more = await self._read(self._candidate_paths(rest), deadline)
+            more = await self._read(self._places(rest), deadline)
             visitor = await self._first_known(rest, more, now=now, deadline=deadline)
         return visitor
 
@@ -171,23 +171,19 @@ class VisitorFinder:
     def _ways(self, identifier: Identifier, found: Mapping[str, Document]) -> list[str]:
         """Return the paths of the profiles that an identifier leads to, the first living counts.
 
-        Its pointer comes first, then the profile in its own place, each followed by the survivor
-        that it was merged into. Paths that were not read yet are among them.
+        Its own place comes first: a profile lies there, or an alias of the one that it was linked
+        to. Paths that were not read yet are among them.
         """
-        pointer = found.get(f"identifiers/{self._keyring.identifier_key(identifier)}")
-        ways = []
-        for target in (
-            pointer.fields.get("profile_id") if pointer else None,
-            self._keyring.profile_id(identifier),
-        ):
-            if not isinstance(target, str):
-                continue
-            ways.append(f"profiles/{target}")
-            document = found.get(ways[-1])
-            merged_into = document.fields.get("merged_into") if document else None
-            if isinstance(merged_into, str):
-                ways.append(f"profiles/{merged_into}")
+        ways = [self._place(identifier)]
+        document = found.get(ways[0])
+        merged_into = document.fields.get("merged_into") if document else None
+        if isinstance(merged_into, str):
+            ways.append(f"profiles/{merged_into}")
         return ways
+
+    def _place(self, identifier: Identifier) -> str:
+        """Return the path of the document that tells where an identifier's profile is."""
+        return f"profiles/{self._keyring.profile_id(identifier)}"
 
     def _node(
         self, identifier: Identifier, found: Mapping[str, Document], now: datetime
@@ -219,12 +215,8 @@ class VisitorFinder:
         if profile_id is None:
             return None
         path = f"profiles/{profile_id}"
-        if riders:
-            found = await self._read([path, *riders], deadline)
-            document = found.get(path)
-        else:
-            document = await self._documents.get(path, deadline=deadline)
-            found = {}
+        found = await self._read([path, *riders], deadline)
+        document = found.get(path)
         profile = parse_profile(profile_id, document.fields, now=now) if document else None
         if profile is None or profile.merged_into or key not in profile.identifiers:
             self._hints.pop(key, None)  # another request may have noticed it meanwhile
@@ -243,7 +235,7 @@ class VisitorFinder:
     ) -> Visitor:
         """Return the visitor of the first identifier that leads to a living profile."""
         documents = dict(found)
-        asked = set(self._candidate_paths(identifiers))
+        asked = set(map(self._place, identifiers))
         for identifier in identifiers:
             tried: set[str] = set()
             while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
@@ -272,24 +264,29 @@ class VisitorFinder:
 
     def _vacancy(self, primary: Identifier, found: Mapping[str, Document]) -> Visitor:
         """Return nobody, with what lies where the profile of this identifier would go."""
-        place = found.get(f"profiles/{self._keyring.profile_id(primary)}")
-        pointer = found.get(f"identifiers/{self._keyring.identifier_key(primary)}")
-        erased = any(d is not None and "erased_at" in d.fields for d in (place, pointer))
-        return Visitor(None, place.version if place else "", is_erased=erased)
+        place = found.get(self._place(primary))
+        if place is None:
+            return NOBODY
+        return Visitor(None, place.version, is_erased="erased_at" in place.fields)
+
+    @staticmethod
+    def _own_id(key: str) -> str:
+        """Return the profile id that a key's identifier would create."""
+        return "p_" + key.partition(":")[2]
+
+    def _places(self, identifiers: Sequence[Identifier]) -> list[str]:
+        return [self._place(identifier) for identifier in identifiers]
 
     async def _read(self, paths: Sequence[str], deadline: Deadline) -> Mapping[str, Document]:
-        return await self._documents.get_many(paths, deadline=deadline)
-
-    def _candidate_paths(self, identifiers: Sequence[Identifier]) -> list[str]:
-        paths = []
-        for identifier in identifiers:
-            paths.append(f"profiles/{self._keyring.profile_id(identifier)}")
-            paths.append(f"identifiers/{self._keyring.identifier_key(identifier)}")
-        return paths
+        """Return the documents that exist, in one read; a single one comes by the cheaper call."""
+        if len(paths) != 1:
+            return await self._documents.get_many(paths, deadline=deadline)
+        document = await self._documents.get(paths[0], deadline=deadline)
+        return {} if document is None else {paths[0]: document}
 
     def _remember(self, key: str, profile: Profile) -> None:
-        if key not in profile.identifiers:
-            return
+        if key not in profile.identifiers or profile.profile_id == self._own_id(key):
+            return  # in its own place it is found by one read anyway
         self._hints[key] = profile.profile_id
         self._hints.move_to_end(key)
         if len(self._hints) > PROFILE_HINTS_MAX:

@@ -17,7 +17,6 @@ from tagstitch.core.identifier import Identifier
 from tagstitch.core.limits import DOCUMENT_BYTES_MAX
 from tagstitch.core.rule_book import RuleBook
 from tagstitch.core.view import Views
-from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decide import Decider
 from tagstitch.pipeline.refreshed import Refreshed
@@ -295,14 +294,6 @@ class TestState:
         answers = [await decide(decider, {"event": event("view_item")}) for _ in range(3)]
 
         assert [len(a["personalization"]["actions"]) for a in answers] == [1, 0, 0]
-
-    async def test_a_tombstone_in_the_link_is_a_tombstone(self, world: World) -> None:
-        path = f"identifiers/{KEYRING.identifier_key(CLIENT)}"
-        await world.store.commit([Put(path, {"erased_at": START})], deadline=Deadline.after(5))
-
-        await decide(world.decider({}, ONCE), {"event": event("view_item")})
-
-        assert await world.paths("profiles") == []
 
     async def test_an_erased_visitor_gets_no_state(self, world: World) -> None:
         await world.put_profile(CLIENT, erased_at=START)

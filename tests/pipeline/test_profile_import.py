@@ -279,7 +279,11 @@ async def test_an_export_reads_back_into_an_empty_store(
 
     await load(store, GOLD | {"profile_id": "card-7"})
     page = await store.list_documents("profiles", deadline=Deadline.after(5))
-    lines = [msgspec.json.decode(msgspec.json.encode(export_line(d))) for d in page]
+    lines = [
+        msgspec.json.decode(msgspec.json.encode(export_line(document)))
+        for document in page
+        if "merged_into" not in document.fields  # an alias is nobody, and the command skips it
+    ]
     database = SqliteDatabase(tmp_path / "other")
     other = SqliteDocuments(database)
 
