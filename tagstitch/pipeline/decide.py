@@ -114,7 +114,9 @@ class Decider:
             mark=mark,
             # With the body's hash: a decision that changes nothing leaves no mark, and another
             # body under the same request id is another decision, with records of its own.
-            decision_id=self._keyring.derived_id("decision", mark.key, mark.fingerprint),
+            decision_id=self._keyring.derived_id("decision", mark.key, mark.fingerprint)
+            if request.request_id
+            else mark.key,
             is_idempotent=request.request_id is not None,
             shape=shape,
             stages=Stages.of(request.deadline_ms / 1000),
@@ -296,10 +298,9 @@ class Decider:
 
     def _mark(self, request: DecideRequest, caller: Caller, shape: Shape) -> IdempotencyMark:
         """Return the idempotency mark of the request, a random one when it has no id."""
-        request_id = request.request_id or uuid.uuid4().hex
-        key = self._keyring.derived_id("decide", caller.id, request_id)
         if request.request_id is None:
-            return IdempotencyMark(key, "")
+            return IdempotencyMark(uuid.uuid4().hex, "")
+        key = self._keyring.derived_id("decide", caller.id, request.request_id)
         content = [
             shape.__name__,
             request.event.parameters,

@@ -179,7 +179,7 @@ class DecisionMaker:
             )
         except Unavailable:
             degraded.append("profile")
-        if visitor.profile is not None:
+        if visitor.profile is not None and visitor.profile.consent:
             consent = self._consent(request, visitor.profile)
         return book or EMPTY_RULE_BOOK, visitor, consent, tuple(degraded)
 
