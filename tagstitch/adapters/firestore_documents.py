@@ -89,6 +89,7 @@ class FirestoreDocuments:
     ) -> None:
         self._database = f"projects/{project}/databases/{database}"
         self._root = f"{self._database}/documents"
+        self._routing_root = _quoted(f"name={self._root}/")
         self._emulator = emulator
         self._channel = ReconnectingChannel(self._open_channel, _Stubs)
 
@@ -101,7 +102,9 @@ class FirestoreDocuments:
                 message = await rpc.get(
                     _GetDocument(name=name),
                     timeout=timeout,
-                    metadata=self._metadata(f"name={name}"),
+                    metadata=call_metadata(
+                        self._routing_root + _quoted(path), emulator=self._emulator
+                    ),
                 )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND and name in (error.details() or ""):

@@ -47,6 +47,8 @@ class JsonFormatter(logging.Formatter):
 
 def configure_logging(name: str = "tagstitch", level: int = logging.INFO) -> None:
     """Send a logger's lines, by default the project's, to stdout; repeated calls change nothing."""
+    # Our lines name neither (https://docs.python.org/3/howto/logging.html#optimization).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logger = logging.getLogger(name)
     if logger.handlers:
         return

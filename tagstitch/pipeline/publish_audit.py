@@ -142,7 +142,7 @@ class AuditPublisher:
 
 def encode_record(record: AuditRecord) -> bytes:
     """Return the record as the JSON that travels and that `records` of a document holds."""
-    return msgspec.json.encode(record.to_row())
+    return msgspec.json.encode(record)
 
 
 def encode_records(records: Sequence[AuditRecord]) -> list[bytes]:
