@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from tagstitch.core.errors import InvalidInput, json_path
@@ -110,6 +111,7 @@ def _bare(value: str) -> str:
     return value.strip().strip("'\"").strip()
 
 
+@lru_cache(maxsize=1024)  # one request asks it of each identifier several times
 def _is_shared(value: str) -> bool:
     """Return whether this is what unset variables and failed templates leave, whatever the type."""
     bare = _bare(value)

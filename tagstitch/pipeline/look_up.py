@@ -10,7 +10,7 @@ import msgspec
 
 from tagstitch.core.callback import unknown_callback
 from tagstitch.core.caller import Caller
-from tagstitch.core.consent import resolve_consent
+from tagstitch.core.consent import Consent, resolve_consent
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.event import UNASSERTED_TYPES
 from tagstitch.core.fields import object_of
@@ -22,6 +22,7 @@ from tagstitch.core.lookup import (
     lookup_body,
     parse_lookup,
 )
+from tagstitch.core.profile import Profile
 from tagstitch.core.stitch_request import parse_accepted_request
 from tagstitch.core.view import Views, may_ask, visible_attributes
 from tagstitch.pipeline.backend import Backend
@@ -88,13 +89,7 @@ class ProfileLookup:
         """
         deadline = Deadline.after(lookup.deadline_ms / 1000)
         caller.require_view(lookup.view)
-        requested = resolve_consent(
-            requested=lookup.consent,
-            event=None,
-            profile=None,
-            default_granted=self._consent_default_granted,
-        )
-        if "analytics_storage" in requested.denied_by_request:
+        if lookup.consent and "analytics_storage" in self._consent(lookup).denied_by_request:
             return LookupAnswer(found=False, reason="CONSENT_DENIED", view=lookup.view)
         usable = [i for i in lookup.identifiers if not self._identity.is_blocked(i)]
         if not usable and not bare_identifiers(lookup.bare_id or "", self._identity):
@@ -162,6 +157,14 @@ class ProfileLookup:
             visitor = await self._finder.find_bare(lookup.bare_id, now=now, deadline=deadline)
         return visitor
 
+    def _consent(self, lookup: Lookup, profile: Profile | None = None) -> Consent:
+        return resolve_consent(
+            requested=lookup.consent,
+            event=None,
+            profile=profile,
+            default_granted=self._consent_default_granted,
+        )
+
     def _answer(
         self, lookup: Lookup, visitor: Visitor, views: Views, caller: Caller
     ) -> LookupAnswer:
@@ -173,13 +176,7 @@ class ProfileLookup:
         profile = visitor.profile
         if profile is None:
             return LookupAnswer(found=False, reason="UNKNOWN_PROFILE", view=lookup.view)
-        consent = resolve_consent(
-            requested=lookup.consent,
-            event=None,
-            profile=profile,
-            default_granted=self._consent_default_granted,
-        )
-        if not consent.allows("analytics_storage"):
+        if not self._consent(lookup, profile).allows("analytics_storage"):
             return LookupAnswer(found=False, reason="CONSENT_DENIED", view=lookup.view)
         if not may_ask(view, visitor.matched):
             return LookupAnswer(found=False, reason="UNKNOWN_PROFILE", view=lookup.view)
