@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import call_counts, http_throughput, start_up
+from bench import call_counts, http_throughput, request_profile, start_up
 from bench.chart import draw_throughput
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -53,6 +53,11 @@ def main() -> int:
         *http_throughput.report(measured),
         "![Requests a second of both sides](throughput.png)",
         "",
+        "## Where the time of a lookup goes",
+        "",
+        "`.venv/bin/python -m bench.request_profile`, under cProfile: shares, not absolute times.",
+        "",
+        *request_profile.run(),
         "## Calls to the stores",
         "",
         *call_counts.run(),

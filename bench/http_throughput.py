@@ -165,15 +165,21 @@ def measure_side_by_side(
 ) -> dict[str, list[Load]]:
     """Return the loads of each candidate; in every round each is measured once, in turn."""
     loads: dict[str, list[Load]] = {candidate.name: [] for candidate in candidates}
-    for number in range(rounds):
+    for number in range(rounds + 1):  # the first warms the emulators up and does not count
         for candidate in candidates:
             with running_server(
                 candidate.command, candidate.environment, cwd=candidate.cwd, path=candidate.health
             ) as server:
-                load = run_wrk(server, candidate.script, connections=connections, seconds=seconds)
-            loads[candidate.name].append(load)
+                load = run_wrk(
+                    server,
+                    candidate.script,
+                    connections=connections,
+                    seconds=seconds if number else 2,
+                )
+            if number:
+                loads[candidate.name].append(load)
             print(
-                f"  round {number + 1}/{rounds} {candidate.name}: {load.rate:,.0f}/s, "
+                f"  round {number}/{rounds} {candidate.name}: {load.rate:,.0f}/s, "
                 f"p50 {load.p50_ms:.1f} ms, p99 {load.p99_ms:.1f} ms, "
                 f"{load.cpu_us:,.0f} us CPU, {load.errors} errors",
                 file=sys.stderr,
