@@ -14,7 +14,7 @@ from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import Event
 from tagstitch.core.fields import optional_object
 from tagstitch.core.limits import CONSENT_PURPOSES_MAX
-from tagstitch.core.profile import Profile
+from tagstitch.core.profile import Profile, is_grant
 
 Purpose = str
 """One of Google's consent types, or a name that the project chose for its own purpose."""
@@ -175,12 +175,12 @@ def _explicit(state: object) -> Mapping[Purpose, bool]:
     """Return what an object purpose -> state says; of unknown purposes only the first few."""
     if not isinstance(state, Mapping):
         return _ALL_DENIED
-    said = {p: _is_grant(state[p]) for p in CONSENT_MODE_PURPOSES if p in state}
+    said = {p: is_grant(state[p]) for p in CONSENT_MODE_PURPOSES if p in state}
     if state and not any(is_purpose(purpose) for purpose in islice(state, CONSENT_PURPOSES_MAX)):
         return _ALL_DENIED  # a signal that names no purpose cannot be read
     for purpose, value in islice(state.items(), CONSENT_PURPOSES_MAX):
         if is_purpose(purpose):
-            said[purpose] = _is_grant(value)
+            said[purpose] = is_grant(value)
     return said
 
 
@@ -203,13 +203,9 @@ def parse_consent(raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _stored(profile: Profile) -> Mapping[Purpose, bool]:
     return {
-        purpose: _is_grant(value.get("granted") if isinstance(value, Mapping) else value)
+        purpose: is_grant(value.get("granted") if isinstance(value, Mapping) else value)
         for purpose, value in profile.consent.items()
     }
-
-
-def _is_grant(value: object) -> bool:
-    return value is True or value == "granted"
 
 
 def _take(

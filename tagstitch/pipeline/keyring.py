@@ -37,7 +37,7 @@ class Keyring:
 
         Derived, so that concurrent creators meet in one document.
         """
-        return "p_" + self._identity_hash(primary)
+        return own_profile_id(self.identifier_key(primary))
 
     def derived_id(self, *parts: str) -> str:
         """Return an id that the same parts give again, and that tells nothing about them."""
@@ -66,6 +66,11 @@ class Keyring:
 
     def _sealing_key(self, purpose: str) -> bytes:
         return hmac.digest(self.receipt_key, purpose.encode(), hashlib.sha256)
+
+
+def own_profile_id(key: str) -> str:
+    """Return the id of the profile that the identifier of this key creates."""
+    return "p_" + key.rpartition(":")[2]
 
 
 @functools.lru_cache(maxsize=1024)  # one request needs an identifier's hash several times

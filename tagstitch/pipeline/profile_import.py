@@ -16,7 +16,12 @@ from typing import Any, Final
 import msgspec
 
 from tagstitch.core.errors import Conflict
-from tagstitch.core.identity_graph import alias_fields, new_profile_fields, touch_profile
+from tagstitch.core.identity_graph import (
+    SALT_BYTES,
+    alias_fields,
+    new_profile_fields,
+    touch_profile,
+)
 from tagstitch.core.limits import (
     COMMIT_WRITES_MAX,
     IDENTIFIERS_PER_PROFILE_MAX,
@@ -25,6 +30,7 @@ from tagstitch.core.limits import (
 from tagstitch.core.profile import is_erased, parse_profile, survivor_id, typed_profile
 from tagstitch.pipeline.backend import Document, DocumentStore, Put
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.keyring import own_profile_id
 from tagstitch.pipeline.profile_line import ConsentStatement, ProfileLine
 
 _BATCH_PROFILES: Final = 30
@@ -32,8 +38,6 @@ _BATCH_PROFILES: Final = 30
 
 _ATTEMPTS_MAX: Final = 4
 """Tries of a batch that meets other writers; a try loads everything anew."""
-
-_SALT_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,7 @@ class _Batch:
 
     def _is_erased(self, profile_path: str, line: ProfileLine) -> bool:
         """Return whether a tombstone lies in the profile's or in an identifier's document."""
-        paths = [profile_path, *(f"profiles/{_primary_id(key)}" for key in line.identifier_keys)]
+        paths = [profile_path, *(f"profiles/{own_profile_id(key)}" for key in line.identifier_keys)]
         return any(is_erased(self._fields(path) or {}) for path in paths)
 
     def _living(self, path: str) -> Mapping[str, Any] | None:
@@ -196,7 +200,7 @@ class _Batch:
         self, line: ProfileLine, stored: Mapping[str, Any] | None, *, replace_attributes: bool
     ) -> dict[str, Any]:
         if stored is None:
-            stored = new_profile_fields(now=self._now, salt=os.urandom(_SALT_BYTES))
+            stored = new_profile_fields(now=self._now, salt=os.urandom(SALT_BYTES))
         profile = dict(stored)
         old = {} if replace_attributes else profile.get("attributes") or {}
         profile["attributes"] = {**old, **line.attributes}
@@ -236,8 +240,8 @@ class _Batch:
                 continue
             seen = {"first_seen": self._now, "last_seen": self._now}
             profile["identifiers"].setdefault(key, seen)
-            place = f"profiles/{_primary_id(key)}"
-            if _primary_id(key) != profile_id and self._living(place) is None:
+            place = f"profiles/{own_profile_id(key)}"
+            if own_profile_id(key) != profile_id and self._living(place) is None:
                 links[place] = alias_fields(profile_id)
                 kind = key.partition(":")[0]
                 links[f"identifiers/{key}"] = {"profile_id": profile_id, "type": kind, **seen}
@@ -245,10 +249,10 @@ class _Batch:
 
     def _holder(self, key: str) -> str | None:
         """Return the profile that the identifier belongs to, or None when it is free."""
-        own = self._living(f"profiles/{_primary_id(key)}")
+        own = self._living(f"profiles/{own_profile_id(key)}")
         if own is None:
             return None
-        return survivor_id(own) or _primary_id(key)
+        return survivor_id(own) or own_profile_id(key)
 
     def _reject(self, number: int, code: str, message: str) -> None:
         self.result.rejections.append(Rejection(number, code, message))
@@ -260,7 +264,7 @@ async def _load(
     paths = {f"profiles/{line.profile_id}" for line in lines}
     for line in lines:
         for key in line.identifier_keys:
-            paths |= {f"identifiers/{key}", f"profiles/{_primary_id(key)}"}
+            paths |= {f"identifiers/{key}", f"profiles/{own_profile_id(key)}"}
     found = dict(await documents.get_many(sorted(paths), deadline=deadline))
     led_to = {
         f"profiles/{target}"
@@ -271,8 +275,3 @@ async def _load(
     if missing := sorted(led_to - found.keys()):
         found |= await documents.get_many(missing, deadline=deadline)
     return found
-
-
-def _primary_id(key: str) -> str:
-    """Return the id of the profile that an event with this identifier creates."""
-    return "p_" + key.partition(":")[2]

@@ -14,7 +14,7 @@ from tagstitch.core.fields import object_of, optional_text, optional_time
 from tagstitch.core.identifier import Identifier, IdentitySettings, make_identifier
 from tagstitch.core.limits import FIELD_NAME_BYTES_MAX, INTEGER_ABS_MAX, JSON_DEPTH_MAX
 from tagstitch.core.profile import is_grant
-from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.keyring import Keyring, own_profile_id
 
 _PROFILE_ID: Final = re.compile(r"(?!__)[A-Za-z0-9_.:@=+~-]{1,256}")
 _IDENTIFIER_KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,31}:[A-Z2-7]{26}")
@@ -62,7 +62,7 @@ def parse_profile_line(raw: object, settings: IdentitySettings, keyring: Keyring
     if profile_id is None:
         if not keys:
             raise InvalidInput("missing_field", "needs a profile_id or identifiers", "identifiers")
-        profile_id = "p_" + keys[0].partition(":")[2]
+        profile_id = own_profile_id(keys[0])
     attributes = object_of(_given(line, "attributes"), "attributes")
     _check_storable(attributes, "attributes", depth=1)
     return ProfileLine(profile_id, keys, attributes, _consent(line))

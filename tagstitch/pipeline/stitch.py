@@ -25,7 +25,7 @@ from tagstitch.core.identity_graph import (
     resolve,
 )
 from tagstitch.core.json_input import decode_json
-from tagstitch.core.profile import Profile, update_consent
+from tagstitch.core.profile import Profile, is_grant, update_consent
 from tagstitch.core.stitch_request import StitchRequest, parse_stitch_request
 from tagstitch.core.stitch_result import StitchResult, stitch_record, stitch_result
 from tagstitch.core.view import Views, visible_attributes
@@ -305,7 +305,7 @@ def _consent_update(
         recordable |= request.consent.keys()
     changes = dict.fromkeys(consent.denied_by_request & recordable, False)
     if request.asserted and request.consent:
-        granted = {p for p, value in request.consent.items() if value in (True, "granted")}
+        granted = {p for p, value in request.consent.items() if is_grant(value)}
         changes |= dict.fromkeys(granted - changes.keys(), True)
     return update_consent(stored, changes, at=request.occurred_at, source="request")
 

@@ -15,7 +15,7 @@ from tagstitch.core.limits import PROFILE_HINTS_MAX
 from tagstitch.core.profile import Profile, parse_profile
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.keyring import Keyring, own_profile_id
 
 _FIRST_CANDIDATES: Final = 2
 """Identifiers whose documents the first read asks for: stronger ones are rarely unknown, and
@@ -273,11 +273,6 @@ class VisitorFinder:
             return NOBODY
         return Visitor(None, place.version, is_erased="erased_at" in place.fields)
 
-    @staticmethod
-    def _own_id(key: str) -> str:
-        """Return the profile id that a key's identifier would create."""
-        return "p_" + key.partition(":")[2]
-
     def _places(self, identifiers: Sequence[Identifier]) -> list[str]:
         return [self._place(identifier) for identifier in identifiers]
 
@@ -289,7 +284,7 @@ class VisitorFinder:
         return {} if document is None else {paths[0]: document}
 
     def _remember(self, key: str, profile: Profile) -> None:
-        if key not in profile.identifiers or profile.profile_id == self._own_id(key):
+        if key not in profile.identifiers or profile.profile_id == own_profile_id(key):
             return  # in its own place it is found by one read anyway
         self._hints[key] = profile.profile_id
         self._hints.move_to_end(key)
