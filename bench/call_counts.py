@@ -22,6 +22,7 @@ from tagstitch.adapters.settings import read_settings
 from tagstitch.adapters.wiring import Wiring
 from tagstitch.core.callback import CallbackEndpoint
 from tagstitch.core.caller import Caller
+from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline.backend import Backend, CallbackAnswer
 from tagstitch.pipeline.dead_letter import Message
 from tagstitch.pipeline.deadline import Deadline
@@ -97,7 +98,9 @@ async def count_all(data_dir: Path) -> dict[str, Counter[str]]:
         callbacks=Counted(Endpoint(), counts),
         clock=real.clock,
     )
-    await publish_rules(real.documents, {}, OFFER, real.clock(), Deadline.after(10))
+    await publish_rules(
+        real.documents, RuleDefinitions({}, OFFER), real.clock(), Deadline.after(10)
+    )
     wiring = Wiring(settings)
     vars(wiring)["backend"] = backend
     await wiring.rule_book.get(Deadline.after(10))

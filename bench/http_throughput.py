@@ -32,6 +32,7 @@ from tagstitch.adapters.topology import read_topology
 from tagstitch.adapters.wiring import make_keyring
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.identity_graph import new_profile_fields
+from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.local_stack.emulators import Emulators, run_emulators
 from tagstitch.pipeline.backend import Backend, Put
 from tagstitch.pipeline.deadline import Deadline
@@ -128,7 +129,7 @@ async def fill(backend: Backend, settings: Settings, *, published: bool) -> None
             if published:
                 writes.append(Put(f"bench_profiles/{client_id(number)}", fields["attributes"]))
         await backend.documents.commit(writes, deadline=Deadline.after(60))
-    await publish_rules(backend.documents, sample_rules(), {}, now, Deadline.after(60))
+    await publish_rules(backend.documents, RuleDefinitions(sample_rules()), now, Deadline.after(60))
 
 
 def our_function(name: str, environment: Mapping[str, str], script: Path, label: str) -> Candidate:

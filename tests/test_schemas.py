@@ -137,12 +137,12 @@ def test_a_rule_file_is_judged_alike(value: Any, valid: bool, tmp_path: Path) ->
 
     def parse() -> None:
         try:
-            event_rules, personalization_rules = read_rule_files(file)
+            definitions = read_rule_files(file)
         except RuleFilesError as error:
             raise InvalidInput("invalid_field", str(error)) from error
-        for rule_id, rule in event_rules.items():
+        for rule_id, rule in definitions.event_rules.items():
             parse_event_rule(rule_id, rule)
-        for rule_id, rule in personalization_rules.items():
+        for rule_id, rule in definitions.personalization_rules.items():
             parse_personalization_rule(rule_id, rule)
 
     assert (accepts(schema("rule"), value), parser_accepts(parse)) == (valid, valid)
@@ -165,8 +165,7 @@ def test_the_rules_of_the_decision_cases_are_valid(kind: str, rule: Any) -> None
     "file", sorted((ROOT / "examples" / "rules").iterdir()), ids=lambda p: p.name
 )
 def test_the_sample_rules_are_valid(file: Path) -> None:
-    names = ("event_rules", "personalization_rules")
-    content = dict(zip(names, read_rule_files(file), strict=True))
+    content = {name: found for name, found in read_rule_files(file).collections.items() if found}
 
     Draft202012Validator(schema("rule")).validate(content)
 

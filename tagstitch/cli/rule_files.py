@@ -13,7 +13,7 @@ import msgspec
 import yaml
 
 from tagstitch.core.limits import RULE_FILE_ALIASED_NODES_MAX, RULE_FILE_BYTES_MAX
-from tagstitch.pipeline.rule_publication import COLLECTIONS, RuleDefinitions
+from tagstitch.core.rule_definitions import COLLECTIONS, RuleDefinitions
 
 _OPEN: Final = 0
 """Stands for the size of a node that is still being counted."""
@@ -66,7 +66,7 @@ def read_rule_files(path: Path) -> RuleDefinitions:
                 rules[found.collection][found.rule_id] = found.rule
     if problems:
         raise RuleFilesError(problems)
-    return RuleDefinitions(*(rules[collection] for collection in COLLECTIONS))
+    return RuleDefinitions.of(rules)
 
 
 def write_rule_files(path: Path, definitions: RuleDefinitions) -> list[Path]:
@@ -74,7 +74,7 @@ def write_rule_files(path: Path, definitions: RuleDefinitions) -> list[Path]:
 
     Returns the rule files of the folder that hold no rule of `definitions`: they are left alone.
     """
-    content = dict(zip(COLLECTIONS, definitions, strict=True))
+    content = definitions.collections
     if path.suffix in _SUFFIXES:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_dump(content, path.suffix), encoding="utf-8")

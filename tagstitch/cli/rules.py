@@ -14,12 +14,11 @@ from tagstitch.cli.output import CommandFailed, JsonOption, emit, err, printable
 from tagstitch.cli.rule_files import RuleFilesError, read_rule_files, write_rule_files
 from tagstitch.core.errors import Conflict
 from tagstitch.core.rule_book import BrokenRule, RuleBook, compile_rule_book
+from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline.backend import Backend, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.rule_publication import (
-    COLLECTIONS,
     Publication,
-    RuleDefinitions,
     RulePointer,
     load_bundle,
     load_definitions,
@@ -162,13 +161,18 @@ async def _push_once(
         wanted = definitions
         removed = [
             f"{collection}/{rule_id}"
-            for collection, old, new in zip(COLLECTIONS, stored, wanted, strict=True)
-            for rule_id in old.keys() - new.keys()
+            for collection, old in stored.collections.items()
+            for rule_id in old.keys() - wanted.collections[collection].keys()
         ]
     else:
-        wanted = RuleDefinitions(*({**o, **n} for o, n in zip(stored, definitions, strict=True)))
+        wanted = RuleDefinitions.of(
+            {
+                name: {**old, **definitions.collections[name]}
+                for name, old in stored.collections.items()
+            }
+        )
     return await publish_rules(
-        backend.documents, *wanted, backend.clock(), deadline, removed=removed
+        backend.documents, wanted, backend.clock(), deadline, removed=removed
     )
 
 
@@ -177,11 +181,11 @@ def _checked_files(path: Path, *, may_be_empty: bool = False) -> tuple[RuleDefin
         definitions = read_rule_files(path)
     except RuleFilesError as error:
         raise _files_failed(error) from error
-    book = compile_rule_book(*definitions)
+    book = compile_rule_book(definitions)
     if book.broken:
         problems = _broken(book.broken)
         raise CommandFailed(_lines(problems), {"ok": False, "problems": problems})
-    if not any(definitions) and not may_be_empty:
+    if definitions.is_empty and not may_be_empty:
         raise CommandFailed("no rules there; emptying the store needs --replace --allow-empty")
     return definitions, book
 
@@ -200,7 +204,7 @@ async def _status() -> dict[str, Any]:
         pointer = await load_pointer(documents, deadline)
         stored = await load_definitions(documents, deadline)
         is_current = await _is_current(documents, pointer, stored, deadline)
-    book = compile_rule_book(*stored)
+    book = compile_rule_book(stored)
     return {
         "published": None
         if pointer is None
@@ -225,11 +229,11 @@ async def _is_current(
     if pointer is None:
         return False
     published = await load_bundle(documents, pointer, deadline)
-    return compile_rule_book(*published).version == compile_rule_book(*stored).version
+    return compile_rule_book(published).version == compile_rule_book(stored).version
 
 
 def _counts(definitions: RuleDefinitions) -> dict[str, int]:
-    return {c: len(rules) for c, rules in zip(COLLECTIONS, definitions, strict=True)}
+    return {c: len(rules) for c, rules in definitions.collections.items()}
 
 
 def _counted(counts: Mapping[str, int]) -> str:

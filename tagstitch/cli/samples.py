@@ -46,7 +46,7 @@ async def load_samples(opened: Opened) -> LoadedSamples | None:
             opened.backend.documents, batch, now=opened.backend.clock(), deadline=deadline
         )
         profiles += result.created
-    return LoadedSamples(sum(map(len, definitions)), profiles)
+    return LoadedSamples(sum(map(len, definitions.collections.values())), profiles)
 
 
 async def _is_empty(documents: DocumentStore, deadline: Deadline) -> bool:

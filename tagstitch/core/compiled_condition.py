@@ -94,10 +94,10 @@ def compile_condition(condition: Condition) -> CompiledCondition:
     return CompiledCondition(root, root.check, leaves, reads)
 
 
-def compile_item_test(condition: Condition) -> Callable[[Any], bool]:
+def compile_item_test(condition: Condition) -> Test:
     """Return a test of one element; an element that is no object has no values."""
     check = _compile(condition).check
-    return lambda item: check(Facts(item if isinstance(item, dict) else {}))
+    return lambda item, facts: check(facts.with_event(item if isinstance(item, dict) else {}))
 
 
 def _compile(condition: Condition) -> Node:
@@ -107,7 +107,7 @@ def _compile(condition: Condition) -> Node:
     base = compile_base(condition.path)
     if isinstance(condition, Match):
         in_item = compile_item_test(condition.condition)
-        return Leaf(condition, base, _quantified(condition.path, base, lambda v, _: in_item(v)))
+        return Leaf(condition, base, _quantified(condition.path, base, in_item))
     test = condition.comparison.build()
     if condition.path.quantifier is not None:
         return Leaf(condition, base, _quantified(condition.path, base, test))

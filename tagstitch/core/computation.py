@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tagstitch.core import operands
 from tagstitch.core.arithmetic import calculate, rounded
+from tagstitch.core.declarations import Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.limits import DECIMAL_PLACES_MAX
 from tagstitch.core.paths import Facts, Path, compile_base, parse_path
@@ -44,7 +45,7 @@ class ComputationDetails:
     fields: Definition
     parameter_name: str
     """The last segment of the parameter's path."""
-    profile_only: frozenset[str]
+    declared: Declarations
 
 
 def parse_computation(word: object, details: ComputationDetails) -> Computation | None:
@@ -118,7 +119,7 @@ def _copy(details: ComputationDetails) -> Computation:
     text, where = fields.require("from"), fields.place("from")
     path = None
     if text is not None:
-        path = parse_path(text, where, fields.problems, profile_only=details.profile_only)
+        path = parse_path(text, where, fields.problems, declared=details.declared)
     if path is None:
         return Computation(lambda _old, _facts: UNCHANGED)
     if path.quantifier is not None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeGuard
 
+from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.limits import CONDITION_DEPTH_MAX, CONDITION_PREDICATES_MAX
 from tagstitch.core.operators import Comparison, parse_comparisons
 from tagstitch.core.paths import Path, parse_path
@@ -58,31 +59,33 @@ def parse_conditions(
     where: str,
     problems: Problems,
     *,
-    profile_only: frozenset[str] = frozenset(),
+    declared: Declarations = NOTHING_DECLARED,
 ) -> Condition:
     """Return the tree of a rule's `conditions`, every entry of which must hold.
 
     What is wrong is noted in `problems`; the tree is worth something only if nothing was.
     """
-    parser = _Parser(problems, profile_only)
+    parser = _Parser(problems, declared)
     condition = parser.parse_object(raw, where, depth=1, in_item=False)
     if parser.predicates > CONDITION_PREDICATES_MAX:
         problems.add(where, f"more than {CONDITION_PREDICATES_MAX} comparisons")
     return condition
 
 
-def parse_item_conditions(raw: object, where: str, problems: Problems) -> Condition:
+def parse_item_conditions(
+    raw: object, where: str, problems: Problems, *, declared: Declarations = NOTHING_DECLARED
+) -> Condition:
     """Return the tree of conditions whose paths start at one element of a list."""
-    parser = _Parser(problems, frozenset())
+    parser = _Parser(problems, declared)
     return parser.parse_object(raw, where, depth=1, in_item=True)
 
 
 class _Parser:
-    __slots__ = ("predicates", "problems", "profile_only")
+    __slots__ = ("declared", "predicates", "problems")
 
-    def __init__(self, problems: Problems, profile_only: frozenset[str]) -> None:
+    def __init__(self, problems: Problems, declared: Declarations) -> None:
         self.problems = problems
-        self.profile_only = profile_only
+        self.declared = declared
         self.predicates = 0
 
     def parse_object(self, raw: object, where: str, *, depth: int, in_item: bool) -> Condition:
@@ -120,9 +123,7 @@ class _Parser:
     def _entry(
         self, key: object, raw: Any, where: str, *, depth: int, in_item: bool
     ) -> list[Condition]:
-        path = parse_path(
-            key, where, self.problems, in_item=in_item, profile_only=self.profile_only
-        )
+        path = parse_path(key, where, self.problems, in_item=in_item, declared=self.declared)
         if path is None:
             return []
         found: list[Condition] = []

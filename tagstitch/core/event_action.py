@@ -14,6 +14,7 @@ from tagstitch.core.computation import (
     parse_computation,
 )
 from tagstitch.core.condition import ALWAYS, Condition, Predicate, parse_item_conditions
+from tagstitch.core.declarations import Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.event import EVENT_NAME_CHARS_MAX
 from tagstitch.core.event_draft import ORIGINAL_NAME, EventDraft
@@ -21,6 +22,7 @@ from tagstitch.core.limits import CONDITION_LIST_MAX
 from tagstitch.core.operators import parse_comparison
 from tagstitch.core.paths import Facts, Path, parse_path
 from tagstitch.core.problems import Problems
+from tagstitch.core.value_tests import Test
 from tagstitch.core.values import same
 from tagstitch.core.written_action import WrittenAction
 
@@ -58,7 +60,7 @@ class ModifyParameter:
     def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed. Raises ResultOutOfRange."""
         old = draft.find(self.parameter)
-        current = Facts(draft.parameters, facts.profile, facts.state)
+        current = facts.with_event(draft.parameters)
         new = self.compute(old, current)
         facts.coercions += current.coercions
         if new is UNCHANGED or same(old, new):
@@ -74,17 +76,17 @@ class ModifyParameter:
 class FilterItems:
     """Keep the items that satisfy a condition."""
 
-    keeps: Callable[[Any], bool]
+    keeps: Test
     reads: tuple[Path, ...] = ()
 
-    def apply(self, draft: EventDraft, _: Facts) -> Sequence[Modification]:
+    def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed, with the ids (or places) of removed items."""
         items = draft.find(_ITEMS)
         if not isinstance(items, list):
             return ()
         kept, removed = [], []
         for index, item in enumerate(items):
-            if self.keeps(item):
+            if self.keeps(item, facts):
                 kept.append(item)
             else:
                 removed.append(_item_id(item, index))
@@ -141,19 +143,17 @@ def _remove_every_form(draft: EventDraft, path: Path) -> bool:
 # --- how actions are written
 
 
-def parse_event_action(
-    written: WrittenAction, *, profile_only: frozenset[str]
-) -> EventAction | None:
+def parse_event_action(written: WrittenAction, *, declared: Declarations) -> EventAction | None:
     """Return the action, or None after noting what is wrong with it."""
     parse = written.find(_PARSERS)
     if parse is None:
         return None
-    action = parse(written.details, profile_only)
+    action = parse(written.details, declared)
     written.details.refuse_rest()
     return action
 
 
-def _rename_event(details: Definition, _: frozenset[str]) -> EventAction | None:
+def _rename_event(details: Definition, _: Declarations) -> EventAction | None:
     name = details.require("new_event_name")
     where = details.place("new_event_name")
     is_name = isinstance(name, str) and 0 < len(name) <= EVENT_NAME_CHARS_MAX and name.isprintable()
@@ -162,11 +162,11 @@ def _rename_event(details: Definition, _: frozenset[str]) -> EventAction | None:
     return RenameEvent(name) if is_name else None
 
 
-def _drop_event(_: Definition, __: frozenset[str]) -> EventAction:
+def _drop_event(_: Definition, __: Declarations) -> EventAction:
     return DropEvent()
 
 
-def _redact(details: Definition, _: frozenset[str]) -> EventAction | None:
+def _redact(details: Definition, _: Declarations) -> EventAction | None:
     raw = details.require("parameters", "parameter")
     where = details.place("parameters")
     texts = [raw] if isinstance(raw, str) else raw
@@ -179,7 +179,7 @@ def _redact(details: Definition, _: frozenset[str]) -> EventAction | None:
     return Redact(tuple(path for path in paths if path is not None))
 
 
-def _filter_items(details: Definition, _: frozenset[str]) -> EventAction | None:
+def _filter_items(details: Definition, _: Declarations) -> EventAction | None:
     match = details.take("match")
     if match is not None:
         where = details.place("match")
@@ -221,7 +221,7 @@ def _target(text: object, where: str, problems: Problems) -> Path | None:
     return None
 
 
-def _modify_parameter(details: Definition, profile_only: frozenset[str]) -> EventAction | None:
+def _modify_parameter(details: Definition, declared: Declarations) -> EventAction | None:
     parameter, word = details.require("parameter"), details.require("operator")
     target = None
     if parameter is not None:
@@ -229,13 +229,13 @@ def _modify_parameter(details: Definition, profile_only: frozenset[str]) -> Even
     if word is None:
         return None
     name = target.base[-1] if target is not None else ""
-    computation = parse_computation(word, ComputationDetails(details, name, profile_only))
+    computation = parse_computation(word, ComputationDetails(details, name, declared))
     if target is None or computation is None:
         return None
     return ModifyParameter(target, computation.compute, computation.reads)
 
 
-_PARSERS: Final[Mapping[str, Callable[[Definition, frozenset[str]], EventAction | None]]] = {
+_PARSERS: Final[Mapping[str, Callable[[Definition, Declarations], EventAction | None]]] = {
     "rename_event": _rename_event,
     "modify_parameter": _modify_parameter,
     "filter_items": _filter_items,

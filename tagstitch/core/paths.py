@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
 
+from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.limits import PATH_CHARS_MAX, PATH_SEGMENTS_MAX
 from tagstitch.core.problems import Problems, suggestion
 
-Source = Literal["event", "profile", "user_state"]
-Root = Literal["bare", "event", "profile", "user_state", "item"]
+Source = Literal["event", "profile", "user_state", "experiment"]
+Root = Literal["bare", "event", "profile", "user_state", "experiment", "item"]
 """Where a path starts; `bare` is the event and, if absent there, the profile's attributes."""
 
 Quantifier = Literal["$", "$any", "$all", "$none", "$count"]
 
 QUANTIFIERS: Final[tuple[Quantifier, ...]] = ("$", "$any", "$all", "$none", "$count")
 
-_PREFIXES: Final[tuple[Source, ...]] = ("event", "profile", "user_state")
+_PREFIXES: Final[tuple[Source, ...]] = ("event", "profile", "user_state", "experiment")
 _SEGMENT: Final = re.compile(
     r"""(?:^|\.)(?P<name>[^.\[\]]+)      # a name, after a dot unless it is the first
       | \.?\["(?P<double>[^"]+)"\]       # ["a.b"]
@@ -33,24 +34,38 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Facts:
-    """What conditions look at: the event's parameters, a profile's attributes and its state.
+    """What conditions look at: an event's parameters, a profile's attributes and state, the time.
 
+    `now` is in seconds since 1970 (UTC); `experiments` tells the visitor's variants by experiment.
     `coercions` is the only thing that an evaluation changes: how often a text was taken for a
     number.
     """
 
-    __slots__ = ("coercions", "event", "profile", "state")
+    __slots__ = ("coercions", "event", "experiments", "now", "profile", "state")
 
     def __init__(
         self,
         event: Mapping[str, Any],
         profile: Mapping[str, Any] = _NOTHING,
         state: Mapping[str, Any] = _NOTHING,
+        *,
+        now: float = 0.0,
+        experiments: Mapping[str, str] = _NOTHING,
     ) -> None:
         self.event = event
         self.profile = profile
         self.state = state
+        self.now = now
+        self.experiments = experiments
         self.coercions = 0
+
+    def with_event(self, event: Mapping[str, Any]) -> Facts:
+        """Return the same about another event, or about one element of a list."""
+        return Facts(event, self.profile, self.state, now=self.now, experiments=self.experiments)
+
+    def with_state(self, state: Mapping[str, Any]) -> Facts:
+        """Return the same with another state; the coercions counted so far stay behind."""
+        return Facts(self.event, self.profile, state, now=self.now, experiments=self.experiments)
 
 
 Lookup = Callable[[Facts], Any]
@@ -84,12 +99,12 @@ def parse_path(
     problems: Problems,
     *,
     in_item: bool = False,
-    profile_only: frozenset[str] = frozenset(),
+    declared: Declarations = NOTHING_DECLARED,
 ) -> Path | None:
     """Return the path, or None after noting what is wrong with it.
 
-    `in_item` paths start at one element of a list. A bare name in `profile_only` is read from
-    the profile alone, because a browser could forge an event parameter of that name.
+    `in_item` paths start at one element of a list. A bare name that is declared `protected` is
+    read from the profile alone.
     """
     if not isinstance(text, str) or not text or len(text) > PATH_CHARS_MAX:
         problems.add(where, f"a path must be text of 1 to {PATH_CHARS_MAX} characters")
@@ -107,7 +122,7 @@ def parse_path(
     if len(segments) > PATH_SEGMENTS_MAX:
         problems.add(where, f"more than {PATH_SEGMENTS_MAX} segments")
         return None
-    if root == "bare" and not profile_only.isdisjoint((remaining, segments[0][0])):
+    if root == "bare" and not declared.protected.isdisjoint((remaining, segments[0][0])):
         root = "profile"
     return _quantified(text, root, segments, where, problems)
 
@@ -157,6 +172,8 @@ def compile_base(path: Path) -> Lookup:
         return lambda facts: find(facts.profile)
     if path.root == "user_state":
         return lambda facts: find(facts.state)
+    if path.root == "experiment":
+        return lambda facts: find(facts.experiments)
     if len(segments) == 1:
         key = segments[0]
         return lambda facts: facts.event.get(key)

@@ -178,7 +178,7 @@ class _Run:
         if changes:
             self._changes |= changes
             self._coercions += self.facts.coercions
-            self.facts = Facts(self.facts.event, self.facts.profile, {**state, **changes})
+            self.facts = self.facts.with_state({**state, **changes})
 
     def to_decision(self) -> PersonalizationDecision:
         return PersonalizationDecision(

@@ -9,6 +9,7 @@ from typing import Any, Final
 from tagstitch.core.compiled_condition import CompiledCondition, compile_condition
 from tagstitch.core.condition import ALWAYS, Condition, parse_conditions
 from tagstitch.core.consent import AD_PERSONALIZATION, Purpose, is_purpose
+from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.errors import InvalidRule, Problem
 from tagstitch.core.event import EVENT_NAME_CHARS_MAX
@@ -98,18 +99,15 @@ class PersonalizationRule(Rule):
 
 
 def parse_event_rule(
-    rule_id: str, raw: object, *, profile_only: frozenset[str] = frozenset()
+    rule_id: str, raw: object, *, declared: Declarations = NOTHING_DECLARED
 ) -> EventRule:
-    """Return the rule; raises InvalidRule with everything that is wrong with it.
-
-    `profile_only` names the attributes that a bare name reads from the profile alone.
-    """
+    """Return the rule; raises InvalidRule with everything that is wrong with it."""
     fields = _open(rule_id, raw)
-    rule = _parse_common(rule_id, fields, profile_only)
+    rule = _parse_common(rule_id, fields, declared)
     written = take_actions(fields)
     if not written:
         fields.problems.add("actions", "a rule needs at least one action")
-    parsed = [parse_event_action(action, profile_only=profile_only) for action in written]
+    parsed = [parse_event_action(action, declared=declared) for action in written]
     actions = tuple(action for action in parsed if action is not None)
     foreign = ("consent", "purposes", "updates_user_state")
     fields.refuse(foreign, "has no meaning in an event rule")
@@ -128,14 +126,11 @@ def parse_event_rule(
 
 
 def parse_personalization_rule(
-    rule_id: str, raw: object, *, profile_only: frozenset[str] = frozenset()
+    rule_id: str, raw: object, *, declared: Declarations = NOTHING_DECLARED
 ) -> PersonalizationRule:
-    """Return the rule; raises InvalidRule with everything that is wrong with it.
-
-    `profile_only` names the attributes that a bare name reads from the profile alone.
-    """
+    """Return the rule; raises InvalidRule with everything that is wrong with it."""
     fields = _open(rule_id, raw)
-    rule = _parse_common(rule_id, fields, profile_only)
+    rule = _parse_common(rule_id, fields, declared)
     purposes = _purposes(fields)
     actions = [parse_personalization_action(action) for action in take_actions(fields)]
     nothing: dict[str, Any] = {}
@@ -179,7 +174,7 @@ def _close(rule_id: str, fields: Definition) -> None:
         raise InvalidRule(rule_id, tuple(fields.problems.found))
 
 
-def _parse_common(rule_id: str, fields: Definition, profile_only: frozenset[str]) -> Rule:
+def _parse_common(rule_id: str, fields: Definition, declared: Declarations) -> Rule:
     for word in _DESCRIPTIVE:
         fields.take(word)
     names = fields.require("target_event_name", "event_name_trigger")
@@ -188,7 +183,7 @@ def _parse_common(rule_id: str, fields: Definition, profile_only: frozenset[str]
     condition: Condition = ALWAYS
     if raw_conditions not in (None, {}):
         condition = parse_conditions(
-            raw_conditions, "conditions", fields.problems, profile_only=profile_only
+            raw_conditions, "conditions", fields.problems, declared=declared
         )
     elif not match_all:
         hint = "match_all: true says that every event of this name is meant"

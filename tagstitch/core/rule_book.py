@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, TypeVar
 
+from tagstitch.core.declarations import Declarations
 from tagstitch.core.errors import InvalidRule, Problem
 from tagstitch.core.limits import RULE_DEPTH_MAX
 from tagstitch.core.rule import (
@@ -19,6 +20,7 @@ from tagstitch.core.rule import (
     parse_event_rule,
     parse_personalization_rule,
 )
+from tagstitch.core.rule_definitions import RuleDefinitions
 
 RuleKind = Literal["event", "personalization"]
 
@@ -60,33 +62,29 @@ class RuleBook:
 
 
 def compile_rule_book(
-    event_rules: Mapping[str, Mapping[str, Any]],
-    personalization_rules: Mapping[str, Mapping[str, Any]],
-    *,
-    profile_only: frozenset[str] = frozenset(),
+    definitions: RuleDefinitions,
 ) -> RuleBook:
-    """Return the book of these definitions, by rule id; a broken rule is left out and listed.
-
-    `profile_only` names the attributes that a bare name reads from the profile alone: traits
-    computed here and attributes declared protected.
-    """
+    """Return the book of these definitions; a broken rule is left out and listed."""
+    declared = Declarations(protected=frozenset(definitions.protected))
     broken: list[BrokenRule] = []
 
     def parse_all(
-        kind: RuleKind, definitions: Mapping[str, object], parse: Callable[..., R]
+        kind: RuleKind, rules_by_id: Mapping[str, object], parse: Callable[..., R]
     ) -> list[R]:
         rules = []
-        for rule_id, raw in definitions.items():
+        for rule_id, raw in rules_by_id.items():
             try:
-                rules.append(parse(rule_id, raw, profile_only=profile_only))
+                rules.append(parse(rule_id, raw, declared=declared))
             except InvalidRule as invalid:
                 broken.append(BrokenRule(invalid.rule_id, kind, invalid.problems))
         return rules
 
-    for_events = parse_all("event", event_rules, parse_event_rule)
-    for_visitors = parse_all("personalization", personalization_rules, parse_personalization_rule)
+    for_events = parse_all("event", definitions.event_rules, parse_event_rule)
+    for_visitors = parse_all(
+        "personalization", definitions.personalization_rules, parse_personalization_rule
+    )
     return RuleBook(
-        version=_version(event_rules, personalization_rules, profile_only),
+        version=_version(definitions),
         count=len(for_events) + len(for_visitors),
         broken=tuple(sorted(broken, key=lambda rule: (rule.kind, rule.rule_id))),
         event_buckets=_buckets(for_events),
@@ -113,15 +111,13 @@ def _buckets(rules: Iterable[R]) -> Mapping[str, tuple[R, ...]]:
     }
 
 
-def _version(
-    event_rules: Mapping[str, object],
-    personalization_rules: Mapping[str, object],
-    profile_only: frozenset[str],
-) -> str:
+def _version(definitions: RuleDefinitions) -> str:
     content = {
-        "event_rules": _canonical(event_rules, RULE_DEPTH_MAX + 2),
-        "personalization_rules": _canonical(personalization_rules, RULE_DEPTH_MAX + 2),
-        "profile_only": sorted(profile_only),
+        **{
+            name: _canonical(rules, RULE_DEPTH_MAX + 2)
+            for name, rules in definitions.collections.items()
+        },
+        "protected": sorted(definitions.protected),
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
@@ -138,4 +134,4 @@ def _canonical(value: object, depth: int) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(type(value))
 
 
-EMPTY_RULE_BOOK: Final = compile_rule_book({}, {})
+EMPTY_RULE_BOOK: Final = compile_rule_book(RuleDefinitions())

@@ -44,7 +44,7 @@ def trace_rule(
     rule: Rule, reason: RuleReason, facts: Facts, missing: frozenset[Source], hides: Hides
 ) -> TraceLine:
     """Return one rule's part of a trace; leaves `facts` as they are."""
-    untouched = Facts(facts.event, facts.profile, facts.state)
+    untouched = facts.with_state(facts.state)
     return {
         "rule_id": rule.rule_id,
         "applied": reason == "MATCHED",

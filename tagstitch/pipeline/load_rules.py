@@ -30,10 +30,10 @@ def load_rule_book(
         if pointer is not None:
             if present is not None and present.version == pointer.version:
                 return present
-            event_rules, personalization_rules = await load_bundle(documents, pointer, deadline)
+            definitions = await load_bundle(documents, pointer, deadline)
         else:
-            event_rules, personalization_rules = await load_definitions(documents, deadline)
-        book = compile_rule_book(event_rules, personalization_rules)
+            definitions = await load_definitions(documents, deadline)
+        book = compile_rule_book(definitions)
         if pointer is None and present is not None and present.count and not book.count:
             raise Unavailable("rules", "every rule is gone, and no empty set was published")
         return present if present is not None and present.version == book.version else book

@@ -14,20 +14,19 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
 from tagstitch.core.rule_book import BrokenRule, compile_rule_book
+from tagstitch.core.rule_definitions import COLLECTIONS, RuleDefinitions
 from tagstitch.pipeline.backend import Delete, DocumentStore, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.list_all import list_all
 
 POINTER_PATH: Final = "rule_book/current"
-
-COLLECTIONS: Final = ("event_rules", "personalization_rules")
 
 PART_BYTES_MAX: Final = 900_000
 """Bytes of a bundle's part: a Firestore document ends at 1 MiB, its field names included
@@ -45,17 +44,6 @@ class UnexpectedlyEmpty(InvalidInput):
 
     def __init__(self) -> None:
         super().__init__("invalid_field", "the store holds no rules, the published set does")
-
-
-RawRules = Mapping[str, Mapping[str, Any]]
-"""Rule id -> the rule as its author wrote it."""
-
-
-class RuleDefinitions(NamedTuple):
-    """The rules of both kinds, uncompiled."""
-
-    event_rules: RawRules
-    personalization_rules: RawRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,20 +116,20 @@ async def load_bundle(
 
 async def load_definitions(documents: DocumentStore, deadline: Deadline) -> RuleDefinitions:
     """Return the rules as people edit them in the store."""
-    event_rules, personalization_rules = [
+    return RuleDefinitions.of(
         {
-            document.path.partition("/")[2]: dict(document.fields)
-            for document in await list_all(documents, collection, deadline=deadline)
+            collection: {
+                document.path.partition("/")[2]: dict(document.fields)
+                for document in await list_all(documents, collection, deadline=deadline)
+            }
+            for collection in COLLECTIONS
         }
-        for collection in COLLECTIONS
-    ]
-    return RuleDefinitions(event_rules, personalization_rules)
+    )
 
 
 async def publish_rules(
     documents: DocumentStore,
-    event_rules: RawRules,
-    personalization_rules: RawRules,
+    definitions: RuleDefinitions,
     now: datetime,
     deadline: Deadline,
     *,
@@ -157,18 +145,14 @@ async def publish_rules(
     stored = await load_definitions(documents, deadline)
     writes: list[Write] = [
         Put(f"{collection}/{rule_id}", rule)
-        for collection, rules, old in zip(
-            COLLECTIONS, (event_rules, personalization_rules), stored, strict=True
-        )
+        for collection, rules in definitions.collections.items()
         for rule_id, rule in rules.items()
-        if rule_id not in old or _differ(old[rule_id], rule)
+        if rule_id not in (old := stored.collections[collection]) or _differ(old[rule_id], rule)
     ]
     writes.extend(Delete(path) for path in removed)
     for batch in _batches(writes):
         await documents.commit(batch, deadline=deadline)
-    return await _publish(
-        documents, RuleDefinitions(event_rules, personalization_rules), pointer, now, deadline
-    )
+    return await _publish(documents, definitions, pointer, now, deadline)
 
 
 async def publish_stored_rules(
@@ -191,7 +175,7 @@ async def publish_edited_rules(
     `publish_stored_rules`.
     """
     pointer, definitions = await _load_stored(documents, deadline, allow_empty=False)
-    if pointer is None and not any(definitions):
+    if pointer is None and definitions.is_empty:
         return None
     return await _publish(documents, definitions, pointer, now, deadline)
 
@@ -201,7 +185,7 @@ async def _load_stored(
 ) -> tuple[RulePointer | None, RuleDefinitions]:
     pointer = await load_pointer(documents, deadline)  # before the rules: see _publish
     definitions = await load_definitions(documents, deadline)
-    if not any(definitions) and not allow_empty and pointer and any(pointer.counts.values()):
+    if definitions.is_empty and not allow_empty and pointer and any(pointer.counts.values()):
         raise UnexpectedlyEmpty
     return pointer, definitions
 
@@ -220,13 +204,13 @@ async def _publish(
     """
     definitions = _decode_bundle(_encode_bundle(definitions))  # a stored time becomes text
     # In a thread: 100,000 rules take seconds, and the process has other requests.
-    book = await asyncio.to_thread(compile_rule_book, *definitions)
+    book = await asyncio.to_thread(compile_rule_book, definitions)
     broken = book.broken
     kept: list[str] = []
     if broken:
         last = await _last_valid(documents, pointer, deadline)
         definitions, kept = _replace_broken(definitions, broken, last)
-        book = await asyncio.to_thread(compile_rule_book, *definitions)
+        book = await asyncio.to_thread(compile_rule_book, definitions)
     content = _encode_bundle(definitions)
     packed = zlib.compress(content)
     parts = [packed[i : i + PART_BYTES_MAX] for i in range(0, len(packed), PART_BYTES_MAX)]
@@ -236,7 +220,7 @@ async def _publish(
         version=book.version,
         parts=len(parts),
         published_at=now,
-        counts={c: len(rules) for c, rules in zip(COLLECTIONS, definitions, strict=True)}
+        counts={c: len(rules) for c, rules in definitions.collections.items()}
         | {"broken": len(broken)},
         previous=_previous(pointer, content_hash),
     )
@@ -292,16 +276,16 @@ def _replace_broken(
     definitions: RuleDefinitions, broken: Sequence[BrokenRule], last: RuleDefinitions
 ) -> tuple[RuleDefinitions, list[str]]:
     """Return the definitions with each broken rule's last valid version, or without it."""
-    rules = [dict(definitions.event_rules), dict(definitions.personalization_rules)]
+    rules = {collection: dict(found) for collection, found in definitions.collections.items()}
     kept = []
     for rule in broken:
-        kind = 0 if rule.kind == "event" else 1
-        if (earlier := last[kind].get(rule.rule_id)) is not None:
-            rules[kind][rule.rule_id] = earlier
+        collection = f"{rule.kind}_rules"
+        if (earlier := last.collections[collection].get(rule.rule_id)) is not None:
+            rules[collection][rule.rule_id] = earlier
             kept.append(rule.rule_id)
         else:
-            rules[kind].pop(rule.rule_id, None)
-    return RuleDefinitions(*rules), kept
+            rules[collection].pop(rule.rule_id, None)
+    return RuleDefinitions.of(rules, definitions.protected), kept
 
 
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -311,12 +295,13 @@ def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _encode_bundle(definitions: RuleDefinitions) -> bytes:
-    return msgspec.json.encode(definitions._asdict(), order="sorted")
+    return msgspec.json.encode(
+        {**definitions.collections, "protected": sorted(definitions.protected)}, order="sorted"
+    )
 
 
 def _decode_bundle(content: bytes) -> RuleDefinitions:
-    bundle = msgspec.json.decode(content, type=dict[str, dict[str, dict[str, Any]]])
-    return RuleDefinitions(bundle["event_rules"], bundle["personalization_rules"])
+    return msgspec.json.decode(content, type=RuleDefinitions)
 
 
 def _batches(writes: Sequence[Write]) -> list[list[Write]]:

@@ -74,7 +74,12 @@ def test_rules_go_to_the_store_and_back(cli: Cli, tmp_path: Path) -> None:
     assert pushed.document["counts"]["event_rules"] == 5
     assert status.document["published"]["version"] == pushed.document["version"]
     assert status.document["is_current"] is True
-    assert pulled.document["counts"] == {"event_rules": 5, "personalization_rules": 2}
+    assert pulled.document["counts"] == {
+        "event_rules": 5,
+        "personalization_rules": 2,
+        "experiments": 0,
+        "audiences": 0,
+    }
     assert again.document["is_new"] is False
     assert {r.exit_code for r in (pushed, status, pulled, again)} == {0}
 
@@ -90,6 +95,8 @@ def test_push_adds_and_replace_makes_equal(cli: Cli, tmp_path: Path) -> None:
     assert added.document["counts"]["event_rules"] == 6
     assert replaced.document["counts"] == {
         "event_rules": 1, "personalization_rules": 0, "broken": 0,
+        "experiments": 0,
+        "audiences": 0,
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tagstitch.cli.rule_files import RuleFilesError, read_rule_files, write_rule_files
 from tagstitch.core.rule_book import compile_rule_book
-from tagstitch.pipeline.rule_publication import RuleDefinitions
+from tagstitch.core.rule_definitions import RuleDefinitions
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DROP = {"target_event_name": "view_item", "conditions": {"a": 1}, "action_type": "drop_event"}
@@ -44,7 +44,7 @@ def test_the_samples_are_read_and_compile() -> None:
         "discount_electronics_gold_tier",
         "discount_electronics_items_gold_tier",
     }
-    assert compile_rule_book(*definitions).broken == ()
+    assert compile_rule_book(definitions).broken == ()
 
 
 @pytest.mark.parametrize(

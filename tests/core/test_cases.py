@@ -15,6 +15,7 @@ from tagstitch.core.event_decision import decide_event
 from tagstitch.core.personalization import decide_personalization
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
+from tagstitch.core.rule_definitions import RuleDefinitions
 
 CASES = Path(__file__).parent.parent / "cases"
 
@@ -28,7 +29,7 @@ def load(kind: str) -> Iterator[Any]:
 
 def book_of(content: dict[str, Any]) -> RuleBook:
     book = compile_rule_book(
-        content.get("event_rules", {}), content.get("personalization_rules", {})
+        RuleDefinitions(content.get("event_rules", {}), content.get("personalization_rules", {}))
     )
     assert book.broken == ()
     return book

@@ -6,6 +6,7 @@ import pytest
 
 from tagstitch.core.compiled_condition import CompiledCondition, compile_condition
 from tagstitch.core.condition import parse_conditions
+from tagstitch.core.declarations import Declarations
 from tagstitch.core.errors import Problem
 from tagstitch.core.paths import Facts
 from tagstitch.core.problems import Problems
@@ -275,7 +276,7 @@ def test_what_is_unknown_may_hold_unless_the_rest_says_no(
 
 
 def test_a_protected_name_is_read_from_the_profile_alone() -> None:
-    condition = compiled({"tier": "Gold"}, profile_only=frozenset(("tier",)))
+    condition = compiled({"tier": "Gold"}, declared=Declarations(protected=frozenset(("tier",))))
 
     assert condition.holds(Facts({"tier": "Silver"}, {"tier": "Gold"}))
     assert not condition.holds(Facts({"tier": "Gold"}, {"tier": "Silver"}))

@@ -16,6 +16,7 @@ from tagstitch.core.operators import OPERATORS
 from tagstitch.core.personalization import decide_personalization
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
+from tagstitch.core.rule_definitions import RuleDefinitions
 
 NAMES = st.sampled_from(["purchase", "purchase", "view_item"])
 KEYS = st.sampled_from(["value", "tier", "items", "a", "b", "a.b", "x-ga-gcs", "price"])
@@ -134,7 +135,7 @@ def relaxed(examples: int) -> settings:
 
 
 def book_of(definitions: dict[str, Any], personalization: dict[str, Any] | None = None) -> RuleBook:
-    return compile_rule_book(definitions, personalization or {})
+    return compile_rule_book(RuleDefinitions(definitions, personalization or {}))
 
 
 def is_finite_json(value: object) -> bool:

@@ -8,10 +8,13 @@ from tagstitch.core.event import Event
 from tagstitch.core.event_decision import EventDecision, decide_event
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import EMPTY_RULE_BOOK, RuleBook, compile_rule_book
+from tagstitch.core.rule_definitions import RuleDefinitions
 
 
 def book(**rules: dict[str, Any]) -> RuleBook:
-    made = compile_rule_book({i: {"target_event_name": "e", **r} for i, r in rules.items()}, {})
+    made = compile_rule_book(
+        RuleDefinitions({i: {"target_event_name": "e", **r} for i, r in rules.items()})
+    )
     assert made.broken == ()
     return made
 

@@ -31,12 +31,12 @@ from tagstitch.adapters.wiring import make_keyring
 from tagstitch.cli.opened_backend import Opened
 from tagstitch.cli.rules import push_rules
 from tagstitch.cli.samples import load_samples
+from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.local_stack.bigquery_setup import create_audit_dataset
 from tagstitch.local_stack.emulators import Emulators
 from tagstitch.local_stack.pubsub_topology import create_topology
 from tagstitch.pipeline.backend import Backend
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.rule_publication import RuleDefinitions
 from tests.emulators import REPOSITORY
 from tests.end_to_end.function_process import FunctionProcess
 from tests.end_to_end.stub_sgtm import StubSgtm

@@ -14,12 +14,12 @@ from tagstitch.adapters.sqlite_database import SqliteDatabase
 from tagstitch.adapters.sqlite_documents import SqliteDocuments
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.rule_book import compile_rule_book
+from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline.backend import Delete, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.rule_publication import (
     POINTER_PATH,
     Publication,
-    RuleDefinitions,
     RulePointer,
     load_bundle,
     load_definitions,
@@ -61,7 +61,7 @@ def store(tmp_path: Path) -> Iterator[SqliteDocuments]:
 
 
 async def publish(store: SqliteDocuments, **event_rules: Mapping[str, Any]) -> Publication:
-    return await publish_rules(store, event_rules, {}, NOW, soon())
+    return await publish_rules(store, RuleDefinitions(event_rules), NOW, soon())
 
 
 async def pointer_of(store: SqliteDocuments) -> RulePointer:
@@ -79,10 +79,14 @@ async def test_what_was_published_is_loaded(store: SqliteDocuments) -> None:
 
     pointer = await pointer_of(store)
 
-    assert await published(store) == RuleDefinitions({"drop": DROP, "rename": RENAME}, {})
+    assert await published(store) == RuleDefinitions({"drop": DROP, "rename": RENAME})
     assert await load_definitions(store, soon()) == await published(store)
-    assert pointer.version == compile_rule_book({"drop": DROP, "rename": RENAME}, {}).version
-    assert pointer.counts == {"event_rules": 2, "personalization_rules": 0, "broken": 0}
+    assert (
+        pointer.version
+        == compile_rule_book(RuleDefinitions({"drop": DROP, "rename": RENAME})).version
+    )
+    rest = {"personalization_rules": 0, "experiments": 0, "audiences": 0, "broken": 0}
+    assert pointer.counts == {"event_rules": 2, **rest}
     assert pointer.published_at == NOW
 
 
@@ -112,7 +116,9 @@ async def test_true_replaces_one(store: SqliteDocuments) -> None:
 async def test_removed_documents_are_gone_from_store_and_bundle(store: SqliteDocuments) -> None:
     await publish(store, drop=DROP, rename=RENAME)
 
-    await publish_rules(store, {"drop": DROP}, {}, NOW, soon(), removed=["event_rules/rename"])
+    await publish_rules(
+        store, RuleDefinitions({"drop": DROP}), NOW, soon(), removed=["event_rules/rename"]
+    )
 
     assert (await published(store)).event_rules.keys() == {"drop"}
     assert (await load_definitions(store, soon())).event_rules.keys() == {"drop"}
@@ -163,7 +169,7 @@ async def test_an_emptied_store_is_not_published_by_accident(store: SqliteDocume
     assert (await published(store)).event_rules == {"drop": DROP}
 
     await publish_stored_rules(store, NOW, soon(), allow_empty=True)
-    assert await published(store) == RuleDefinitions({}, {})
+    assert await published(store) == RuleDefinitions({})
 
 
 async def test_a_stored_time_becomes_text(store: SqliteDocuments) -> None:
@@ -184,7 +190,7 @@ async def test_large_sets_are_published_in_parts(store: SqliteDocuments) -> None
 
     pointer = await pointer_of(store)
     assert pointer.parts > 1
-    assert await published(store) == RuleDefinitions(rules, {})
+    assert await published(store) == RuleDefinitions(rules)
     parts = await store.list_documents("rule_bundles", deadline=soon())
     assert all(len(part.fields["content"]) < 1_000_000 for part in parts)
 
@@ -248,7 +254,9 @@ async def test_an_interrupted_publication_leaves_the_old_one(
     interrupted: Any = InterruptedStore(store, commits)
 
     with pytest.raises(Unavailable):
-        await publish_rules(interrupted, {"drop": DROP, "rename": RENAME}, {}, NOW, soon())
+        await publish_rules(
+            interrupted, RuleDefinitions({"drop": DROP, "rename": RENAME}), NOW, soon()
+        )
 
     assert (await published(store)).event_rules == {"drop": DROP}
     await publish(store, drop=DROP, rename=RENAME)

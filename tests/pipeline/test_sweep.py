@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline import sweep as sweep_module
 from tagstitch.pipeline.backend import Delete, Put
 from tagstitch.pipeline.deadline import Deadline
@@ -43,7 +44,7 @@ async def forget_an_action(world: World) -> None:
 
 
 async def test_rules_edited_in_the_store_are_published(world: World) -> None:
-    await publish_rules(world.store, {"drop": DROP}, {}, world.now, Deadline.after(5))
+    await publish_rules(world.store, RuleDefinitions({"drop": DROP}), world.now, Deadline.after(5))
     await edit(world, rename=RENAME)
 
     first = await swept(world)
@@ -71,7 +72,9 @@ async def test_without_any_rules_no_rule_book_begins(world: World) -> None:
 async def test_a_broken_rule_keeps_its_last_version_and_others_are_published(
     world: World,
 ) -> None:
-    await publish_rules(world.store, {"rename": RENAME}, {}, world.now, Deadline.after(5))
+    await publish_rules(
+        world.store, RuleDefinitions({"rename": RENAME}), world.now, Deadline.after(5)
+    )
     await edit(world, rename=BROKEN, drop=DROP)
 
     assert (await swept(world))["rules"] == "published"
@@ -80,7 +83,7 @@ async def test_a_broken_rule_keeps_its_last_version_and_others_are_published(
 
 
 async def test_an_emptied_store_publishes_nothing(world: World) -> None:
-    await publish_rules(world.store, {"drop": DROP}, {}, world.now, Deadline.after(5))
+    await publish_rules(world.store, RuleDefinitions({"drop": DROP}), world.now, Deadline.after(5))
     await edit(world, drop=None)
 
     assert (await swept(world))["rules"] == "refused"

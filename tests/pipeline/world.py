@@ -22,6 +22,7 @@ from tagstitch.core.callback import CallbackEndpoint
 from tagstitch.core.errors import Unavailable
 from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
+from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.stitch_request import parse_stitch_request
 from tagstitch.core.view import Views
 from tagstitch.pipeline.backend import (
@@ -136,7 +137,7 @@ class World:
         rule_book: Refreshed[RuleBook] | None = None,
         audit_parameters: Sequence[str] = ("value",),
     ) -> Decider:
-        book = compile_rule_book(event_rules or {}, personalization_rules or {})
+        book = compile_rule_book(RuleDefinitions(event_rules or {}, personalization_rules or {}))
         maker = DecisionMaker(
             self.finder,
             rule_book or self.refreshed(book),
