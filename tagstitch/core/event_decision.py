@@ -75,7 +75,7 @@ def decide_event(
     """
     run = _Run(EventDraft(event), make_facts(event.parameters, profile))
     missing = missing_sources(unavailable)
-    rules = book.event_rules_for(event.name)
+    rules = book.event_bucket(event.name).rules
     reasons: list[RuleReason] = []
     for rule in rules:
         reason = run.decide_rule(rule, missing)

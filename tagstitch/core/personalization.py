@@ -104,7 +104,7 @@ def decide_personalization(
     if not consent.allows(ANALYTICS_STORAGE):
         profile = None
     run = _Run(make_facts(event.parameters, profile), consent, missing_sources(unavailable))
-    rules = book.personalization_rules_for(event.name)
+    rules = book.personalization_bucket(event.name).rules
     for position, rule in enumerate(rules):
         facts, reason = run.facts, run.decide_rule(rule)
         if explain:

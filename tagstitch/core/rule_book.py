@@ -7,11 +7,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from tagstitch.core.declarations import Declarations
 from tagstitch.core.errors import InvalidRule, Problem
 from tagstitch.core.limits import RULE_DEPTH_MAX
+from tagstitch.core.paths import Facts
 from tagstitch.core.rule import (
     EVERY_EVENT,
     EventRule,
@@ -37,6 +38,19 @@ class BrokenRule:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleBucket(Generic[R]):
+    """The active rules for one event name."""
+
+    rules: tuple[R, ...]
+    """In the order in which they apply."""
+
+    def candidates(self, facts: Facts) -> Sequence[R]:
+        """Return the rules that may hold for these facts, in their order, and perhaps others."""
+        del facts
+        return self.rules
+
+
+@dataclass(frozen=True, slots=True)
 class RuleBook:
     """Compiled rules; the same content gives the same version, in whatever order it came."""
 
@@ -44,19 +58,18 @@ class RuleBook:
     count: int
     """Rules that can be used, the inactive ones included."""
     broken: tuple[BrokenRule, ...]
-    event_buckets: Mapping[str, tuple[EventRule, ...]]
-    personalization_buckets: Mapping[str, tuple[PersonalizationRule, ...]]
+    event_buckets: Mapping[str, RuleBucket[EventRule]]
+    personalization_buckets: Mapping[str, RuleBucket[PersonalizationRule]]
 
-    # The two methods below are the only way to the rules of an event. An index that narrows a
-    # large bucket by what the event holds belongs behind them.
+    # The two methods below are the only way to the rules of an event.
 
-    def event_rules_for(self, event_name: str) -> Sequence[EventRule]:
-        """Return the active rules for an event in the order in which they apply."""
+    def event_bucket(self, event_name: str) -> RuleBucket[EventRule]:
+        """Return the active rules for an event."""
         buckets = self.event_buckets
         return buckets[event_name] if event_name in buckets else buckets[EVERY_EVENT]
 
-    def personalization_rules_for(self, event_name: str) -> Sequence[PersonalizationRule]:
-        """Return the active rules for an event in the order in which they apply."""
+    def personalization_bucket(self, event_name: str) -> RuleBucket[PersonalizationRule]:
+        """Return the active rules for an event."""
         buckets = self.personalization_buckets
         return buckets[event_name] if event_name in buckets else buckets[EVERY_EVENT]
 
@@ -92,8 +105,8 @@ def compile_rule_book(
     )
 
 
-def _buckets(rules: Iterable[R]) -> Mapping[str, tuple[R, ...]]:
-    """Return event name -> its rules in order; those of `*` are in every bucket."""
+def _buckets(rules: Iterable[R]) -> Mapping[str, RuleBucket[R]]:
+    """Return event name -> its rules; those of `*` are in every bucket."""
     buckets: dict[str, list[R]] = {EVERY_EVENT: []}
     for rule in rules:
         if rule.is_active:
@@ -101,10 +114,12 @@ def _buckets(rules: Iterable[R]) -> Mapping[str, tuple[R, ...]]:
                 buckets.setdefault(name, []).append(rule)
     for_all = buckets[EVERY_EVENT]
     return {
-        name: tuple(
-            sorted(
-                named if name == EVERY_EVENT else named + for_all,
-                key=lambda rule: (rule.priority, rule.rule_id),
+        name: RuleBucket(
+            tuple(
+                sorted(
+                    named if name == EVERY_EVENT else named + for_all,
+                    key=lambda rule: (rule.priority, rule.rule_id),
+                )
             )
         )
         for name, named in buckets.items()

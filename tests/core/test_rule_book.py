@@ -19,8 +19,8 @@ def rule(**fields: Any) -> dict[str, Any]:
 def test_the_empty_book_has_a_version_and_no_rules() -> None:
     assert EMPTY_RULE_BOOK.version.startswith("sha256:")
     assert (EMPTY_RULE_BOOK.count, EMPTY_RULE_BOOK.broken) == (0, ())
-    assert EMPTY_RULE_BOOK.event_rules_for("purchase") == ()
-    assert EMPTY_RULE_BOOK.personalization_rules_for("*") == ()
+    assert EMPTY_RULE_BOOK.event_bucket("purchase").rules == ()
+    assert EMPTY_RULE_BOOK.personalization_bucket("*").rules == ()
 
 
 def test_rules_come_by_priority_and_then_by_id() -> None:
@@ -31,8 +31,8 @@ def test_rules_come_by_priority_and_then_by_id() -> None:
 
     book = compile_rule_book(RuleDefinitions(definitions, {}))
 
-    assert [r.rule_id for r in book.event_rules_for("purchase")] == ["c", "a", "b", "d"]
-    assert [r.rule_id for r in book.event_rules_for("other")] == ["d"]
+    assert [r.rule_id for r in book.event_bucket("purchase").rules] == ["c", "a", "b", "d"]
+    assert [r.rule_id for r in book.event_bucket("other").rules] == ["d"]
     assert book.count == 5
 
 
@@ -53,7 +53,7 @@ def test_a_broken_rule_harms_only_itself() -> None:
         RuleDefinitions({"good": rule(), "bad": rule(action_type="explode")}, {"worse": {}})
     )
 
-    assert [r.rule_id for r in book.event_rules_for("purchase")] == ["good"]
+    assert [r.rule_id for r in book.event_bucket("purchase").rules] == ["good"]
     assert [(broken.kind, broken.rule_id) for broken in book.broken] == [
         ("event", "bad"),
         ("personalization", "worse"),
