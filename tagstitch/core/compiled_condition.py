@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tagstitch.core.condition import Condition, Group, GroupKind, Match, Predicate
@@ -64,12 +64,16 @@ class CompiledCondition:
     root: Node
     holds: Check
     leaves: tuple[Leaf, ...]
-    reads: frozenset[Source]
-    """The data it may look at; a bare name looks at the event and perhaps the profile."""
 
-    def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
-        """Return whether the condition needs data that could not be loaded."""
-        return any(leaf.is_lacking(facts, unavailable) for leaf in self.leaves)
+    @property
+    def lookups(self) -> tuple[tuple[Path, Lookup], ...]:
+        """Everything that it looks at."""
+        return tuple((leaf.condition.path, leaf.base) for leaf in self.leaves)
+
+    @property
+    def read_paths(self) -> tuple[Path, ...]:
+        """Every path that it looks at, those inside of a match included."""
+        return tuple(path for leaf in self.leaves for path in _read_paths(leaf.condition))
 
     def may_hold(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return False only when the data at hand already says that it does not hold."""
@@ -90,8 +94,7 @@ def compile_condition(condition: Condition) -> CompiledCondition:
     """Return the condition as closures."""
     root = _compile(condition)
     leaves = tuple(_leaves(root))
-    reads = frozenset(source for leaf in leaves for source in leaf.condition.path.sources)
-    return CompiledCondition(root, root.check, leaves, reads)
+    return CompiledCondition(root, root.check, leaves)
 
 
 def compile_item_test(condition: Condition) -> Test:
@@ -175,6 +178,18 @@ def _leaves(node: Node) -> Iterator[Leaf]:
     else:
         for child in node.children:
             yield from _leaves(child)
+
+
+def _read_paths(condition: Condition) -> Iterator[Path]:
+    if isinstance(condition, Predicate):
+        yield condition.path
+    elif isinstance(condition, Group):
+        for member in condition.members:
+            yield from _read_paths(member)
+    else:  # a list inside of an element is kept whole
+        for inner in _read_paths(condition.condition):
+            literal = condition.path.literal and inner.literal
+            yield replace(condition.path, rest=inner.base, literal=literal)
 
 
 def _evaluate(node: Node, facts: Facts, unavailable: frozenset[Source]) -> bool | None:

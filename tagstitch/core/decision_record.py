@@ -10,10 +10,10 @@ from typing import Any, Final
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.consent import Consent
 from tagstitch.core.event import Event
-from tagstitch.core.event_decision import EventDecision, SkippedRule
+from tagstitch.core.event_decision import VALUE_FIELDS, EventDecision, SkippedRule
+from tagstitch.core.experiment import Exposure
 from tagstitch.core.personalization import PersonalizationDecision
 
-_VALUE_FIELDS: Final = frozenset({"old_value", "new_value", "removed_items"})
 
 _SKIPPED_TOLD_MAX: Final = 20
 """Skipped rules that one record or log line names; their number is told besides."""
@@ -63,12 +63,14 @@ def event_decision_record(decision: EventDecision, context: DecisionContext) -> 
         consent=context.consent.to_record("analytics_storage"),
         degraded=context.degraded,
         latency_ms=context.latency_ms,
-        extra=_irregularities(decision) or None,
+        extra=_told_shadow(decision, context) | _irregularities(decision) or None,
     )
 
 
 def personalization_record(
-    decision: PersonalizationDecision, context: DecisionContext
+    decision: PersonalizationDecision,
+    exposures: Sequence[Exposure],
+    context: DecisionContext,
 ) -> AuditRecord:
     """Return the record of which actions were given, by rule and type, without their values."""
     matched = decision.reason == "MATCHED"
@@ -92,9 +94,32 @@ def personalization_record(
                 {"rule_id": action["rule_id"], "type": action["type"]}
                 for action in decision.actions
             ],
+            **_told_effects(decision, exposures),
             **_irregularities(decision),
         },
     )
+
+
+def _told_effects(
+    decision: PersonalizationDecision, exposures: Sequence[Exposure]
+) -> dict[str, Any]:
+    """Return what else was decided, by rule and type, without values; nothing when nothing was."""
+    told: dict[str, Any] = {
+        "outbox": [{"rule_id": entry.rule_id, "type": entry.type} for entry in decision.outbox],
+        "variants": dict(decision.variants),
+        "exposures": [exposure.to_json() for exposure in exposures],
+        "shadow": list(decision.shadow),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _told_shadow(decision: EventDecision, context: DecisionContext) -> dict[str, Any]:
+    """Return what shadow rules would have changed, with the values that may be recorded."""
+    shadow = [
+        {**rule, "modifications": _recordable(rule["modifications"], context.audit_parameters)}
+        for rule in decision.shadow
+    ]
+    return {"shadow": shadow} if shadow else {}
 
 
 def told_skipped(skipped: Sequence[SkippedRule]) -> list[dict[str, str]]:
@@ -123,7 +148,7 @@ def _recordable(
     recordable = []
     for modification in modifications:
         is_listed = modification.get("parameter") in audit_parameters
-        record = {k: v for k, v in modification.items() if is_listed or k not in _VALUE_FIELDS}
+        record = {k: v for k, v in modification.items() if is_listed or k not in VALUE_FIELDS}
         if "removed_items" in modification:
             record["removed_count"] = len(modification["removed_items"])
         recordable.append(record)

@@ -28,6 +28,13 @@ class EventDraft:
         self.parameters: Mapping[str, Any] = event.parameters
         self._touched: dict[str, None] = {}
 
+    def copy(self) -> EventDraft:
+        """Return a draft that changes without changing this one."""
+        twin = EventDraft(self.event)
+        twin.name, twin.is_dropped, twin.parameters = self.name, self.is_dropped, self.parameters
+        twin._touched = dict(self._touched)  # noqa: SLF001 - a draft of the same class
+        return twin
+
     def find(self, path: Path) -> Any:
         """Return the value, or None when it is absent."""
         return finder(path.base, literal=path.literal)(self.parameters)

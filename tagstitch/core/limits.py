@@ -62,6 +62,7 @@ PROFILE_EXPIRY_DAYS: Final = 396
 
 OUTBOX_EXPIRY_DAYS: Final = 30
 DEAD_LETTER_EXPIRY_DAYS: Final = 7
+EXPOSURE_EXPIRY_DAYS: Final = 90
 
 AUDIT_RECORDS_PER_MESSAGE_MAX: Final = 500
 """Audit records in one message, so that one append stays far below 10 MB."""

@@ -43,11 +43,23 @@ class RuleBucket(Generic[R]):
 
     rules: tuple[R, ...]
     """In the order in which they apply."""
+    purposes: frozenset[Purpose] = frozenset()
+    """Every purpose that one of the rules needs."""
+    remembers: bool = False
+    """Whether one of the rules needs a commit."""
+    reads_experiments: bool = False
+    """Whether one of the rules looks at a variant."""
+    looks_at: tuple[tuple[Path, Lookup], ...] = ()
+    """Every path of the rules that may lead to data behind consent."""
 
     def candidates(self, facts: Facts) -> Sequence[R]:
         """Return the rules that may hold for these facts, in their order, and perhaps others."""
         del facts
         return self.rules
+
+    def looks_behind(self, facts: Facts, sources: frozenset[Source]) -> bool:
+        """Return whether a rule looks at one of these sources, for want of the event's own data."""
+        return any(is_lacking(path, find, facts, sources) for path, find in self.looks_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,21 @@ class RuleBook:
     event_buckets: Mapping[str, RuleBucket[EventRule]]
     personalization_buckets: Mapping[str, RuleBucket[PersonalizationRule]]
 
-    # The two methods below are the only way to the rules of an event.
+    experiment_buckets: Mapping[str, tuple[Experiment, ...]]
+
+    read_sets: Mapping[str, ReadSet]
+
+    # The methods below are the only way to the rules of an event.
+
+    def read_set_for(self, event_name: str) -> ReadSet:
+        """Return what rules and experiments look at for an event."""
+        sets = self.read_sets
+        return sets[event_name] if event_name in sets else sets[EVERY_EVENT]
+
+    def experiments_for(self, event_name: str) -> Sequence[Experiment]:
+        """Return the active experiments for an event, by id."""
+        buckets = self.experiment_buckets
+        return buckets[event_name] if event_name in buckets else buckets[EVERY_EVENT]
 
     def event_bucket(self, event_name: str) -> RuleBucket[EventRule]:
         """Return the active rules for an event."""
@@ -114,16 +140,26 @@ def _buckets(rules: Iterable[R]) -> Mapping[str, RuleBucket[R]]:
                 buckets.setdefault(name, []).append(rule)
     for_all = buckets[EVERY_EVENT]
     return {
-        name: RuleBucket(
-            tuple(
-                sorted(
-                    named if name == EVERY_EVENT else named + for_all,
-                    key=lambda rule: (rule.priority, rule.rule_id),
-                )
-            )
-        )
+        name: _bucket(named if name == EVERY_EVENT else named + for_all)
         for name, named in buckets.items()
     }
+
+
+def _bucket(rules: Iterable[R]) -> RuleBucket[R]:
+    ordered = tuple(sorted(rules, key=lambda rule: (rule.priority, rule.rule_id)))
+    looks_at = {
+        path.text: (path, look_up)
+        for rule in ordered
+        for path, look_up in rule.lookups
+        if path.root not in ("event", "item")
+    }
+    return RuleBucket(
+        ordered,
+        purposes=frozenset(purpose for rule in ordered for purpose in rule.gates.purposes),
+        remembers=any(rule.remembers for rule in ordered),
+        reads_experiments=any(path.root == "experiment" for path, _ in looks_at.values()),
+        looks_at=tuple(looks_at.values()),
+    )
 
 
 def _version(definitions: RuleDefinitions) -> str:

@@ -9,14 +9,12 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tagstitch.core.consent import resolve_consent
 from tagstitch.core.event import Event
-from tagstitch.core.event_decision import decide_event
 from tagstitch.core.operators import OPERATORS
-from tagstitch.core.personalization import decide_personalization
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
+from tests.core.deciding import decide_both, decide_event, decide_personalization
 
 NAMES = st.sampled_from(["purchase", "purchase", "view_item"])
 KEYS = st.sampled_from(["value", "tier", "items", "a", "b", "a.b", "x-ga-gcs", "price"])
@@ -124,7 +122,6 @@ PROFILES = st.none() | st.builds(
     st.dictionaries(KEYS, VALUES, max_size=3),
 )
 UNAVAILABLE = st.sets(st.sampled_from(["profile", "state"])).map(frozenset)
-CONSENT = resolve_consent(requested=None, event=None, profile=None, default_granted=True)
 
 
 def relaxed(examples: int) -> settings:
@@ -194,10 +191,7 @@ def test_the_order_of_rules_in_the_store_does_not_matter(
     other = book_of(shuffled(for_events), shuffled(for_visitors))
 
     assert (one.version, one.broken) == (other.version, other.broken)
-    assert decide_event(event, one, profile) == decide_event(event, other, profile)
-    assert decide_personalization(
-        event, one, profile, consent=CONSENT, has_identifier=True
-    ) == decide_personalization(event, other, profile, consent=CONSENT, has_identifier=True)
+    assert decide_both(event, one, profile) == decide_both(event, other, profile)
 
 
 @given(EVENTS, rules(EVENT_ACTIONS), PROFILES, VALUES | st.dictionaries(st.text(), VALUES))
@@ -223,18 +217,18 @@ def test_a_personalization_is_finite_json_and_explaining_changes_nothing(
 ) -> None:
     book = book_of({}, definitions)
 
-    decision, explained = (
-        decide_personalization(
-            event, book, profile, consent=CONSENT, unavailable=unavailable, has_identifier=True,
-            explain=explain,
-        )
-        for explain in (False, True)
-    )  # fmt: skip
+    decided = decide_both(event, book, profile, unavailable=unavailable)
+    explained = decide_both(event, book, profile, unavailable=unavailable, explain=True)
+    uncommitted = decide_both(event, book, profile, unavailable=unavailable, can_commit=False)
 
-    assert decision == replace(explained, trace=())
+    decision, told = decided.personalization, explained.personalization
+    assert decision is not None
+    assert told is not None
+    assert decision == replace(told, trace=())
+    assert decided.changes == explained.changes
     assert decision.skipped == ()
-    assert is_finite_json([list(decision.actions), dict(decision.state_changes), explained.trace])
-    assert not decision.without_state_actions().state_changes
+    assert is_finite_json([list(decision.actions), dict(decided.changes.state), told.trace])
+    assert not uncommitted.changes
     for action in decision.actions:
         if action["type"] == "set_cookie":
             assert not set(f"{action['name']}{action['value']}") & set('\r\n ;,="\\')
