@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tagstitch.core.assignment import Exposure
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event_decision import EventDecision, decide_event
-from tagstitch.core.experiment import Exposure
 from tagstitch.core.experiment_decision import assign_experiments
 from tagstitch.core.paths import Path
 from tagstitch.core.personalization import PersonalizationDecision, decide_personalization

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from tagstitch.core.assignment import Exposure
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.consent import Consent
 from tagstitch.core.event import Event
 from tagstitch.core.event_decision import VALUE_FIELDS, EventDecision, SkippedRule
-from tagstitch.core.experiment import Exposure
 from tagstitch.core.personalization import PersonalizationDecision
 
 
@@ -36,6 +36,8 @@ class DecisionContext:
     latency_ms: float
     audit_parameters: frozenset[str]
     """The parameters whose values may be recorded."""
+    receipt: bytes | None = None
+    """The sealed receipt; it goes with the first record of the call."""
 
 
 def event_decision_record(decision: EventDecision, context: DecisionContext) -> AuditRecord:
@@ -63,6 +65,7 @@ def event_decision_record(decision: EventDecision, context: DecisionContext) -> 
         consent=context.consent.to_record("analytics_storage"),
         degraded=context.degraded,
         latency_ms=context.latency_ms,
+        receipt=context.receipt,
         extra=_told_shadow(decision, context) | _irregularities(decision) or None,
     )
 
@@ -89,6 +92,7 @@ def personalization_record(
         consent=context.consent.to_record("analytics_storage", "ad_personalization"),
         degraded=context.degraded,
         latency_ms=context.latency_ms,
+        receipt=context.receipt,
         extra={
             "actions": [
                 {"rule_id": action["rule_id"], "type": action["type"]}

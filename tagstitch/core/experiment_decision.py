@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tagstitch.core.experiment import (
-    Assignment,
-    Experiment,
-    Exposure,
-    assign,
-    needs_exposure,
-    stored_assignments,
-)
+from tagstitch.core.assignment import Assignment, Exposure, stored_assignments
+from tagstitch.core.experiment import Experiment, assign
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
 
@@ -36,7 +30,7 @@ def assign_experiments(
     """
     if not experiments or situation.subject is None or situation.obstacle is not None:
         return Assigned()
-    stored = stored_assignments(situation.assignments)
+    stored = stored_assignments({"assignments": situation.assignments})
     facts = situation.facts({})
     variants: dict[str, str] = {}
     exposures = []
@@ -50,10 +44,10 @@ def assign_experiments(
             continue
         if not isinstance(assignment, Assignment):
             continue
-        if needs_exposure(assignment, before):
+        if assignment.needs_exposure:
             if not ledger.may_commit():
                 continue
-            ledger.assign(experiment.experiment_id, assignment.to_fields())
-            exposures.append(assignment.exposure())
+            ledger.assign(experiment.experiment_id, assignment.after_exposure().to_fields())
+            exposures.append(assignment.to_exposure())
         variants[experiment.experiment_id] = assignment.variant
     return Assigned(variants, tuple(exposures))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from tagstitch.core.declarations import Declarations
 from tagstitch.core.errors import InvalidRule, Problem
 from tagstitch.core.limits import RULE_DEPTH_MAX
-from tagstitch.core.paths import Facts
+from tagstitch.core.consent import Purpose
+from tagstitch.core.experiment import Experiment
+from tagstitch.core.experiment_parsing import parse_experiment
+from tagstitch.core.paths import Facts, Lookup, Path, Source, is_lacking
+from tagstitch.core.read_set import ReadSet, read_set_of
 from tagstitch.core.rule import (
     EVERY_EVENT,
     EventRule,
@@ -23,9 +27,10 @@ from tagstitch.core.rule import (
 )
 from tagstitch.core.rule_definitions import RuleDefinitions
 
-RuleKind = Literal["event", "personalization"]
+RuleKind = Literal["event", "personalization", "experiment", "audience"]
 
 R = TypeVar("R", bound=Rule)
+D = TypeVar("D", EventRule, PersonalizationRule, Experiment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,45 +108,84 @@ class RuleBook:
 def compile_rule_book(
     definitions: RuleDefinitions,
 ) -> RuleBook:
-    """Return the book of these definitions; a broken rule is left out and listed."""
-    declared = Declarations(protected=frozenset(definitions.protected))
+    """Return the book of these definitions; a broken one is left out and listed."""
     broken: list[BrokenRule] = []
 
     def parse_all(
-        kind: RuleKind, rules_by_id: Mapping[str, object], parse: Callable[..., R]
-    ) -> list[R]:
-        rules = []
-        for rule_id, raw in rules_by_id.items():
+        kind: RuleKind,
+        raw_by_id: Mapping[str, object],
+        parse: Callable[..., D],
+        declared: Declarations,
+    ) -> list[D]:
+        parsed = []
+        for definition_id, raw in raw_by_id.items():
             try:
-                rules.append(parse(rule_id, raw, declared=declared))
+                parsed.append(parse(definition_id, raw, declared=declared))
             except InvalidRule as invalid:
                 broken.append(BrokenRule(invalid.rule_id, kind, invalid.problems))
-        return rules
+        return parsed
 
-    for_events = parse_all("event", definitions.event_rules, parse_event_rule)
-    for_visitors = parse_all(
-        "personalization", definitions.personalization_rules, parse_personalization_rule
+    declared = Declarations(protected=frozenset(definitions.protected))
+    experiments = parse_all("experiment", definitions.experiments, parse_experiment, declared)
+    declared = replace(
+        declared,
+        experiments={
+            experiment.experiment_id: frozenset(variant.name for variant in experiment.variants)
+            for experiment in experiments
+        },
     )
+    for_events = parse_all("event", definitions.event_rules, parse_event_rule, declared)
+    for_visitors = parse_all(
+        "personalization",
+        definitions.personalization_rules,
+        parse_personalization_rule,
+        declared,
+    )
+    event_buckets = {name: _bucket(rules) for name, rules in _by_event(for_events).items()}
+    personalization_buckets = {
+        name: _bucket(rules) for name, rules in _by_event(for_visitors).items()
+    }
+    experiment_buckets = _by_event(experiments)
     return RuleBook(
         version=_version(definitions),
         count=len(for_events) + len(for_visitors),
         broken=tuple(sorted(broken, key=lambda rule: (rule.kind, rule.rule_id))),
-        event_buckets=_buckets(for_events),
-        personalization_buckets=_buckets(for_visitors),
+        event_buckets=event_buckets,
+        personalization_buckets=personalization_buckets,
+        experiment_buckets=experiment_buckets,
+        read_sets=_read_sets(
+            {name: bucket.rules for name, bucket in event_buckets.items()},
+            {name: bucket.rules for name, bucket in personalization_buckets.items()},
+            experiment_buckets,
+        ),
     )
 
 
-def _buckets(rules: Iterable[R]) -> Mapping[str, RuleBucket[R]]:
-    """Return event name -> its rules; those of `*` are in every bucket."""
-    buckets: dict[str, list[R]] = {EVERY_EVENT: []}
-    for rule in rules:
-        if rule.is_active:
-            for name in rule.event_names:
-                buckets.setdefault(name, []).append(rule)
-    for_all = buckets[EVERY_EVENT]
+def _by_event(definitions: Iterable[D]) -> dict[str, tuple[D, ...]]:
+    """Return event name -> its active definitions; those of `*` are under every name."""
+    found: dict[str, list[D]] = {EVERY_EVENT: []}
+    for definition in definitions:
+        if definition.is_active:
+            for name in definition.event_names:
+                found.setdefault(name, []).append(definition)
+    for_all = found[EVERY_EVENT]
     return {
-        name: _bucket(named if name == EVERY_EVENT else named + for_all)
-        for name, named in buckets.items()
+        name: tuple(named if name == EVERY_EVENT else named + for_all)
+        for name, named in found.items()
+    }
+
+
+def _read_sets(*buckets: Mapping[str, Iterable[Rule] | Iterable[Experiment]]) -> dict[str, ReadSet]:
+    """Return event name -> everything that rules and experiments of this event look at."""
+    names = {name for by_name in buckets for name in by_name}
+    return {
+        name: read_set_of(
+            path
+            for by_name in buckets
+            for definition in by_name.get(name, by_name[EVERY_EVENT])
+            for path in definition.read_paths
+        )
+        for name in names
     }
 
 

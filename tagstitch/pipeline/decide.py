@@ -31,6 +31,7 @@ from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.event import event_time, identify_event
 from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.profile import Profile
+from tagstitch.core.receipt import make_receipt
 from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attributes
 from tagstitch.pipeline.backend import Backend, Document
 from tagstitch.pipeline.claims import ClaimPublisher
@@ -45,6 +46,7 @@ from tagstitch.pipeline.publish_audit import (
     publish_stored,
 )
 from tagstitch.pipeline.refreshed import Refreshed
+from tagstitch.pipeline.sealed_receipt import WITHOUT_VALUES, seal_receipt
 
 _DECISIONS_MAX: Final = 2
 """Decisions of one request: after a second lost race the state's actions are left out."""
@@ -153,7 +155,8 @@ class Decider:
         if not await self._publish_denial(call, decided):
             decided = decided.also_degraded("stitch")
         now = self._backend.clock()
-        records = self._records(call, decided)
+        writes = decision_writes(call, decided, self._keyring, now=now)
+        records = self._records(call, decided, profile=writes[0].fields)
         body = self._body(call, decided)
         mark = call.mark.put(
             records,
@@ -161,7 +164,6 @@ class Decider:
             now=now,
             replaces=decided.loaded.visitor.riders.get(call.mark.path),
         )
-        writes = decision_writes(call, decided, self._keyring, now=now)
         try:
             await self._backend.documents.commit([*writes, mark], deadline=call.stages.commit)
         except InvalidInput as error:  # not the caller's fault: the event can be decided
@@ -176,7 +178,7 @@ class Decider:
         """Publish the records of a decision that changed nothing, and answer."""
         if not await self._publish_denial(call, decided):
             decided = decided.also_degraded("stitch")
-        records = encode_records(self._records(call, decided))
+        records = encode_records(self._records(call, decided, profile=_stored_fields(decided)))
         if records and not await publish_or_log(self._audit, records, deadline=call.stages.audit):
             decided = decided.also_degraded("audit")
         return self._body(call, decided)
@@ -213,7 +215,13 @@ class Decider:
             logger.warning("audit_left_to_sweep")
         return bytes(stored.fields["answer"]["body"])
 
-    def _records(self, call: DecideCall, decided: CallDecision) -> list[AuditRecord]:
+    def _records(
+        self, call: DecideCall, decided: CallDecision, *, profile: Mapping[str, Any]
+    ) -> list[AuditRecord]:
+        """Return the records of the parts that were asked for; the first has the receipt.
+
+        `profile` is the visitor's document as it will be stored.
+        """
         request = call.request
         now = self._backend.clock()
         context = DecisionContext(
@@ -228,6 +236,7 @@ class Decider:
             degraded=decided.degraded,
             latency_ms=round((time.perf_counter() - call.started) * 1000, 3),
             audit_parameters=self._audit_parameters,
+            receipt=self._receipt(call, decided, profile),
         )
         records = []
         decision = decided.decision
@@ -235,8 +244,22 @@ class Decider:
             records.append(event_decision_record(decision.event, context))
         if decision.personalization is not None:
             exposures = decision.exposures
+            if records:
+                context = replace(context, receipt=None)  # one is enough for both parts
             records.append(personalization_record(decision.personalization, exposures, context))
         return records
+
+    def _receipt(
+        self, call: DecideCall, decided: CallDecision, profile: Mapping[str, Any]
+    ) -> bytes:
+        if decided.loaded.rules_version is None:
+            return WITHOUT_VALUES
+        receipt = make_receipt(
+            decided.situation, decided.loaded.book, decided.decision, call.request.include
+        )
+        return seal_receipt(
+            receipt, keyring=self._keyring, profile=profile, decision_id=call.decision_id
+        )
 
     def _subject(self, call: DecideCall, decided: CallDecision) -> str | None:
         if not decided.loaded.consent.allows("analytics_storage"):
@@ -303,6 +326,11 @@ def _check_scopes(request: DecideRequest, caller: Caller) -> None:
         caller.require_view(request.view)
     if request.explain:
         caller.require("explain")
+
+
+def _stored_fields(decided: CallDecision) -> Mapping[str, Any]:
+    profile = decided.loaded.profile
+    return {} if profile is None else profile.fields
 
 
 def _grants(profile: Profile, purpose: str) -> bool:

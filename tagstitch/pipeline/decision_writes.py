@@ -8,14 +8,14 @@ from typing import Any
 
 from tagstitch.core.identity_graph import SALT_BYTES, new_profile_fields, touch_profile
 from tagstitch.core.limits import EXPOSURE_EXPIRY_DAYS, OUTBOX_EXPIRY_DAYS
-from tagstitch.pipeline.backend import Put, Write
+from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.decision import CallDecision, DecideCall
 from tagstitch.pipeline.keyring import Keyring
 
 
 def decision_writes(
     call: DecideCall, decided: CallDecision, keyring: Keyring, *, now: datetime
-) -> list[Write]:
+) -> list[Put]:
     """Return the writes; the first is the visitor's document, refused if somebody else wrote it."""
     return [
         _profile_write(call, decided, keyring, now=now),
@@ -52,7 +52,7 @@ def _profile_write(
 
 def _outbox_writes(
     call: DecideCall, decided: CallDecision, keyring: Keyring, *, now: datetime
-) -> list[Write]:
+) -> list[Put]:
     """Return the outbox entries; the visitor's data is looked up in the profile when one is sent."""
     subject = decided.situation.subject
     assert subject is not None  # noqa: S101 - without a visitor no rule sends anything
@@ -78,7 +78,7 @@ def _outbox_writes(
 
 def _exposure_writes(
     call: DecideCall, decided: CallDecision, keyring: Keyring, *, now: datetime
-) -> list[Write]:
+) -> list[Put]:
     """Return one document a visitor, experiment and version: a repeat would overwrite its twin."""
     subject = decided.situation.subject
     if subject is None:
