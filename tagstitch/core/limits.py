@@ -172,3 +172,6 @@ RULE_FILE_ALIASED_NODES_MAX: Final = 100_000
 
 PROFILE_BYTES_MAX: Final = 256 * 1024
 """Bytes of a profile document: it is read for every event of its visitor."""
+
+SCHEDULE_HOURS_MAX: Final = 24
+"""Ranges of hours in one schedule: one for each hour of the day."""
