@@ -173,3 +173,27 @@ RULE_FILE_ALIASED_NODES_MAX: Final = 100_000
 
 PROFILE_BYTES_MAX: Final = 256 * 1024
 """Bytes of a profile document: it is read for every event of its visitor."""
+
+EXPERIMENT_VARIANTS_MAX: Final = 20
+"""Variants of one experiment: more arms than this find no result in a shop's traffic."""
+
+EXPERIMENT_FORCED_MAX: Final = 20
+"""Forced variants of one experiment: they are for testing, and each is evaluated per event."""
+
+EXPERIMENT_NAME_CHARS_MAX: Final = 128
+"""Characters of the name of a variant, a namespace or a holdout, and of a seed."""
+
+EXPERIMENT_WEIGHTS_SUM_MIN: Final = 0.99
+EXPERIMENT_WEIGHTS_SUM_MAX: Final = 1.01
+"""Sums of weights outside of which GrowthBook's SDKs silently split equally."""
+
+EXPOSURES_PER_ASSIGNMENT_MAX: Final = 20
+"""Pairs of version and variant that a profile remembers for one experiment; the newest stay."""
+
+SAMPLE_RATIO_ALERT_P: Final = 0.001
+SAMPLE_RATIO_WARN_P: Final = 0.01
+"""Probabilities below which a sample ratio mismatch raises an alert or a warning, as Statsig
+has them."""
+
+SCHEDULE_HOURS_MAX: Final = 24
+"""Ranges of hours in one schedule: one for each hour of the day."""
