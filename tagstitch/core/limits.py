@@ -197,3 +197,18 @@ has them."""
 
 SCHEDULE_HOURS_MAX: Final = 24
 """Ranges of hours in one schedule: one for each hour of the day."""
+
+CAPS_PER_RULE_MAX: Final = 5
+"""Frequency caps of one rule: hour, day, week, month and lifetime."""
+
+CAP_MAX_MAX: Final = 100
+"""Uses that a frequency cap may allow in one window: each is a stored time."""
+
+CAP_TIMES_MAX: Final = 2 * CAP_MAX_MAX
+"""Times stored for one cap, 1,600 bytes: a full window on either side of a clock that is behind."""
+
+CAP_WINDOW_S_MIN: Final = CLOCK_SKEW_S
+"""Seconds of the shortest rolling window: clocks that differ by more than it could not count."""
+
+CAP_WINDOW_S_MAX: Final = 366 * 24 * 60 * 60
+"""Seconds of the longest rolling window: a leap year."""
