@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tagstitch.core.condition import Condition, Group, GroupKind, Match, Predicate
@@ -17,7 +17,7 @@ from tagstitch.core.paths import (
     element_finder,
     is_lacking,
 )
-from tagstitch.core.value_tests import Test
+from tagstitch.core.value_tests import Test, changed
 from tagstitch.core.values import shown
 
 Check = Callable[[Facts], bool]
@@ -42,6 +42,8 @@ class Leaf:
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether it would look at data that could not be loaded."""
+        if _compares_with_profile(self.condition):
+            return "profile" in unavailable and self.base(facts) is not None
         return is_lacking(self.condition.path, self.base, facts, unavailable)
 
 
@@ -90,7 +92,7 @@ def compile_condition(condition: Condition) -> CompiledCondition:
     """Return the condition as closures."""
     root = _compile(condition)
     leaves = tuple(_leaves(root))
-    reads = frozenset(source for leaf in leaves for source in leaf.condition.path.sources)
+    reads = frozenset(source for leaf in leaves for source in leaf.condition.reads)
     return CompiledCondition(root, root.check, leaves, reads)
 
 
@@ -108,10 +110,22 @@ def _compile(condition: Condition) -> Node:
     if isinstance(condition, Match):
         in_item = compile_item_test(condition.condition)
         return Leaf(condition, base, _quantified(condition.path, base, in_item))
-    test = condition.comparison.build()
+    test = _test_of(condition)
     if condition.path.quantifier is not None:
         return Leaf(condition, base, _quantified(condition.path, base, test))
     return Leaf(condition, base, lambda facts: test(base(facts), facts))
+
+
+def _compares_with_profile(condition: Predicate | Match) -> bool:
+    return isinstance(condition, Predicate) and condition.comparison.operator == "changed"
+
+
+def _test_of(predicate: Predicate) -> Test:
+    comparison = predicate.comparison
+    if not _compares_with_profile(predicate):
+        return comparison.build()
+    stored = compile_base(replace(predicate.path, root="profile"))
+    return comparison.apply_negation(changed(comparison.operand, stored))
 
 
 def _group_check(kind: GroupKind, children: tuple[Node, ...]) -> Check:
@@ -196,7 +210,7 @@ def _explain(
     if isinstance(condition, Match):
         operator, expected = "match", condition.expected
     else:
-        operator, expected = condition.comparison.name, _written(condition)
+        operator, expected = condition.comparison.name, condition.comparison.written
     line: dict[str, Any] = {
         "path": condition.path.text,
         "where": condition.where,
@@ -225,13 +239,6 @@ def _is_hidden(leaf: Leaf, facts: Facts, hides: Hides) -> bool:
         return False  # it reads no profile, or the event has the value
     names = (".".join(path.base[:length]) for length in range(1, len(path.base) + 1))
     return any(map(hides, names))
-
-
-def _written(predicate: Predicate) -> Any:
-    operand = predicate.comparison.operand
-    if predicate.comparison.operator == "size":
-        return {comparison.name: comparison.operand for comparison in operand}
-    return operand
 
 
 def _actual(leaf: Leaf, facts: Facts) -> Any:

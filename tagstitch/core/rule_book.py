@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeVar
 
+from tagstitch.core.audience import parse_audience
+from tagstitch.core.condition import Condition
 from tagstitch.core.declarations import Declarations
 from tagstitch.core.errors import InvalidRule, Problem
 from tagstitch.core.limits import RULE_DEPTH_MAX
@@ -30,10 +32,10 @@ R = TypeVar("R", bound=Rule)
 
 @dataclass(frozen=True, slots=True)
 class BrokenRule:
-    """A rule that was left out, and why."""
+    """A rule or an audience that was left out, and why."""
 
     rule_id: str
-    kind: RuleKind
+    kind: RuleKind | Literal["audience"]
     problems: tuple[Problem, ...]
 
 
@@ -78,8 +80,11 @@ def compile_rule_book(
     definitions: RuleDefinitions,
 ) -> RuleBook:
     """Return the book of these definitions; a broken rule is left out and listed."""
-    declared = Declarations(protected=frozenset(definitions.protected))
     broken: list[BrokenRule] = []
+    declared = Declarations(
+        protected=frozenset(definitions.protected),
+        audiences=_audiences(definitions, broken),
+    )
 
     def parse_all(
         kind: RuleKind, rules_by_id: Mapping[str, object], parse: Callable[..., R]
@@ -103,6 +108,17 @@ def compile_rule_book(
         event_buckets=_buckets(for_events),
         personalization_buckets=_buckets(for_visitors),
     )
+
+
+def _audiences(definitions: RuleDefinitions, broken: list[BrokenRule]) -> Mapping[str, Condition]:
+    """Return the audiences that can be used; a rule that names another one is broken."""
+    audiences: dict[str, Condition] = {}
+    for audience_id, raw in definitions.audiences.items():
+        try:
+            audiences[audience_id] = parse_audience(audience_id, raw)
+        except InvalidRule as invalid:
+            broken.append(BrokenRule(invalid.rule_id, "audience", invalid.problems))
+    return audiences
 
 
 def _buckets(rules: Iterable[R]) -> Mapping[str, RuleBucket[R]]:
