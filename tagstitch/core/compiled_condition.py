@@ -17,7 +17,7 @@ from tagstitch.core.paths import (
     element_finder,
     is_lacking,
 )
-from tagstitch.core.value_tests import Test
+from tagstitch.core.value_tests import Test, changed
 from tagstitch.core.values import shown
 
 Check = Callable[[Facts], bool]
@@ -42,6 +42,8 @@ class Leaf:
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether it would look at data that could not be loaded."""
+        if _compares_with_profile(self.condition):
+            return "profile" in unavailable and self.base(facts) is not None
         return is_lacking(self.condition.path, self.base, facts, unavailable)
 
 
@@ -66,9 +68,21 @@ class CompiledCondition:
     leaves: tuple[Leaf, ...]
 
     @property
+    def reads(self) -> frozenset[Source]:
+        """The data it may look at; a bare name looks at the event and perhaps the profile."""
+        return frozenset(source for leaf in self.leaves for source in leaf.condition.reads)
+
+    @property
     def lookups(self) -> tuple[tuple[Path, Lookup], ...]:
         """Everything that it looks at."""
-        return tuple((leaf.condition.path, leaf.base) for leaf in self.leaves)
+        found = [(leaf.condition.path, leaf.base) for leaf in self.leaves]
+        stored = (path for path in self.read_paths if path.root == "profile")
+        found += ((path, compile_base(path)) for path in stored)
+        return tuple(found)
+
+    def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
+        """Return whether the condition needs data that could not be loaded."""
+        return any(leaf.is_lacking(facts, unavailable) for leaf in self.leaves)
 
     @property
     def read_paths(self) -> tuple[Path, ...]:
@@ -111,10 +125,22 @@ def _compile(condition: Condition) -> Node:
     if isinstance(condition, Match):
         in_item = compile_item_test(condition.condition)
         return Leaf(condition, base, _quantified(condition.path, base, in_item))
-    test = condition.comparison.build()
+    test = _test_of(condition)
     if condition.path.quantifier is not None:
         return Leaf(condition, base, _quantified(condition.path, base, test))
     return Leaf(condition, base, lambda facts: test(base(facts), facts))
+
+
+def _compares_with_profile(condition: Predicate | Match) -> bool:
+    return isinstance(condition, Predicate) and condition.comparison.operator == "changed"
+
+
+def _test_of(predicate: Predicate) -> Test:
+    comparison = predicate.comparison
+    if not _compares_with_profile(predicate):
+        return comparison.build()
+    stored = compile_base(replace(predicate.path, root="profile"))
+    return comparison.apply_negation(changed(comparison.operand, stored))
 
 
 def _group_check(kind: GroupKind, children: tuple[Node, ...]) -> Check:
@@ -183,6 +209,8 @@ def _leaves(node: Node) -> Iterator[Leaf]:
 def _read_paths(condition: Condition) -> Iterator[Path]:
     if isinstance(condition, Predicate):
         yield condition.path
+        if _compares_with_profile(condition):
+            yield replace(condition.path, root="profile")
     elif isinstance(condition, Group):
         for member in condition.members:
             yield from _read_paths(member)
@@ -211,7 +239,7 @@ def _explain(
     if isinstance(condition, Match):
         operator, expected = "match", condition.expected
     else:
-        operator, expected = condition.comparison.name, _written(condition)
+        operator, expected = condition.comparison.name, condition.comparison.written
     line: dict[str, Any] = {
         "path": condition.path.text,
         "where": condition.where,
@@ -240,13 +268,6 @@ def _is_hidden(leaf: Leaf, facts: Facts, hides: Hides) -> bool:
         return False  # it reads no profile, or the event has the value
     names = (".".join(path.base[:length]) for length in range(1, len(path.base) + 1))
     return any(map(hides, names))
-
-
-def _written(predicate: Predicate) -> Any:
-    operand = predicate.comparison.operand
-    if predicate.comparison.operator == "size":
-        return {comparison.name: comparison.operand for comparison in operand}
-    return operand
 
 
 def _actual(leaf: Leaf, facts: Facts) -> Any:

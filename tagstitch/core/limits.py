@@ -115,6 +115,38 @@ CONDITION_LIST_MAX: Final = 1_000
 CONDITION_REGEX_CHARS_MAX: Final = 256
 """Characters of a regular expression."""
 
+CONDITION_REGEX_INSTRUCTIONS_MAX: Final = 5_000
+"""Instructions of a compiled regular expression: RE2 needs up to so many steps a character."""
+
+CONDITION_REGEX_BYTES_MAX: Final = 1024 * 1024
+"""Bytes that RE2 may use for one regular expression; its own default is eight times as much."""
+
+CONDITION_REGEX_VALUE_CHARS_MAX: Final = 8 * 1024
+"""Characters of a value that is searched with a regular expression: the longest URLs that servers
+take; GA4 cuts a page's location at 1,000. A longer value matches nothing."""
+
+CONDITION_SALT_CHARS_MAX: Final = 128
+"""Characters of the salt of a split: the name of a rule or an experiment."""
+
+TIME_TEXT_CHARS_MAX: Final = 64
+"""Characters of a text that is still read as a time: twice the longest ISO 8601 time."""
+
+EPOCH_MIN: Final = 10**8
+EPOCH_MAX: Final = 10**11
+"""Seconds since 1970 that a number may stand for, 1973 to 5138: within them the magnitude tells
+seconds from milliseconds and microseconds."""
+
+EPOCH_OPERAND_MIN: Final = 631_152_000
+EPOCH_OPERAND_MAX: Final = 7_258_118_400
+"""Seconds since 1970 of the years 1990 and 2200: an epoch in a rule that lies elsewhere is rather a
+date without dashes, such as 20261121200000."""
+
+VERSION_CHARS_MAX: Final = 128
+"""Characters of a text that is still read as a version."""
+
+ADDRESS_CHARS_MAX: Final = 64
+"""Characters of an address or a range: the longest IPv6 range has 49, a zone some more."""
+
 PATH_SEGMENTS_MAX: Final = 10
 """Segments of a path such as `user_data.address.country`."""
 

@@ -7,7 +7,9 @@ from collections.abc import Collection
 
 from tagstitch.core.errors import Problem
 
-_KNOWN_SHOWN_MAX = 40
+_KNOWN_SHOWN_MAX = 60
+_KNOWN_COMPARED_MAX = 200
+"""Words above which looking for the nearest one would take longer than reading the rule."""
 
 
 class Problems:
@@ -29,6 +31,8 @@ class Problems:
 
 def suggestion(word: object, known: Collection[str]) -> str:
     """Return a hint with the nearest known word, or with all of them."""
+    if len(known) > _KNOWN_COMPARED_MAX:
+        return f"none of the {len(known)} that are known"
     close = difflib.get_close_matches(str(word)[:100], known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]}?"

@@ -62,9 +62,9 @@ class Rule:
         return self.gates.frequency_cap is not None
 
     @property
-    def lookups(self) -> tuple[tuple[Path, Lookup], ...]:
-        """Everything that the rule looks at, except the parameters that it changes."""
-        return self.condition.lookups + self.gates.lookups
+    def other_lookups(self) -> tuple[tuple[Path, Lookup], ...]:
+        """What the rule looks at besides its conditions, and the parameters that it changes."""
+        return self.gates.lookups
 
     @property
     def read_paths(self) -> tuple[Path, ...]:
@@ -73,7 +73,9 @@ class Rule:
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether the rule needs data that could not be loaded."""
-        return any(is_lacking(path, find, facts, unavailable) for path, find in self.lookups)
+        return self.condition.is_lacking(facts, unavailable) or any(
+            is_lacking(path, find, facts, unavailable) for path, find in self.other_lookups
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,9 @@ class EventRule(Rule):
     """What the actions look at besides the parameter that they change."""
 
     @property
-    def lookups(self) -> tuple[tuple[Path, Lookup], ...]:
-        """Everything that the rule looks at, except the parameters that it changes."""
-        return self.condition.lookups + self.gates.lookups + self.action_lookups
+    def other_lookups(self) -> tuple[tuple[Path, Lookup], ...]:
+        """What the rule looks at besides its conditions, and the parameters that it changes."""
+        return self.gates.lookups + self.action_lookups
 
 
 @dataclass(frozen=True, slots=True)

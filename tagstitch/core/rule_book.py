@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeVar
 
+from tagstitch.core.audience import parse_audience
+from tagstitch.core.condition import Condition
 from tagstitch.core.declarations import Declarations
 from tagstitch.core.errors import InvalidRule, Problem
 from tagstitch.core.limits import RULE_DEPTH_MAX
@@ -35,10 +37,10 @@ D = TypeVar("D", EventRule, PersonalizationRule, Experiment)
 
 @dataclass(frozen=True, slots=True)
 class BrokenRule:
-    """A rule that was left out, and why."""
+    """A rule or an audience that was left out, and why."""
 
     rule_id: str
-    kind: RuleKind
+    kind: RuleKind | Literal["audience"]
     problems: tuple[Problem, ...]
 
 
@@ -110,6 +112,10 @@ def compile_rule_book(
 ) -> RuleBook:
     """Return the book of these definitions; a broken one is left out and listed."""
     broken: list[BrokenRule] = []
+    declared = Declarations(
+        protected=frozenset(definitions.protected),
+        audiences=_audiences(definitions, broken),
+    )
 
     def parse_all(
         kind: RuleKind,
@@ -125,7 +131,6 @@ def compile_rule_book(
                 broken.append(BrokenRule(invalid.rule_id, kind, invalid.problems))
         return parsed
 
-    declared = Declarations(protected=frozenset(definitions.protected))
     experiments = parse_all("experiment", definitions.experiments, parse_experiment, declared)
     declared = replace(
         declared,
@@ -161,6 +166,17 @@ def compile_rule_book(
     )
 
 
+def _audiences(definitions: RuleDefinitions, broken: list[BrokenRule]) -> Mapping[str, Condition]:
+    """Return the audiences that can be used; a rule that names another one is broken."""
+    audiences: dict[str, Condition] = {}
+    for audience_id, raw in definitions.audiences.items():
+        try:
+            audiences[audience_id] = parse_audience(audience_id, raw)
+        except InvalidRule as invalid:
+            broken.append(BrokenRule(invalid.rule_id, "audience", invalid.problems))
+    return audiences
+
+
 def _by_event(definitions: Iterable[D]) -> dict[str, tuple[D, ...]]:
     """Return event name -> its active definitions; those of `*` are under every name."""
     found: dict[str, list[D]] = {EVERY_EVENT: []}
@@ -194,7 +210,7 @@ def _bucket(rules: Iterable[R]) -> RuleBucket[R]:
     looks_at = {
         path.text: (path, look_up)
         for rule in ordered
-        for path, look_up in rule.lookups
+        for path, look_up in (*rule.condition.lookups, *rule.other_lookups)
         if path.root not in ("event", "item")
     }
     return RuleBucket(

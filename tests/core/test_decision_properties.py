@@ -21,7 +21,7 @@ KEYS = st.sampled_from(["value", "tier", "items", "a", "b", "a.b", "x-ga-gcs", "
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**63) + 1, 2**63 - 1), st.floats(-1e6, 1e6),
     st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=5),
-    st.sampled_from(["5.00", "A", "1e3", 0, 1, True]),
+    st.sampled_from(["5.00", "A", "1e3", 0, 1, True, "2026-11-21", "1.2.3", "10.0.0.1", 1_764_000_000_000]),
 )  # fmt: skip
 VALUES = st.recursive(
     SCALARS,
@@ -40,25 +40,36 @@ LIST_PATHS = st.sampled_from(
 NUMBERS = st.integers(-10, 10) | st.floats(-10, 10)
 LISTS = st.lists(st.booleans() | NUMBERS | st.text(max_size=2), min_size=1, max_size=3)
 TEXTS = st.text(min_size=1, max_size=2)
+MOMENTS = st.sampled_from(["2026-11-21", "2026-11-21T20:00:00+01:00", "now-5d", 1_764_000_000])
+VERSIONS = st.sampled_from(["1", "v2.0.1-rc.1", "120.0.6099.109"])
 OPERANDS: dict[str, st.SearchStrategy[Any]] = {
     "equals": VALUES, "in": LISTS, "lessThan": NUMBERS, "atMost": NUMBERS, "greaterThan": NUMBERS,
     "atLeast": NUMBERS, "between": st.just([-5, 5]), "exists": st.booleans(), "isEmpty": st.booleans(),
     "contains": TEXTS, "startsWith": TEXTS, "endsWith": TEXTS, "matches": st.sampled_from(["a", "^.$"]),
     "anyOf": LISTS, "allOf": LISTS, "size": st.integers(0, 3) | st.just({"atLeast": 1}),
     "type": st.sampled_from(["string", "number", "boolean", "list", "object"]),
+    "before": MOMENTS, "after": MOMENTS, "versionAtLeast": VERSIONS, "versionBelow": VERSIONS,
+    "cidr": st.sampled_from(["10.0.0.0/8", ["::/0", "192.0.2.1"]]), "percent": st.just([10, 60.5]),
 }  # fmt: skip
 assert set(OPERANDS) == set(OPERATORS)
 COMPARISONS = st.sampled_from(sorted(OPERANDS)).flatmap(
-    lambda word: st.tuples(st.sampled_from(["", "not_"]).map(lambda no: no + word), OPERANDS[word])
+    lambda word: st.builds(
+        lambda no, operand: {no + word: operand} | ({"salt": "s"} if word == "percent" else {}),
+        st.sampled_from(["", "not_"]),
+        OPERANDS[word],
+    )
+)
+CHANGES = st.builds(
+    lambda path, flag: {path: {"changed": flag}},
+    st.sampled_from(["value", "event.b"]),
+    st.booleans(),
 )
 PREDICATES = st.builds(
-    lambda path, comparison: {path: dict([comparison])}, PLAIN_PATHS | LIST_PATHS, COMPARISONS
+    lambda path, comparison: {path: comparison}, PLAIN_PATHS | LIST_PATHS, COMPARISONS
 ) | st.dictionaries(PLAIN_PATHS, LISTS | st.booleans() | NUMBERS | TEXTS, min_size=1, max_size=2)
-ITEM_PREDICATES = st.builds(
-    lambda path, comparison: {path: dict([comparison])}, TARGETS, COMPARISONS
-)
+ITEM_PREDICATES = st.builds(lambda path, comparison: {path: comparison}, TARGETS, COMPARISONS)
 CONDITIONS: st.SearchStrategy[Any] = st.recursive(
-    st.one_of(PREDICATES, PREDICATES, PREDICATES, ITEM_PREDICATES.map(lambda c: {"items.$": {"match": c}})),
+    st.one_of(PREDICATES, PREDICATES, PREDICATES, CHANGES, ITEM_PREDICATES.map(lambda c: {"items.$": {"match": c}})),
     lambda inner: st.dictionaries(
         st.sampled_from(["any", "all", "none"]), st.lists(inner, min_size=1, max_size=2), min_size=1
     ),
