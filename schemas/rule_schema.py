@@ -12,10 +12,9 @@ from schemas.action_schema import (
     take_actions_shape,
 )
 from schemas.condition_schema import condition_definitions
-from schemas.shapes import or_null, text
+from schemas.shapes import either_purposes_or_consent, or_null, text
 from tagstitch.core.event import EVENT_NAME_CHARS_MAX
 from tagstitch.core.limits import (
-    CONSENT_PURPOSES_MAX,
     INTEGER_ABS_MAX,
     RULE_EVENT_NAMES_MAX,
 )
@@ -27,14 +26,6 @@ _OFF: Final[dict[str, Any]] = {"enum": [None, False]}
 
 _RESTRICTING: Final = ("schedule", "frequency_cap", "rollout", "shadow", "chain")
 _FOREIGN: Final = ("consent", "purposes", "updates_user_state")
-
-_PURPOSE: Final = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"}
-_PURPOSES: Final[dict[str, Any]] = {
-    "anyOf": [
-        _PURPOSE,
-        {"type": "array", "minItems": 1, "maxItems": CONSENT_PURPOSES_MAX, "items": _PURPOSE},
-    ]
-}
 
 
 def rule_schema() -> dict[str, Any]:
@@ -90,25 +81,15 @@ def _personalization_rule() -> dict[str, Any]:
         "updates_user_state": or_null(STATE_CHANGES),
         "purposes": or_null(
             {
-                **_PURPOSES,
+                "$ref": "#/$defs/purposes",
                 "description": "The purposes that the visitor must allow; ad_personalization by"
                 " default.",
             }
         ),
-        "consent": or_null(
-            {
-                "type": "object",
-                "properties": {"purpose": _PURPOSES, "purposes": _PURPOSES},
-                "additionalProperties": False,
-                "minProperties": 1,
-                "maxProperties": 1,
-            }
-        ),
+        "consent": or_null({"$ref": "#/$defs/consent_to_purposes"}),
     }
     rule["anyOf"] = [*_ways_to_act(), _is_there("updates_user_state", "object")]
-    given = [{"not": _is_there(field, "null")} for field in ("purposes", "consent")]
-    both = [{"required": ["purposes", "consent"]}, *given]
-    rule["not"] = {"allOf": both, "description": "Either purposes or consent."}
+    rule["not"] = either_purposes_or_consent()
     return rule
 
 

@@ -180,12 +180,30 @@ def _filter(**details: Any) -> dict[str, Any]:
     return _event_action(type="filter_items", **details)
 
 
+def _map(**details: Any) -> dict[str, Any]:
+    return _event_action(type="map_items", **{"item_property": "price", **details})
+
+
+def _sample(**details: Any) -> dict[str, Any]:
+    return _event_action(type="sample", **{"percent": 10, **details})
+
+
 def _value(comparison: Any) -> dict[str, Any]:
     return _event_rule(conditions={"value": comparison})
 
 
 def _without(rule: dict[str, Any], *fields: str) -> dict[str, Any]:
     return {name: value for name, value in rule.items() if name not in fields}
+
+
+def _email(**details: Any) -> dict[str, Any]:
+    base = {"type": "send_email", "template_id": "welcome", "recipient": "profile.email"}
+    return _action(**{**base, **details})
+
+
+def _crm(**details: Any) -> dict[str, Any]:
+    base = {"object": "Contact", "external_id": "profile.crm_id", "fields": {"Tier__c": "Gold"}}
+    return _action(**{"type": "update_crm", **base, **details})
 
 
 EVENT_RULES: list[Case] = [
@@ -243,6 +261,76 @@ EVENT_RULES: list[Case] = [
     ("delete", _modify(operator="delete"), True),
     ("delete with an operand", _modify(operator="delete", operand=1), False),
     ("lower", _modify(operator="lower"), True),
+    ("map", _modify(operator="map", table={"a": 1, "": {"b": []}}, default="other"), True),
+    ("map by the other word", _modify(operator="map", operand={"a": 1}, default=None), True),
+    ("map by both words", _modify(operator="map", operand={"a": 1}, table={"a": 1}), False),
+    ("map without a table", _modify(operator="map", default=1), False),
+    ("map by an empty table", _modify(operator="map", table={}), False),
+    ("map by a list", _modify(operator="map", table=[1]), False),
+    ("map to null", _modify(operator="map", table={"a": None}), False),
+    ("map of a long key", _modify(operator="map", table={"k" * 257: 1}), False),
+    (
+        "map of many keys",
+        _modify(operator="map", table={str(n): 1 for n in range(1_001)}),
+        False,
+    ),
+    ("hash", _modify(operator="hash"), True),
+    ("hash of what is normal", _modify(operator="hash", normalize=True), True),
+    ("hash with null", _modify(operator="hash", normalize=None), True),
+    ("hash with a word", _modify(operator="hash", normalize="yes"), False),
+    ("hash with an algorithm", _modify(operator="hash", algorithm="md5"), False),
+    ("regex_replace", _modify(operator="regex_replace", pattern="a", replacement=""), True),
+    ("regex_replace by nothing", _modify(operator="regex_replace", pattern="a"), False),
+    ("regex_replace of nothing", _modify(operator="regex_replace", replacement="a"), False),
+    (
+        "regex_replace of an empty pattern",
+        _modify(operator="regex_replace", pattern="", replacement=""),
+        False,
+    ),
+    (
+        "regex_replace by a long text",
+        _modify(operator="regex_replace", pattern="a", replacement="x" * 257),
+        False,
+    ),
+    (
+        "regex_replace by a number",
+        _modify(operator="regex_replace", pattern="a", replacement=1),
+        False,
+    ),
+    ("template", _modify(operator="template", template="${a}-${event.b.c} $$"), True),
+    ("template by the other word", _modify(operator="template", operand=""), True),
+    ("template of a number", _modify(operator="template", template=1), False),
+    ("template that is long", _modify(operator="template", template="x" * 2_049), False),
+    ("no template", _modify(operator="template"), False),
+    ("an action for a purpose", _modify(operator="delete", purposes=["my.purpose"]), True),
+    ("an action by consent", _modify(operator="delete", consent={"purpose": "email"}), True),
+    ("an action for no purpose", _modify(operator="delete", purposes=[]), False),
+    ("an action by two words", _modify(operator="delete", purposes="a", consent={}), False),
+    (
+        "an action by a word and nothing",
+        _modify(operator="delete", purposes=None, consent={"purposes": ["a", "b"]}),
+        True,
+    ),
+    ("a drop for a purpose", _event_action(type="drop_event", purposes="ad_storage"), True),
+    ("map_items", _map(operator="multiply", operand=0.9), True),
+    ("map_items that match", _map(operator="delete", match={"item_brand": "A"}), True),
+    ("map_items with null", _map(operator="delete", match=None), True),
+    ("map_items that match nothing", _map(operator="delete", match={}), False),
+    ("map_items that match a list", _map(operator="delete", match=[]), False),
+    ("map_items without a property", _map(operator="delete", item_property=None), False),
+    ("map_items without an operator", _map(), False),
+    ("map_items with a parameter", _map(operator="delete", parameter="items"), False),
+    ("map_items by a hash", _map(operator="hash", normalize=True), True),
+    ("a sample", _sample(), True),
+    ("a sample of all", _sample(percent=100, by="session_id", salt="s"), True),
+    ("a sample with nulls", _sample(by=None, salt=None), True),
+    ("a sample of nobody", _sample(percent=None), False),
+    ("a sample of too many", _sample(percent=100.5), False),
+    ("a sample of less than none", _sample(percent=-1), False),
+    ("a sample by text", _sample(percent="10"), False),
+    ("a sample with an empty salt", _sample(salt=""), False),
+    ("a sample with a long salt", _sample(salt="x" * 65), False),
+    ("a sample by a number", _sample(by=1), False),
     ("an unknown operator", _modify(operator="divide", operand=2), False),
     ("no operator", _modify(operand=2), False),
     ("no parameter", _event_action(type="modify_parameter", operator="trim"), False),
@@ -352,6 +440,44 @@ PERSONALIZATION_RULES: list[Case] = [
     ("set_state", _action(type="set_state", updates_user_state={"seen": 1}), True),
     ("set_state to nothing", _action(type="set_state"), False),
     ("an action of the other kind", _action(type="drop_event"), False),
+    ("a cookie by its short name", _action(type="set_cookie", cookie_name="c", cookie_value=1), True),
+    ("a cookie for a purpose", _cookie(purposes="offers"), True),
+    ("a cookie for two words", _cookie(purposes="offers", consent={"purpose": "a"}), False),
+    ("an e-mail", _email(), True),
+    ("an e-mail by its long name", _email(type="send_marketing_email"), True),
+    ("an e-mail with data", _email(data={"a": "${value}", "b": 1, "c": {"from": "items"}}), True),
+    ("an e-mail with no data", _email(data=None), True),
+    ("an e-mail with empty data", _email(data={}), False),
+    ("an e-mail with deep data", _email(data={"a": {"b": 1}}), False),
+    ("an e-mail with a list", _email(data={"a": [1]}), False),
+    ("an e-mail with null", _email(data={"a": None}), False),
+    ("an e-mail with an odd name", _email(data={"a b": 1}), False),
+    ("an e-mail with a reserved name", _email(data={"__a__": 1}), False),
+    ("an e-mail with much data", _email(data={f"a{n}": 1 for n in range(101)}), False),
+    ("an e-mail from two places", _email(data={"a": {"from": "b", "or": "c"}}), False),
+    ("an e-mail once a day", _email(once_per="day"), True),
+    ("an e-mail with null windows", _email(once_per=None), True),
+    ("an e-mail once a blue moon", _email(once_per="moon"), False),
+    ("an e-mail to an event's address", _email(recipient="event.user_data.email"), False),
+    ("an e-mail to a bare name", _email(recipient="email"), False),
+    ("an e-mail to nobody", _email(recipient=None), False),
+    ("an e-mail to a list", _email(recipient=["profile.email"]), False),
+    ("an e-mail to a bracket", _email(recipient='profile["e.mail"]'), True),
+    ("an e-mail without a template", _email(template_id=None), False),
+    ("an e-mail with a template of lines", _email(template_id="a\nBcc: x"), False),
+    ("an e-mail with a template of a path", _email(template_id="../a"), False),
+    ("an e-mail with a word", _email(subject="hello"), False),
+    ("an e-mail for a purpose", _email(purposes=["newsletter"]), True),
+    ("a CRM record", _crm(), True),
+    ("a CRM record of nothing", _crm(fields=None), False),
+    ("a CRM record without fields", _crm(fields={}), False),
+    ("a CRM record of an event's id", _crm(external_id="user_id"), False),
+    ("a CRM record without an object", _crm(object=None), False),
+    ("a webhook", _action(type="webhook", endpoint="main"), True),
+    ("a webhook with a body", _action(type="webhook", endpoint="main", body={"a": "b"}), True),
+    ("a webhook to a URL", _action(type="webhook", endpoint="https://example.com"), False),
+    ("a message", _action(type="push_message", channel="offers", payload={"a": True}), True),
+    ("a message of nothing", _action(type="push_message", channel="offers"), False),
     ("purposes", _rule(purposes=["ad_personalization", "my.purpose"]), True),
     ("one purpose", _rule(purposes="email"), True),
     ("no purpose", _rule(purposes=[]), False),

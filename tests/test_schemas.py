@@ -15,11 +15,10 @@ from jsonschema import Draft202012Validator
 from schemas.generate import DIRECTORY, generate, render
 from tagstitch.cli.rule_files import read_rule_files
 from tagstitch.core.audit import AuditRecord
-from tagstitch.core.computation import _OPERATORS
 from tagstitch.core.errors import InvalidInput, InvalidRule
-from tagstitch.core.event_action import _PARSERS as EVENT_PARSERS
+from tagstitch.core.event_action_parsing import PARSERS as EVENT_PARSERS
 from tagstitch.core.identifier import IDENTIFIER_TYPES, Identifier, IdentitySettings
-from tagstitch.core.personalization_action import _PARSERS as PERSONALIZATION_PARSERS
+from tagstitch.core.personalization_action_parsing import PARSERS as PERSONALIZATION_PARSERS
 from tagstitch.core.rule import (
     _DESCRIPTIVE,
     _RESTRICTING,
@@ -27,6 +26,7 @@ from tagstitch.core.rule import (
     parse_personalization_rule,
 )
 from tagstitch.core.stitch_request import StitchRequest, parse_stitch_request
+from tagstitch.core.text_computation import OPERATORS
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.profile_line import parse_profile_line
 from tagstitch.pipeline.publish_audit import encode_record
@@ -230,7 +230,7 @@ def test_the_generator_knows_every_word_of_the_parsers() -> None:
 
     assert EVENT_ACTIONS.keys() == EVENT_PARSERS.keys()
     assert PERSONALIZATION_ACTIONS.keys() == PERSONALIZATION_PARSERS.keys()
-    assert _COMPUTATIONS.keys() == _OPERATORS.keys()
+    assert _COMPUTATIONS.keys() == OPERATORS.keys()
     assert {*_DESCRIPTIVE, *_RESTRICTING} <= rule.keys()
     assert (
         set(IDENTIFIER_TYPES)

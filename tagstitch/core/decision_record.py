@@ -11,9 +11,9 @@ from tagstitch.core.assignment import Exposure
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.consent import Consent
 from tagstitch.core.event import Event
-from tagstitch.core.event_decision import VALUE_FIELDS, EventDecision, SkippedRule
+from tagstitch.core.event_action import VALUE_FIELDS
+from tagstitch.core.event_decision import EventDecision, SkippedRule
 from tagstitch.core.personalization import PersonalizationDecision
-
 
 _SKIPPED_TOLD_MAX: Final = 20
 """Skipped rules that one record or log line names; their number is told besides."""
@@ -147,13 +147,14 @@ def _recordable(
 ) -> list[dict[str, Any]]:
     """Return the modifications without the values that the operator has not listed.
 
-    Ids of removed items are values of `items`; their number is always recorded.
+    What happened to single items are values of `items`; their number is always recorded.
     """
     recordable = []
     for modification in modifications:
         is_listed = modification.get("parameter") in audit_parameters
         record = {k: v for k, v in modification.items() if is_listed or k not in VALUE_FIELDS}
-        if "removed_items" in modification:
-            record["removed_count"] = len(modification["removed_items"])
+        for what in ("removed", "changed"):
+            if f"{what}_items" in modification:
+                record[f"{what}_count"] = len(modification[f"{what}_items"])
         recordable.append(record)
     return recordable

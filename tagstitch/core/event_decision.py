@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event import Event
-from tagstitch.core.event_action import DropEvent, EventAction, Redact
+from tagstitch.core.event_action import VALUE_FIELDS, EventAction, Redact
 from tagstitch.core.event_draft import EventDraft
 from tagstitch.core.paths import Facts, Path
 from tagstitch.core.rule import EventRule
@@ -16,10 +16,6 @@ from tagstitch.core.rule_book import RuleBucket
 from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
-
-VALUE_FIELDS: Final = frozenset({"old_value", "new_value", "removed_items"})
-"""The parts of a modification that hold values of the event."""
-
 
 @dataclass(frozen=True, slots=True)
 class SkippedRule:

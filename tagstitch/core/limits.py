@@ -103,6 +103,47 @@ RULE_EVENT_NAMES_MAX: Final = 100
 RULE_ACTIONS_MAX: Final = 20
 """Actions of one rule."""
 
+ACTION_VALUE_BYTES_MAX: Final = 16 * 1024
+"""Bytes, as JSON, of one value that a rule writes into events: it is content, not a catalogue."""
+
+ACTION_TABLE_BYTES_MAX: Final = 64 * 1024
+"""Bytes, as JSON, of the table of `map`: 1,000 short entries; a rule is one Firestore document."""
+
+ACTION_TABLE_KEY_CHARS_MAX: Final = 256
+"""Characters of a key in the table of `map`."""
+
+TEMPLATE_CHARS_MAX: Final = 2 * 1024
+"""Characters of a template as written: a URL with its parameters."""
+
+TEMPLATE_PATHS_MAX: Final = 20
+"""Values that one template puts together."""
+
+REPLACEMENT_CHARS_MAX: Final = 256
+"""Characters of a replacement as written; as many as of the regular expression."""
+
+REPLACEMENTS_MAX: Final = 1_000
+"""Places that one regex_replace may change, about 5 ms: the browser chooses the text."""
+
+CHANGED_TEXT_CHARS_MAX: Final = 16 * 1024
+"""Characters of a text that a regex_replace reads, and that it or a template gives: twice the
+longest URL that browsers and servers agree on."""
+
+EVENT_WRITES_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of JSON that the actions of one decision may write in total: a changed event is at most
+twice as large as the largest that may arrive, and so is the list of its modifications."""
+
+SAMPLE_SALT_CHARS_MAX: Final = 64
+"""Characters of a salt."""
+
+OUTBOX_FIELDS_MAX: Final = 100
+"""Fields of one e-mail, CRM record, webhook or message."""
+
+OUTBOX_BYTES_MAX: Final = 64 * 1024
+"""Bytes, as JSON, of the fields of one outbox entry: as much as the body of a callback."""
+
+OUTBOX_NAME_CHARS_MAX: Final = 128
+"""Characters of a template's, object's, endpoint's, channel's or field's name."""
+
 CONDITION_DEPTH_MAX: Final = 8
 """Levels of groups and matches in one rule's conditions."""
 

@@ -13,7 +13,8 @@ from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.errors import InvalidRule, Problem
 from tagstitch.core.event import EVENT_NAME_CHARS_MAX
-from tagstitch.core.event_action import EventAction, parse_event_action
+from tagstitch.core.event_action import EventAction
+from tagstitch.core.event_action_parsing import parse_event_action
 from tagstitch.core.limits import (
     INTEGER_ABS_MAX,
     RULE_DEPTH_MAX,
@@ -22,10 +23,9 @@ from tagstitch.core.limits import (
 )
 from tagstitch.core.operands import flag
 from tagstitch.core.paths import Facts, Lookup, Path, Source, compile_base, is_lacking
-from tagstitch.core.personalization_action import (
-    AnswerAction,
-    OutboxAction,
-    SetState,
+from tagstitch.core.outbox_action import OutboxAction
+from tagstitch.core.personalization_action import AnswerAction, SetState
+from tagstitch.core.personalization_action_parsing import (
     parse_personalization_action,
     parse_state_changes,
 )
