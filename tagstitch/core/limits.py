@@ -285,3 +285,6 @@ CAP_WINDOW_S_MIN: Final = CLOCK_SKEW_S
 
 CAP_WINDOW_S_MAX: Final = 366 * 24 * 60 * 60
 """Seconds of the longest rolling window: a leap year."""
+
+SALT_CHARS_MAX: Final = 128
+"""Characters of a salt: as long as a rule id, which is one by default."""

@@ -157,6 +157,17 @@ def test_what_no_window_of_the_rule_needs_any_more_is_dropped() -> None:
     assert len(daily.record({KEY: [NOW] * CAP_TIMES_MAX}, NOW)[KEY]) == 6
 
 
+def test_a_clock_that_is_behind_still_finds_every_use_of_its_window() -> None:
+    hourly = cap({"max": 2, "within": "1h"})
+    uses: Uses = {}
+
+    for now in (NOW, NOW + 1, NOW + HOUR + 5):
+        assert hourly.allows(uses, now)
+        uses = hourly.record(uses, now)
+
+    assert not hourly.allows(uses, NOW + HOUR - 100)
+
+
 def test_the_list_of_a_group_is_bounded() -> None:
     busy = cap({"max": CAP_MAX_MAX, "within": "5m", "group": "offers"})
     uses: Uses = {}
