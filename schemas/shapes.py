@@ -14,6 +14,9 @@ TIME_PATTERN: Final = (
     r"(Z|[+-][0-9]{2}:[0-9]{2})$"
 )
 
+ID_PATTERN: Final = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"
+"""An id in a file: it becomes the name of a document and of a file."""
+
 
 def text(chars_max: int, **more: Any) -> Shape:
     """Return a text of 1 to so many characters."""

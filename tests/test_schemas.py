@@ -18,6 +18,7 @@ from tagstitch.core.audit import AuditRecord
 from tagstitch.core.computation import _OPERATORS
 from tagstitch.core.errors import InvalidInput, InvalidRule
 from tagstitch.core.event_action import _PARSERS as EVENT_PARSERS
+from tagstitch.core.experiment_parsing import parse_experiment
 from tagstitch.core.identifier import IDENTIFIER_TYPES, Identifier, IdentitySettings
 from tagstitch.core.personalization_action import _PARSERS as PERSONALIZATION_PARSERS
 from tagstitch.core.rule import (
@@ -34,6 +35,7 @@ from tagstitch.pipeline.record_audit import _read_record, _split_message
 from tests.schema_cases import (
     AUDIT_MESSAGES,
     EVENT_RULES,
+    EXPERIMENTS,
     PERSONALIZATION_RULES,
     PROFILE_LINES,
     RULE_FILES,
@@ -128,6 +130,14 @@ def test_a_personalization_rule_is_judged_alike(value: Any, valid: bool) -> None
     )
 
 
+@pytest.mark.parametrize(("value", "valid"), as_params(EXPERIMENTS))
+def test_an_experiment_is_judged_alike(value: Any, valid: bool) -> None:  # noqa: FBT001
+    alone, in_a_file = accepts(schema("experiment"), value), accepts(part("experiment"), value)
+    parsed = parser_accepts(lambda: parse_experiment("e", value))
+
+    assert (alone, in_a_file, parsed) == (valid, valid, valid)
+
+
 @pytest.mark.parametrize(("value", "valid"), as_params(RULE_FILES))
 def test_a_rule_file_is_judged_alike(value: Any, valid: bool, tmp_path: Path) -> None:  # noqa: FBT001
     from tagstitch.cli.rule_files import RuleFilesError
@@ -144,6 +154,8 @@ def test_a_rule_file_is_judged_alike(value: Any, valid: bool, tmp_path: Path) ->
             parse_event_rule(rule_id, rule)
         for rule_id, rule in definitions.personalization_rules.items():
             parse_personalization_rule(rule_id, rule)
+        for experiment_id, experiment in definitions.experiments.items():
+            parse_experiment(experiment_id, experiment)
 
     assert (accepts(schema("rule"), value), parser_accepts(parse)) == (valid, valid)
 
