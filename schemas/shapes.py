@@ -18,6 +18,9 @@ TIME_PATTERN: Final = (
     r"(Z|[+-][0-9]{2}:[0-9]{2})$"
 )
 
+ID_PATTERN: Final = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"
+"""An id in a file: it becomes the name of a document and of a file."""
+
 _PURPOSE: Final = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"}
 
 PURPOSES: Final[Shape] = {

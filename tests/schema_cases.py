@@ -488,7 +488,100 @@ PERSONALIZATION_RULES: list[Case] = [
     ("consent and purposes", _rule(consent={"purpose": "email"}, purposes="email"), False),
 ]  # fmt: skip
 
+_EXPERIMENT = {"target_event_name": "view_item", "variants": {"a": 0.5, "b": 0.5}}
+
+
+def _experiment(**fields: Any) -> dict[str, Any]:
+    return {**_EXPERIMENT, **fields}
+
+
+def _forced(**fields: Any) -> dict[str, Any]:
+    return _experiment(forced=[{"variant": "a", "conditions": {"debug_mode": True}, **fields}])
+
+
+EXPERIMENTS: list[Case] = [
+    ("the least of an experiment", _EXPERIMENT, True),
+    ("the other name of the event's field", _without(_experiment(event_name_trigger="*"),
+                                                     "target_event_name"), True),
+    ("both names of the event's field", _experiment(event_name_trigger="*"), False),
+    ("no event", _without(_EXPERIMENT, "target_event_name"), False),
+    ("no event's name", _experiment(target_event_name=[]), False),
+    ("no object", [_EXPERIMENT], False),
+    ("a field of other people", _experiment(created_by="somebody", tags=["x"]), True),
+    ("nulls where a default is", _experiment(
+        conditions=None, coverage=None, version=None, hash_version=None, seed=None, namespace=None,
+        holdout=None, forced=None, sticky=None, is_active=None, purposes=None, consent=None,
+        match_all=None,
+    ), True),
+    ("no variants", _without(_EXPERIMENT, "variants"), False),
+    ("variants that are null", _experiment(variants=None), False),
+    ("a list of variants", _experiment(variants=[{"name": "a"}, {"name": "b", "value": [1]}]), True),
+    ("variants with weights", _experiment(
+        variants=[{"name": "a", "weight": 0.1}, {"name": "b", "weight": 0.9, "value": None}]), True),
+    ("names without weights", _experiment(variants={"a": None, "b": None}), True),
+    ("one variant", _experiment(variants=[{"name": "a"}]), False),
+    ("one name", _experiment(variants={"a": 1}), False),
+    ("too many variants", _experiment(variants=[{"name": str(n)} for n in range(21)]), False),
+    ("a weight for one of two", _experiment(variants=[{"name": "a"}, {"name": "b", "weight": 1}]),
+     False),
+    ("a weight for one of two names", _experiment(variants={"a": None, "b": 1}), False),
+    ("a weight in percent", _experiment(variants={"a": 50, "b": 50}), False),
+    ("a weight that is text", _experiment(variants={"a": "0.5", "b": 0.5}), False),
+    ("a weight that is a flag", _experiment(variants={"a": True, "b": 0}), False),
+    ("a variant without a name", _experiment(variants=[{"name": "a"}, {"value": 1}]), False),
+    ("a variant with an empty name", _experiment(variants={"": 0.5, "b": 0.5}), False),
+    ("a variant with a long name", _experiment(variants={"a" * 129: 0.5, "b": 0.5}), False),
+    ("a variant with a word", _experiment(variants=[{"name": "a"}, {"name": "b", "share": 1}]),
+     False),
+    ("variants that are texts", _experiment(variants=["a", "b"]), False),
+    ("weights beside the variants", _experiment(weights=[0.5, 0.5]), False),
+    ("conditions", _experiment(conditions={"profile.tier": "Gold"}), True),
+    ("no conditions", _experiment(conditions={}), True),
+    ("conditions with a word", _experiment(conditions={"a": {"lessThn": 1}}), False),
+    ("a coverage", _experiment(coverage=0), True),
+    ("a coverage in percent", _experiment(coverage=50), False),
+    ("a version", _experiment(version=2.0), True),
+    ("a version of zero", _experiment(version=0), False),
+    ("a part of a version", _experiment(version=1.5), False),
+    ("hash version 1", _experiment(hash_version=1), True),
+    ("hash version 3", _experiment(hash_version=3), False),
+    ("a hash version that is a flag", _experiment(hash_version=True), False),
+    ("a seed", _experiment(seed="s"), True),
+    ("an empty seed", _experiment(seed=""), False),
+    ("a namespace", _experiment(namespace={"id": "n", "range": [0, 0.5]}), True),
+    ("a namespace without a range", _experiment(namespace={"id": "n"}), False),
+    ("a namespace in percent", _experiment(namespace={"id": "n", "range": [0, 50]}), False),
+    ("a namespace as a list", _experiment(namespace=["n", 0, 1]), False),
+    ("a namespace with a word", _experiment(namespace={"id": "n", "range": [0, 1], "x": 1}), False),
+    ("a holdout", _experiment(holdout={"id": "h", "percent": 5}), True),
+    ("a holdout of a share of more than all", _experiment(holdout={"id": "h", "percent": 101}),
+     False),
+    ("a holdout without an id", _experiment(holdout={"percent": 5}), False),
+    ("a forced variant", _forced(), True),
+    ("a forced variant for everybody", _forced(conditions={}), False),
+    ("a forced variant that is a number", _forced(variant=1), False),
+    ("a forced variant with a word", _forced(when="x"), False),
+    ("no forced variant", _experiment(forced=[]), False),
+    ("a switch that is text", _experiment(sticky="yes"), False),
+    ("purposes", _experiment(purposes=["ad_personalization", "tests"]), True),
+    ("consent", _experiment(consent={"purpose": "tests"}), True),
+    ("consent and purposes", _experiment(consent={"purpose": "a"}, purposes="a"), False),
+    ("a schedule that is off", _experiment(schedule=False), True),
+    ("a rollout", _experiment(rollout=10), False),
+    ("an action", _experiment(action_type="drop_event"), False),
+]  # fmt: skip
+
 RULE_FILES: list[Case] = [
+    ("experiments and audiences", {
+        "experiments": {"e": _EXPERIMENT},
+        "audiences": {"gold": {"description": "x", "conditions": {"tier": "Gold"}}},
+    }, True),
+    ("a list of experiments", {"experiments": [{**_EXPERIMENT, "experiment_id": "e"}]}, True),
+    ("no experiments", {"experiments": None, "audiences": None}, True),
+    ("an experiment's id with a slash", {
+        "experiments": [{**_EXPERIMENT, "experiment_id": "a/b"}]
+    }, False),
+    ("a broken experiment", {"experiments": {"e": {**_EXPERIMENT, "coverage": 2}}}, False),
     ("both kinds", {"event_rules": {"a": _event_rule()},
                     "personalization_rules": {"b": _rule()}}, True),
     ("a list of a kind", {"event_rules": [_event_rule(rule_id="a")]}, True),

@@ -28,10 +28,10 @@ from tagstitch.core.operands import number
 from tagstitch.core.operators import parse_comparison
 from tagstitch.core.paths import Path, compile_base, parse_path
 from tagstitch.core.problems import Problems
+from tagstitch.core.targeting import take_purposes
 from tagstitch.core.text_computation import parse_computation
 from tagstitch.core.value_tests import Test
 from tagstitch.core.written_action import WrittenAction
-from tagstitch.core.written_purposes import take_purposes
 
 _SAMPLED_BY: Final = ("client_id", "user_id")
 """What an event is sampled by unless the rule says so: the first that it has."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event import Event
@@ -16,6 +16,7 @@ from tagstitch.core.rule_book import RuleBucket
 from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
+
 
 @dataclass(frozen=True, slots=True)
 class SkippedRule:
@@ -200,7 +201,10 @@ class _Run:
     def _imagine(self, rule: EventRule) -> Mapping[str, Any]:
         """Return what a shadow rule would change in the event as it is now."""
         effects = self._effects(rule, rule.actions, self.draft.copy())
-        return {"rule_id": rule.rule_id, "modifications": [e for _, found in effects for e in found]}
+        return {
+            "rule_id": rule.rule_id,
+            "modifications": [e for _, found in effects for e in found],
+        }
 
     def _forget_values(self, redacted: Sequence[Path]) -> None:
         """Take the values of redacted parameters out of what was recorded before."""

@@ -49,7 +49,7 @@ class EventDraft:
         """Return a draft that changes without changing this one."""
         twin = EventDraft(self.event)
         twin.name, twin.is_dropped, twin.parameters = self.name, self.is_dropped, self.parameters
-        twin._touched = dict(self._touched)  # noqa: SLF001 - a draft of the same class
+        twin._touched = dict(self._touched)
         return twin
 
     def find(self, path: Path) -> Any:

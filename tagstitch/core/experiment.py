@@ -15,7 +15,8 @@ from tagstitch.core.bucketing import HashVersion, bucket_of
 from tagstitch.core.compiled_condition import CompiledCondition
 from tagstitch.core.consent import Purpose
 from tagstitch.core.errors import Problem
-from tagstitch.core.paths import Facts, Source
+from tagstitch.core.paths import Facts, Path, Source
+from tagstitch.core.schedule import Schedule
 
 _NOTHING: Final[frozenset[Source]] = frozenset()
 
@@ -84,6 +85,7 @@ class Experiment:
     forced: tuple[ForcedVariant, ...]
     is_sticky: bool
     is_active: bool
+    schedule: Schedule | None
     purposes: tuple[Purpose, ...]
     """The purposes that the visitor must allow, all of them."""
 
@@ -92,6 +94,12 @@ class Experiment:
         """The data that an assignment may look at."""
         own = self.condition.reads.union(*(forced.condition.reads for forced in self.forced))
         return own | {"profile"} if self.is_sticky else own
+
+    @property
+    def read_paths(self) -> tuple[Path, ...]:
+        """Every path that decides who takes part."""
+        forced = (path for test in self.forced for path in test.condition.read_paths)
+        return (*self.condition.read_paths, *forced)
 
     def variant(self, name: str) -> Variant | None:
         """Return the variant of this name."""

@@ -37,11 +37,10 @@ def assign_experiments(
     for experiment in experiments:
         if not all(map(situation.consent.allows, experiment.purposes)):
             continue
-        before = stored.get(experiment.experiment_id)
-        try:
-            assignment = assign(experiment, situation.subject, facts, before)
-        except Exception:  # noqa: BLE001, S112 - a broken experiment harms only itself
+        if experiment.schedule is not None and not experiment.schedule.is_open(situation.now):
             continue
+        before = stored.get(experiment.experiment_id)
+        assignment = assign(experiment, situation.subject, facts, before)
         if not isinstance(assignment, Assignment):
             continue
         if assignment.needs_exposure:

@@ -10,6 +10,7 @@ from tagstitch.core.assignment import HASH_VERSIONS
 from tagstitch.core.bucketing import HashVersion
 from tagstitch.core.compiled_condition import CompiledCondition, compile_condition
 from tagstitch.core.condition import ALWAYS, Condition, parse_conditions
+from tagstitch.core.consent import AD_PERSONALIZATION
 from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.errors import InvalidRule, Problem
@@ -34,12 +35,13 @@ from tagstitch.core.limits import (
 )
 from tagstitch.core.operands import bounds, flag, number
 from tagstitch.core.problems import Problems
+from tagstitch.core.schedule import parse_schedule
 from tagstitch.core.targeting import take_event_names, take_purposes
 from tagstitch.core.values import is_deeper, json_bytes, json_problem
 
 DESCRIPTIVE: Final = ("description", "owner", "tags")
 
-RESTRICTING: Final = ("schedule", "frequency_cap", "rollout", "shadow", "chain")
+RESTRICTING: Final = ("frequency_cap", "rollout", "shadow", "chain")
 """Fields that would make an experiment act less often: ignoring one would be worse."""
 
 ACTING: Final = ("actions", "action_type", "action_details", "updates_user_state")
@@ -47,6 +49,9 @@ ACTING: Final = ("actions", "action_type", "action_details", "updates_user_state
 
 _ID: Final = re.compile(r"(?!__.*__$)[\s\S]+")
 """A name that Firestore does not keep for itself: it becomes one in a profile's document."""
+
+_Written = tuple[str, float | None, Any]
+"""A variant's name, weight and value as somebody wrote them."""
 
 _VARIANTS_HINT: Final = "variants: [{name: control}, {name: treatment}], or {control: 0.5, …}"
 
@@ -76,7 +81,8 @@ def parse_experiment(
         forced=_forced(fields, variants, declared),
         is_sticky=fields.take_with(flag, "sticky", default=False),
         is_active=fields.take_with(flag, "is_active", default=True),
-        purposes=take_purposes(fields),
+        schedule=fields.take_with(parse_schedule, "schedule", None),
+        purposes=take_purposes(fields, default=(AD_PERSONALIZATION,)),
     )
     _close(experiment_id, fields)
     return experiment
@@ -123,18 +129,17 @@ def _condition(
 
 
 def _variants(raw: Any, where: str, problems: Problems) -> tuple[Variant, ...]:
-    if isinstance(raw, Mapping):
-        entries = [(f"{where}.{n}", {"name": n, "weight": weight}) for n, weight in raw.items()]
-    elif isinstance(raw, list):
-        entries = [(f"{where}[{index}]", entry) for index, entry in enumerate(raw)]
-    else:
-        entries = []
-    if not 2 <= len(entries) <= EXPERIMENT_VARIANTS_MAX:
+    if not isinstance(raw, Mapping | list) or not 2 <= len(raw) <= EXPERIMENT_VARIANTS_MAX:
         problems.add(where, f"needs 2 to {EXPERIMENT_VARIANTS_MAX} variants", _VARIANTS_HINT)
         return ()
-    read = [_variant(entry, place, problems) for place, entry in entries]
-    names = [name for name, _, _ in read]
-    if len(set(names)) < len(names):
+    before = len(problems.found)
+    if isinstance(raw, Mapping):
+        read = [_weighed_name(name, raw[name], f"{where}.{name}", problems) for name in raw]
+    else:
+        read = [_variant(entry, f"{where}[{i}]", problems) for i, entry in enumerate(raw)]
+    if len(problems.found) > before:
+        return ()
+    if len({name for name, _, _ in read}) < len(read):
         problems.add(where, "two variants have the same name")
     weights = _weights([weight for _, weight, _ in read], where, problems)
     return tuple(
@@ -142,7 +147,12 @@ def _variants(raw: Any, where: str, problems: Problems) -> tuple[Variant, ...]:
     )
 
 
-def _variant(raw: object, where: str, problems: Problems) -> tuple[str, float | None, Any]:
+def _weighed_name(name: object, weight: Any, where: str, problems: Problems) -> _Written:
+    share = None if weight is None else _share(weight, where, problems)
+    return (_name(name, where, problems), share, None)
+
+
+def _variant(raw: object, where: str, problems: Problems) -> _Written:
     if not isinstance(raw, Mapping):
         problems.add(where, "must be an object", _VARIANTS_HINT)
         return ("", None, None)

@@ -15,10 +15,10 @@ from tagstitch.core.outbox_action import FieldValue, OutboxAction
 from tagstitch.core.outbox_entry import OncePer, OutboxType
 from tagstitch.core.paths import Path, parse_path
 from tagstitch.core.problems import Problems
+from tagstitch.core.targeting import take_purposes
 from tagstitch.core.template import parse_template
 from tagstitch.core.values import is_number, json_problem
 from tagstitch.core.written_action import WrittenAction
-from tagstitch.core.written_purposes import take_purposes
 from tagstitch.core.written_value import is_field_name, name
 
 

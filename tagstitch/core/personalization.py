@@ -9,9 +9,10 @@ from typing import Any, Final, Literal
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.consent import ANALYTICS_STORAGE
 from tagstitch.core.event_decision import SkippedRule
+from tagstitch.core.outbox_action import OutboxAction
 from tagstitch.core.outbox_entry import OutboxEntry
 from tagstitch.core.paths import Facts, Path, Source
-from tagstitch.core.personalization_action import AnswerAction, OutboxAction
+from tagstitch.core.personalization_action import AnswerAction
 from tagstitch.core.rule import PersonalizationRule
 from tagstitch.core.rule_book import RuleBucket
 from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
@@ -163,11 +164,12 @@ class _Run:
         return "MATCHED"
 
     def _entries(self, rule: PersonalizationRule) -> list[OutboxEntry]:
-        return [
-            action.to_entry(rule.rule_id, index, self.facts)
-            for index, action in enumerate(rule.outbox_actions)
+        wanted = (
+            action.to_entry(self.facts, rule_id=rule.rule_id)
+            for action in rule.outbox_actions
             if self._is_allowed(action)
-        ]
+        )
+        return [entry for entry in wanted if not self._ledger.was_sent(entry)]
 
     def _note_paths(self, rule: PersonalizationRule) -> None:
         for action in (*rule.actions, *rule.outbox_actions):

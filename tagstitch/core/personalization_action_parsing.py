@@ -27,9 +27,9 @@ from tagstitch.core.personalization_action import (
     SetState,
 )
 from tagstitch.core.problems import Problems
+from tagstitch.core.targeting import take_purposes
 from tagstitch.core.values import json_problem
 from tagstitch.core.written_action import WrittenAction
-from tagstitch.core.written_purposes import take_purposes
 from tagstitch.core.written_value import check_json
 
 _COOKIE_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

@@ -12,18 +12,16 @@ from tagstitch.core.consent import AD_PERSONALIZATION, Purpose
 from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.errors import InvalidRule, Problem
-from tagstitch.core.event import EVENT_NAME_CHARS_MAX
 from tagstitch.core.event_action import EventAction
 from tagstitch.core.event_action_parsing import parse_event_action
 from tagstitch.core.limits import (
     INTEGER_ABS_MAX,
     RULE_DEPTH_MAX,
-    RULE_EVENT_NAMES_MAX,
     RULE_ID_CHARS_MAX,
 )
 from tagstitch.core.operands import flag
-from tagstitch.core.paths import Facts, Lookup, Path, Source, compile_base, is_lacking
 from tagstitch.core.outbox_action import OutboxAction
+from tagstitch.core.paths import Facts, Lookup, Path, Source, compile_base, is_lacking
 from tagstitch.core.personalization_action import AnswerAction, SetState
 from tagstitch.core.personalization_action_parsing import (
     parse_personalization_action,
@@ -31,10 +29,9 @@ from tagstitch.core.personalization_action_parsing import (
 )
 from tagstitch.core.problems import Problems
 from tagstitch.core.rule_gates import Gates, parse_gates
+from tagstitch.core.targeting import take_event_names
 from tagstitch.core.values import is_deeper
 from tagstitch.core.written_action import take_actions
-
-EVERY_EVENT: Final = "*"
 
 PRIORITY_DEFAULT: Final = 100
 
@@ -118,7 +115,7 @@ def parse_event_rule(
 ) -> EventRule:
     """Return the rule; raises InvalidRule with everything that is wrong with it."""
     fields = _open(rule_id, raw)
-    common = _parse_common(fields, declared, rule_key=f"event:{rule_id}", purposes_default=())
+    common = _parse_common(fields, declared, kind="event", rule_id=rule_id, purposes_default=())
     is_chained = fields.take_with(flag, "chain", default=False)
     written = take_actions(fields)
     if not written:
@@ -145,7 +142,8 @@ def parse_personalization_rule(
     common = _parse_common(
         fields,
         declared,
-        rule_key=f"personalization:{rule_id}",
+        kind="personalization",
+        rule_id=rule_id,
         purposes_default=(AD_PERSONALIZATION,),
     )
     fields.refuse(("chain",), "has no meaning here: a rule sees the state that earlier ones set")
@@ -202,13 +200,12 @@ def _parse_common(
     fields: Definition,
     declared: Declarations,
     *,
-    rule_key: str,
+    kind: str,
+    rule_id: str,
     purposes_default: tuple[Purpose, ...],
 ) -> _Common:
-    """Return what all rules have; `rule_key` tells this rule from all others of both kinds."""
     for word in _DESCRIPTIVE:
         fields.take(word)
-    names = fields.require("target_event_name", "event_name_trigger")
     raw_conditions = fields.take("conditions")
     match_all = fields.take_with(flag, "match_all", default=False)
     condition: Condition = ALWAYS
@@ -220,31 +217,20 @@ def _parse_common(
         hint = "match_all: true says that every event of this name is meant"
         fields.problems.add("conditions", "must not be empty", hint)
     return _Common(
-        event_names=parse_event_names(names, fields),
+        event_names=take_event_names(fields),
         condition=compile_condition(condition),
         priority=fields.take_with(_priority, "priority", default=PRIORITY_DEFAULT),
         is_active=fields.take_with(flag, "is_active", default=True),
         stop_on_match=fields.take_with(flag, "stop_on_match", default=False),
         is_shadow=fields.take_with(flag, "shadow", default=False),
-        gates=parse_gates(fields, rule_key=rule_key, purposes_default=purposes_default),
+        gates=parse_gates(
+            fields,
+            rule_id=rule_id,
+            rule_key=f"{kind}:{rule_id}",
+            purposes_default=purposes_default,
+            declared=declared,
+        ),
     )
-
-
-def parse_event_names(raw: Any, fields: Definition) -> tuple[str, ...]:
-    """Return the event names that a rule or an experiment is bound to; problems are noted."""
-    if raw is None:
-        return ()
-    names = [raw] if isinstance(raw, str) else raw
-    place = "target_event_name"
-    if not isinstance(names, list) or not 0 < len(names) <= RULE_EVENT_NAMES_MAX:
-        hint = f'a name, a list of up to {RULE_EVENT_NAMES_MAX} names, or "{EVERY_EVENT}"'
-        fields.problems.add(place, "not an event name", hint)
-        return ()
-    for name in names:
-        if not isinstance(name, str) or not 0 < len(name) <= EVENT_NAME_CHARS_MAX:
-            fields.problems.add(place, f"a name is text of 1 to {EVENT_NAME_CHARS_MAX} characters")
-            return ()
-    return (EVERY_EVENT,) if EVERY_EVENT in names else tuple(dict.fromkeys(names))
 
 
 def _priority(raw: Any, where: str, problems: Problems) -> int:

@@ -11,16 +11,15 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from tagstitch.core.audience import parse_audience
 from tagstitch.core.condition import Condition
+from tagstitch.core.consent import Purpose
 from tagstitch.core.declarations import Declarations
 from tagstitch.core.errors import InvalidRule, Problem
-from tagstitch.core.limits import RULE_DEPTH_MAX
-from tagstitch.core.consent import Purpose
 from tagstitch.core.experiment import Experiment
 from tagstitch.core.experiment_parsing import parse_experiment
+from tagstitch.core.limits import RULE_DEPTH_MAX
 from tagstitch.core.paths import Facts, Lookup, Path, Source, is_lacking
 from tagstitch.core.read_set import ReadSet, read_set_of
 from tagstitch.core.rule import (
-    EVERY_EVENT,
     EventRule,
     PersonalizationRule,
     Rule,
@@ -28,6 +27,7 @@ from tagstitch.core.rule import (
     parse_personalization_rule,
 )
 from tagstitch.core.rule_definitions import RuleDefinitions
+from tagstitch.core.targeting import EVERY_EVENT
 
 RuleKind = Literal["event", "personalization", "experiment", "audience"]
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from tagstitch.core.consent import Purpose, is_purpose
+from tagstitch.core.consent import Purpose
+from tagstitch.core.declarations import Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.frequency_cap import FrequencyCap, parse_frequency_cap
-from tagstitch.core.limits import CONSENT_PURPOSES_MAX
 from tagstitch.core.paths import Facts, Lookup, Path
 from tagstitch.core.rollout import Rollout, parse_rollout
 from tagstitch.core.schedule import Schedule, parse_schedule
 from tagstitch.core.situation import Situation
+from tagstitch.core.targeting import take_purposes
 
 GateReason = Literal[
     "NO_IDENTIFIER",
@@ -38,7 +38,7 @@ class Gates:
     @property
     def lookups(self) -> tuple[tuple[Path, Lookup], ...]:
         """What the gates look at."""
-        return self.rollout.lookups if self.rollout is not None else ()
+        return () if self.rollout is None or self.rollout.by is None else (self.rollout.by,)
 
     def closed(self, situation: Situation, facts: Facts) -> GateReason | None:
         """Return the first gate that is closed; the cap is asked last, when the conditions hold."""
@@ -47,7 +47,7 @@ class Gates:
         if self.schedule is not None and not self.schedule.is_open(situation.now):
             return "OUT_OF_SCHEDULE"
         if self.rollout is not None:
-            if situation.unavailable:
+            if self.rollout.by is None and situation.unavailable:
                 return "UNAVAILABLE"
             if not self.rollout.includes(situation.subject, facts):
                 return "NOT_IN_ROLLOUT"
@@ -58,47 +58,26 @@ OPEN_GATES: Final = Gates()
 
 
 def parse_gates(
-    fields: Definition, *, rule_key: str, purposes_default: tuple[Purpose, ...]
+    fields: Definition,
+    *,
+    rule_id: str,
+    rule_key: str,
+    purposes_default: tuple[Purpose, ...],
+    declared: Declarations,
 ) -> Gates:
-    """Return the gates that a definition sets up; problems are noted."""
+    """Return the gates that a definition sets up; problems are noted.
+
+    `rule_key` tells the rule from all others, also from those of the other kind.
+    """
+    problems = fields.problems
     schedule = rollout = cap = None
     if (raw := fields.take("schedule")) is not None:
-        schedule = parse_schedule(raw, fields.place("schedule"), fields.problems)
+        schedule = parse_schedule(raw, fields.place("schedule"), problems)
     if (raw := fields.take("rollout")) is not None:
-        rollout = parse_rollout(raw, fields.place("rollout"), fields.problems, salt=rule_key)
+        place = fields.place("rollout")
+        rollout = parse_rollout(raw, place, problems, rule_id=rule_id, declared=declared)
     if (raw := fields.take("frequency_cap")) is not None:
         place = fields.place("frequency_cap")
-        cap = parse_frequency_cap(raw, place, fields.problems, rule_key=rule_key)
-    gates = Gates(parse_purposes(fields, purposes_default), schedule, rollout, cap)
+        cap = parse_frequency_cap(raw, place, problems, rule_key=rule_key)
+    gates = Gates(take_purposes(fields, default=purposes_default), schedule, rollout, cap)
     return OPEN_GATES if gates == OPEN_GATES else gates
-
-
-def parse_purposes(fields: Definition, default: tuple[Purpose, ...]) -> tuple[Purpose, ...]:
-    """Return what `purposes: [a, b]` or `consent: {purpose: a}` say, or the default."""
-    raw = fields.take("purposes")
-    consent = fields.take("consent")
-    if consent is not None:
-        if raw is not None:
-            fields.problems.add(fields.place("consent"), "either purposes or consent")
-        if not isinstance(consent, Mapping):
-            hint = "consent: {purpose: a_purpose}"
-            fields.problems.add(fields.place("consent"), "must be an object", hint)
-            return ()
-        raw = _consented(consent, fields)
-    elif raw is None:
-        return default
-    purposes = [raw] if isinstance(raw, str) else raw
-    is_list = isinstance(purposes, list) and 0 < len(purposes) <= CONSENT_PURPOSES_MAX
-    if is_list and all(map(is_purpose, purposes)):
-        return tuple(purposes)
-    fields.problems.add(
-        fields.place("purposes"), "needs the name of a purpose, or a list of names"
-    )
-    return ()
-
-
-def _consented(consent: Mapping[Any, Any], fields: Definition) -> Any:
-    inner = Definition(consent, fields.place("consent"), fields.problems)
-    purposes = inner.require("purpose", "purposes")
-    inner.refuse_rest()
-    return purposes

@@ -7,15 +7,12 @@ decision explainable, repeatable after a lost race, and replayable from its rece
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from tagstitch.core.consent import ANALYTICS_STORAGE, Consent
 from tagstitch.core.event import Event
 from tagstitch.core.paths import Facts, Source
-
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 Obstacle = Literal["NO_IDENTIFIER", "CONSENT_DENIED", "UNAVAILABLE"]
 """Why nothing can be remembered about this visitor."""
@@ -29,12 +26,12 @@ class Situation:
     consent: Consent
     now: float
     """When it is decided, in seconds since 1970 (UTC)."""
-    attributes: Mapping[str, Any] = _NOTHING
+    attributes: Mapping[str, Any] = field(default_factory=dict)
     """The profile's; empty without consent, as are the three below."""
-    state: Mapping[str, Any] = _NOTHING
-    caps: Mapping[str, Sequence[float]] = _NOTHING
+    state: Mapping[str, Any] = field(default_factory=dict)
+    caps: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Cap -> when rules used it."""
-    assignments: Mapping[str, Mapping[str, Any]] = _NOTHING
+    assignments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Experiment -> the variant that the visitor was given before."""
     subject: str | None = None
     """The id by which shares of visitors are chosen; None when nobody is known or may be."""

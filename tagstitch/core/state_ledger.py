@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from tagstitch.core.frequency_cap import FrequencyCap
+from tagstitch.core.cap_uses import read_times
+from tagstitch.core.frequency_cap import FrequencyCap, own_key
 from tagstitch.core.outbox_entry import OutboxEntry
 from tagstitch.core.situation import Situation
 from tagstitch.core.values import same
@@ -44,6 +46,10 @@ class StateLedger:
         self._assignments: dict[str, Mapping[str, Any]] = {}
         self._outbox: list[OutboxEntry] = []
 
+    @property
+    def _moment(self) -> datetime:
+        return _moment(self._now)
+
     def allows(self, cap: FrequencyCap | None) -> bool:
         """Return whether a rule with this cap may apply once more."""
         return cap is None or cap.allows(self.caps, self._now)
@@ -60,7 +66,10 @@ class StateLedger:
     def use(self, cap: FrequencyCap | None) -> None:
         """Count one use of a cap."""
         if cap is not None:
-            used = cap.record(self.caps, self._now)
+            self._note_uses(cap.record(self.caps, self._now))
+
+    def _note_uses(self, used: Mapping[str, Sequence[float]]) -> None:
+        if used:
             self._changed_caps |= used
             self.caps = {**self.caps, **used}
 
@@ -74,12 +83,32 @@ class StateLedger:
         """Keep the variant of an experiment."""
         self._assignments[experiment_id] = assignment
 
+    def was_sent(self, entry: OutboxEntry) -> bool:
+        """Return whether the same was sent before in the entry's window."""
+        window = entry.window(self._moment)
+        if window is None:
+            return False
+        times = read_times(self.caps, _sent_key(entry))
+        # A list that nobody can read may hide that it was: better once too little.
+        return times is None or any(entry.window(_moment(time)) == window for time in times)
+
     def send(self, entries: Sequence[OutboxEntry]) -> None:
         """Let something be done outside, once the decision is stored."""
         self._outbox += entries
+        sent = {_sent_key(e): [self._now] for e in entries if e.window(self._moment) is not None}
+        self._note_uses(sent)
 
     def changes(self) -> StateChanges:
         """Return everything to store."""
         return StateChanges(
             self._changed_state, self._changed_caps, self._assignments, tuple(self._outbox)
         )
+
+
+def _sent_key(entry: OutboxEntry) -> str:
+    """Return where the visitor's document keeps when an action was done."""
+    return own_key(f"action:{entry.action_key}")
+
+
+def _moment(time: float) -> datetime:
+    return datetime.fromtimestamp(time, UTC)

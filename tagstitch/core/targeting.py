@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from tagstitch.core.consent import AD_PERSONALIZATION, Purpose, is_purpose
+from tagstitch.core.consent import Purpose, is_purpose
 from tagstitch.core.definition import Definition
 from tagstitch.core.event import EVENT_NAME_CHARS_MAX
 from tagstitch.core.limits import CONSENT_PURPOSES_MAX, RULE_EVENT_NAMES_MAX
@@ -31,24 +31,29 @@ def take_event_names(fields: Definition) -> tuple[str, ...]:
     return (EVERY_EVENT,) if EVERY_EVENT in names else tuple(dict.fromkeys(names))
 
 
-def take_purposes(fields: Definition) -> tuple[Purpose, ...]:
-    """Return what `purposes: [a, b]` or `consent: {purpose: a}` say, or ad_personalization."""
-    raw = fields.take("purposes")
-    consent = fields.take("consent")
+def take_purposes(fields: Definition, *, default: tuple[Purpose, ...] = ()) -> tuple[Purpose, ...]:
+    """Return what `purposes: [a, b]` or `consent: {purpose: a}` say, or the default.
+
+    The visitor must allow all of them.
+    """
+    raw, consent = fields.take("purposes"), fields.take("consent")
+    place = fields.place("purposes")
     if consent is not None:
+        place = fields.place("consent")
         if raw is not None:
-            fields.problems.add("consent", "either purposes or consent")
+            fields.problems.add(place, "either purposes or consent")
         if not isinstance(consent, Mapping):
-            fields.problems.add("consent", "must be an object", "consent: {purpose: a_purpose}")
+            fields.problems.add(place, "must be an object", "consent: {purpose: a_purpose}")
             return ()
-        inner = Definition(consent, "consent", fields.problems)
+        inner = Definition(consent, place, fields.problems)
         raw = inner.require("purpose", "purposes")
         inner.refuse_rest()
-    elif raw is None:
-        return (AD_PERSONALIZATION,)
-    purposes: Any = [raw] if isinstance(raw, str) else raw
+    if raw is None:
+        return default
+    purposes = [raw] if isinstance(raw, str) else raw
     is_list = isinstance(purposes, list) and 0 < len(purposes) <= CONSENT_PURPOSES_MAX
     if is_list and all(map(is_purpose, purposes)):
-        return tuple(purposes)
-    fields.problems.add("purposes", "needs the name of a purpose, or a list of names")
+        return tuple(dict.fromkeys(purposes))
+    hint = "for example purposes: [email]"
+    fields.problems.add(place, "needs the name of a purpose, or a list of names", hint)
     return ()

@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -290,7 +289,11 @@ class Decider:
     def _profile_part(self, call: DecideCall, decided: CallDecision) -> dict[str, Any]:
         profile = decided.loaded.visitor.profile
         views = self._views.value
-        if profile is None or views is None or not decided.loaded.consent.allows("analytics_storage"):
+        if (
+            profile is None
+            or views is None
+            or not decided.loaded.consent.allows("analytics_storage")
+        ):
             return {"found": False, "profile_id": None, "attributes": {}}
         if not may_ask(views.get(call.request.view), decided.loaded.visitor.matched):
             return {"found": False, "profile_id": None, "attributes": {}}

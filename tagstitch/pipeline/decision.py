@@ -12,9 +12,9 @@ from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.consent import ANALYTICS_STORAGE, Consent, resolve_consent
 from tagstitch.core.decide_answer import DecideAnswer
 from tagstitch.core.decide_request import DecideRequest
+from tagstitch.core.decision import Decision, decide
 from tagstitch.core.decision_record import told_skipped
 from tagstitch.core.errors import Unavailable
-from tagstitch.core.decision import Decision, decide
 from tagstitch.core.event_decision import EventDecision
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.personalization import PersonalizationDecision
@@ -133,9 +133,7 @@ class DecisionMaker:
         self._clock = clock
         self._consent_default_granted = consent_default_granted
 
-    def decide(
-        self, call: DecideCall, loaded: Loaded, *, can_commit: bool = True
-    ) -> CallDecision:
+    def decide(self, call: DecideCall, loaded: Loaded, *, can_commit: bool = True) -> CallDecision:
         """Ask the core; without `can_commit`, for what is left when nothing can be stored."""
         situation = self._situation(call, loaded, can_commit=can_commit)
         decision = decide(

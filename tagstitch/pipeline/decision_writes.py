@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tagstitch.core.identity_graph import SALT_BYTES, new_profile_fields, touch_profile
@@ -45,9 +45,7 @@ def _profile_write(
     ):
         if changed:
             fields[name] = {**(fields.get(name) or {}), **changed}
-    return Put(
-        f"profiles/{profile_id}", touch_profile(fields, now=now), if_version=visitor.version
-    )
+    return Put(f"profiles/{profile_id}", touch_profile(fields, now=now), if_version=visitor.version)
 
 
 def _outbox_writes(
@@ -56,6 +54,7 @@ def _outbox_writes(
     """Return the outbox entries; the visitor's data is looked up in the profile when one is sent."""
     subject = decided.situation.subject
     assert subject is not None  # noqa: S101 - without a visitor no rule sends anything
+    decided_at = datetime.fromtimestamp(decided.situation.now, UTC)
     shared: dict[str, Any] = {
         "kind": "action",
         "status": "held",
@@ -69,10 +68,13 @@ def _outbox_writes(
     }
     return [
         Put(
-            f"outbox/{keyring.derived_id('action', call.decision_id, str(index))}",
+            "outbox/"
+            + keyring.derived_id(
+                "action", subject, entry.action_key, entry.window(decided_at) or call.decision_id
+            ),
             shared | {"action": entry.to_json()},
         )
-        for index, entry in enumerate(decided.decision.changes.outbox)
+        for entry in decided.decision.changes.outbox
     ]
 
 

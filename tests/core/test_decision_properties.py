@@ -14,7 +14,7 @@ from tagstitch.core.operators import OPERATORS
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
-from tests.core.deciding import decide_both, decide_event, decide_personalization
+from tests.core.deciding import decide_both, decide_event
 
 NAMES = st.sampled_from(["purchase", "purchase", "view_item"])
 KEYS = st.sampled_from(["value", "tier", "items", "a", "b", "a.b", "x-ga-gcs", "price"])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tagstitch.core.errors import InvalidRule
+from tagstitch.core.paths import Facts
 from tagstitch.core.rule import (
     EventRule,
     PersonalizationRule,
@@ -205,9 +206,10 @@ def test_a_rule_needs_a_usable_id(rule_id: str) -> None:
 def test_a_rule_knows_what_its_actions_read() -> None:
     details = {"parameter": "a", "operator": "copy", "from": "user_state.x"}
 
-    assert {"event", "user_state"} == event_rule(
-        conditions={"event.v": 1}, **modify(**details)
-    ).reads
+    rule = event_rule(conditions={"event.v": 1}, **modify(**details))
+
+    assert [path.text for path, _ in rule.other_lookups] == ["user_state.x"]
+    assert rule.is_lacking(Facts({"v": 1}), frozenset(("user_state",)))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ def test_a_rule_knows_what_its_actions_read() -> None:
 def test_a_personalization_rule_names_its_purposes(
     fields: dict[str, Any], wanted: tuple[str, ...]
 ) -> None:
-    assert wanted == personalization_rule(**fields).purposes
+    assert wanted == personalization_rule(**fields).gates.purposes
 
 
 @pytest.mark.parametrize(
