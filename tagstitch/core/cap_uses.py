@@ -5,25 +5,31 @@ A profile stores them in its field `caps`. Every list is sorted and bounded by i
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from tagstitch.core.limits import CAP_TIMES_MAX
-from tagstitch.core.values import is_number
 
 Uses = Mapping[str, Any]
 """Cap key -> times in seconds since 1970 (UTC), as stored: what is not such a list is unreadable,
 and so is null."""
 
 
+_NUMBERS: Final[frozenset[type]] = frozenset((int, float))
+
+
 def read_times(uses: Uses, key: str) -> list[float] | None:
     """Return the times of one key in order, none when it was never used, or None: unreadable."""
     stored = uses.get(key, ())
-    is_list = isinstance(stored, Sequence) and not isinstance(stored, str | bytes)
-    if not is_list or any(isinstance(t, bool) or not is_number(t) for t in stored):
+    if not isinstance(stored, list | tuple) or not set(map(type, stored)) <= _NUMBERS:
         return None
-    return sorted(stored)[-CAP_TIMES_MAX:]
+    try:
+        is_finite = all(map(math.isfinite, stored))
+    except OverflowError:  # an integer that is no time
+        return None
+    return sorted(stored)[-CAP_TIMES_MAX:] if is_finite else None
 
 
 def merge_uses(one: Uses, other: Uses) -> dict[str, list[float] | None]:

@@ -89,9 +89,10 @@ class RollingWindow:
 
     def holds(self, number: int, times: Sequence[float], now: float) -> bool:
         """Return whether some window with `now` in it already holds so many of the times."""
+        near = times[bisect_left(times, now - self.length_s) :]
         return any(
             max(last, now) - min(first, now) < self.length_s
-            for first, last in zip(times, times[number - 1 :], strict=False)
+            for first, last in zip(near, near[number - 1 :], strict=False)
         )
 
 

@@ -231,7 +231,8 @@ def _ends(text: str) -> Iterable[str]:
     return map(str.strip, text.split("-"))
 
 
-def _open_week(days: Iterable[int], hours: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+@lru_cache(maxsize=_SHARED_MAX)  # many schedules differ in their dates alone
+def _open_week(days: frozenset[int], hours: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
     """Return where the state of the week changes.
 
     A range over midnight belongs to the day on which it starts.

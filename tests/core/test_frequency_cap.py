@@ -179,7 +179,7 @@ def test_the_list_of_a_group_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "stored", [None, "1", 5, {"a": 1}, [None], ["1"], [True], [math.nan], [datetime(2026, 1, 1, tzinfo=UTC)]]
+    "stored", [None, "1", 5, {"a": 1}, [None], ["1"], [True], [math.nan], [10**400], "", [datetime(2026, 1, 1, tzinfo=UTC)]]
 )  # fmt: skip
 def test_what_cannot_be_read_counts_as_used_up(stored: object) -> None:
     often = cap({"max": 100})
