@@ -80,7 +80,9 @@ COMPUTATIONS = st.one_of(
     st.tuples(st.sampled_from(["set", "set_default"]), VALUES.filter(lambda value: value is not None)),
     st.tuples(st.sampled_from(["multiply", "add"]), NUMBERS | st.just(1e12)),
     st.tuples(st.just("round"), st.integers(0, 3)),
-    st.tuples(st.sampled_from(["delete", "lower", "upper", "trim"]), st.none()),
+    st.tuples(st.sampled_from(["delete", "lower", "upper", "trim", "hash"]), st.none()),
+    st.tuples(st.just("map"), st.dictionaries(TEXTS, VALUES.filter(lambda value: value is not None), min_size=1, max_size=2)),
+    st.tuples(st.just("template"), st.sampled_from(["${a}${a}", "$${b}", "${profile.tier}-${items[0].price}"])),
 )  # fmt: skip
 
 
@@ -90,12 +92,24 @@ def modify(parameter: str, computation: tuple[str, Any]) -> dict[str, Any]:
     return details if operand is None else {**details, "operand": operand}
 
 
+def map_items(
+    item_property: str, computation: tuple[str, Any], match: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    details = {**modify("a", computation), "type": "map_items", "item_property": item_property}
+    del details["parameter"]
+    return {**details, "match": match}
+
+
 EVENT_ACTIONS = st.one_of(
     st.fixed_dictionaries({"type": st.just("rename_event"), "new_event_name": st.text("ab", min_size=1)}),
     st.builds(modify, TARGETS, COMPUTATIONS),
     st.builds(modify, TARGETS, COMPUTATIONS),
     st.fixed_dictionaries({"type": st.just("modify_parameter"), "parameter": TARGETS, "operator": st.just("copy"), "from": PLAIN_PATHS}),
     st.fixed_dictionaries({"type": st.just("filter_items"), "match": ITEM_PREDICATES}),
+    st.builds(map_items, TARGETS, COMPUTATIONS),
+    st.builds(map_items, TARGETS, COMPUTATIONS, ITEM_PREDICATES),
+    st.fixed_dictionaries({"type": st.just("modify_parameter"), "parameter": TARGETS, "operator": st.just("regex_replace"), "pattern": st.sampled_from(["a*", "(.)(b)?", "^"]), "replacement": st.sampled_from(["", "\\0\\0"])}),
+    st.fixed_dictionaries({"type": st.just("sample"), "percent": st.integers(0, 100), "by": PLAIN_PATHS}),
     st.fixed_dictionaries({"type": st.just("redact"), "parameters": st.lists(TARGETS, min_size=1, max_size=3)}),
     st.just({"type": "drop_event"}),
 )  # fmt: skip
