@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from schemas.condition_schema import PATH, operand_of
+from schemas.condition_schema import PATH, operand_of, words_of
 from schemas.shapes import or_null, text
 from tagstitch.core.event import EVENT_NAME_CHARS_MAX
 from tagstitch.core.limits import (
@@ -18,7 +18,7 @@ from tagstitch.core.limits import (
     STATE_KEYS_MAX,
     STATE_VALUE_BYTES_MAX,
 )
-from tagstitch.core.operators import WORDS
+from tagstitch.core.operators import OPERATORS
 
 Fields = Mapping[str, dict[str, Any]]
 
@@ -170,18 +170,15 @@ def _modifications() -> list[dict[str, Any]]:
 
 def _item_filters() -> list[dict[str, Any]]:
     """Return both ways to say which items stay."""
-    words_of: dict[str, list[str]] = {}
-    for word, (name, _) in WORDS.items():
-        words_of.setdefault(name, []).append(word)
     operands = [
         {
-            "if": {"properties": {"operator": {"enum": words}}},
+            "if": {"properties": {"operator": {"enum": words_of(name)}}},
             "then": {
                 "properties": {"operand": operand_of(name)},
                 **({} if name == "equals" else {"required": ["operand"]}),
             },
         }
-        for name, words in words_of.items()
+        for name in OPERATORS
     ]
     compared = _form(
         {"item_property": PATH, "operator": {"$ref": "#/$defs/operator_name"}, "operand": True},
@@ -190,7 +187,7 @@ def _item_filters() -> list[dict[str, Any]]:
     )
     match = {
         "description": "What an item that stays satisfies.",
-        "$ref": "#/$defs/conditions",
+        "$ref": "#/$defs/item_conditions",
         "minProperties": 1,
     }
     return [_form({"match": match}, ("match",)), compared]

@@ -23,6 +23,12 @@ from tagstitch.core.rule import PRIORITY_DEFAULT
 
 _KINDS: Final = ("event", "personalization")
 
+_COLLECTIONS: Final = {
+    "event_rules": "event_rule",
+    "personalization_rules": "personalization_rule",
+    "audiences": "audience",
+}
+
 _OFF: Final[dict[str, Any]] = {"enum": [None, False]}
 
 _RESTRICTING: Final = ("schedule", "frequency_cap", "rollout", "shadow", "chain")
@@ -41,16 +47,18 @@ def rule_schema() -> dict[str, Any]:
     """Return the schema of a rule file; `$defs` has those of one rule of each kind."""
     return {
         "title": "Rule file",
-        "description": "One rule, a list of rules, or {event_rules, personalization_rules}, in YAML"
+        "description": "One rule, a list of rules, or {event_rules, personalization_rules, audiences}, in YAML"
         " or JSON. `tagstitch rules validate` also checks what a schema cannot: paths, regular"
         " expressions, the order of bounds, how deep things are nested.",
         "if": {"type": "array"},
         "then": {"items": {"$ref": "#/$defs/rule"}},
         "else": {
             "type": "object",
-            "if": {"anyOf": [{"required": [f"{kind}_rules"]} for kind in _KINDS]},
+            "if": {"anyOf": [{"required": [name]} for name in _COLLECTIONS]},
             "then": {
-                "properties": {f"{kind}_rules": _collection(kind) for kind in _KINDS},
+                "properties": {
+                    name: _collection(definition) for name, definition in _COLLECTIONS.items()
+                },
                 "additionalProperties": False,
             },
             "else": {"$ref": "#/$defs/rule"},
@@ -65,13 +73,13 @@ def rule_schema() -> dict[str, Any]:
     }
 
 
-def _collection(kind: str) -> dict[str, Any]:
-    rule = {"$ref": f"#/$defs/{kind}_rule"}
+def _collection(definition: str) -> dict[str, Any]:
+    shape = {"$ref": f"#/$defs/{definition}"}
     return {
-        "description": "Rule id -> rule, or a list of rules with a rule_id each.",
+        "description": "Id -> definition, or a list of definitions with a rule_id each.",
         "type": ["object", "array", "null"],
-        "additionalProperties": rule,
-        "items": rule,
+        "additionalProperties": shape,
+        "items": shape,
     }
 
 

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from schemas.generate import DIRECTORY, generate, render
 from tagstitch.cli.rule_files import read_rule_files
+from tagstitch.core.audience import parse_audience
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.computation import _OPERATORS
 from tagstitch.core.errors import InvalidInput, InvalidRule
@@ -32,6 +33,7 @@ from tagstitch.pipeline.profile_line import parse_profile_line
 from tagstitch.pipeline.publish_audit import encode_record
 from tagstitch.pipeline.record_audit import _read_record, _split_message
 from tests.schema_cases import (
+    AUDIENCES,
     AUDIT_MESSAGES,
     EVENT_RULES,
     PERSONALIZATION_RULES,
@@ -128,6 +130,13 @@ def test_a_personalization_rule_is_judged_alike(value: Any, valid: bool) -> None
     )
 
 
+@pytest.mark.parametrize(("value", "valid"), as_params(AUDIENCES))
+def test_an_audience_is_judged_alike(value: Any, valid: bool) -> None:  # noqa: FBT001
+    judged = accepts(part("audience"), value)
+
+    assert (judged, parser_accepts(lambda: parse_audience("vip", value))) == (valid, valid)
+
+
 @pytest.mark.parametrize(("value", "valid"), as_params(RULE_FILES))
 def test_a_rule_file_is_judged_alike(value: Any, valid: bool, tmp_path: Path) -> None:  # noqa: FBT001
     from tagstitch.cli.rule_files import RuleFilesError
@@ -144,6 +153,8 @@ def test_a_rule_file_is_judged_alike(value: Any, valid: bool, tmp_path: Path) ->
             parse_event_rule(rule_id, rule)
         for rule_id, rule in definitions.personalization_rules.items():
             parse_personalization_rule(rule_id, rule)
+        for audience_id, audience in definitions.audiences.items():
+            parse_audience(audience_id, audience)
 
     assert (accepts(schema("rule"), value), parser_accepts(parse)) == (valid, valid)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, cast
 
 from tagstitch.core.address_ranges import read_network
@@ -107,6 +108,8 @@ def _is_later(low: Any, high: Any) -> bool:
 
 def time(raw: Any, where: str, problems: Problems) -> str | float:
     """Accept a date, a time, `now` with an offset, or an epoch."""
+    if isinstance(raw, datetime):  # a timestamp of the store
+        return raw.isoformat()
     if read_moment(raw) is not None:
         return cast(str, raw)
     if is_number(raw):
