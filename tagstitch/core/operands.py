@@ -92,8 +92,9 @@ def bounds(raw: Any, where: str, problems: Problems) -> tuple[Any, Any]:
         problems.add(where, "both bounds must be numbers, or both dates or times")
         return (0, 0)
     check = time if all(are_texts) else number
+    known = len(problems.found)
     low, high = (check(bound, f"{where}[{i}]", problems) for i, bound in enumerate(raw))
-    if _is_later(low, high):
+    if len(problems.found) == known and _is_later(low, high):
         problems.add(where, "the lower bound comes first")
     return (low, high)
 
