@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from schemas.condition_schema import PATH, operand_of
+from schemas.condition_schema import PATH, operand_of, words_of
 from schemas.outbox_schema import OUTBOX_ACTIONS
 from schemas.shapes import CONSENT_TO_PURPOSES, PURPOSES, either_purposes_or_consent, or_null, text
 from tagstitch.core.event import EVENT_NAME_CHARS_MAX
@@ -26,7 +26,7 @@ from tagstitch.core.limits import (
     STATE_VALUE_BYTES_MAX,
     TEMPLATE_CHARS_MAX,
 )
-from tagstitch.core.operators import WORDS
+from tagstitch.core.operators import OPERATORS
 
 Fields = Mapping[str, dict[str, Any]]
 
@@ -213,23 +213,20 @@ def _computations(
 
 
 def _match(description: str) -> dict[str, Any]:
-    return {"description": description, "$ref": "#/$defs/conditions", "minProperties": 1}
+    return {"description": description, "$ref": "#/$defs/item_conditions", "minProperties": 1}
 
 
 def _item_filters() -> list[dict[str, Any]]:
     """Return both ways to say which items stay."""
-    words_of: dict[str, list[str]] = {}
-    for word, (name, _) in WORDS.items():
-        words_of.setdefault(name, []).append(word)
     operands = [
         {
-            "if": {"properties": {"operator": {"enum": words}}},
+            "if": {"properties": {"operator": {"enum": words_of(name)}}},
             "then": {
                 "properties": {"operand": operand_of(name)},
                 **({} if name == "equals" else {"required": ["operand"]}),
             },
         }
-        for name, words in words_of.items()
+        for name in OPERATORS
     ]
     compared = _form(
         {"item_property": PATH, "operator": {"$ref": "#/$defs/operator_name"}, "operand": True},

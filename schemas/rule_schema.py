@@ -61,7 +61,6 @@ def rule_schema() -> dict[str, Any]:
             "event_rule": _event_rule(),
             "personalization_rule": _personalization_rule(),
             "experiment": experiment_definition(),
-            "audience": _audience(),
             **condition_definitions(),
             **action_definitions(),
         },
@@ -75,18 +74,6 @@ def _collection(kind: str) -> dict[str, Any]:
         "type": ["object", "array", "null"],
         "additionalProperties": entry,
         "items": entry,
-    }
-
-
-def _audience() -> dict[str, Any]:
-    return {
-        "description": "Conditions under a name, for inAudience.",
-        "type": "object",
-        "required": ["conditions"],
-        "properties": {
-            "audience_id": {"type": "string", "pattern": ID_PATTERN},
-            "conditions": {"$ref": "#/$defs/conditions", "minProperties": 1},
-        },
     }
 
 

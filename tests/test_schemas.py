@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from schemas.generate import DIRECTORY, generate, render
 from tagstitch.cli.rule_files import read_rule_files
+from tagstitch.core.audience import parse_audience
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.errors import InvalidInput, InvalidRule
 from tagstitch.core.event_action_parsing import PARSERS as EVENT_PARSERS
@@ -32,6 +33,7 @@ from tagstitch.pipeline.profile_line import parse_profile_line
 from tagstitch.pipeline.publish_audit import encode_record
 from tagstitch.pipeline.record_audit import _read_record, _split_message
 from tests.schema_cases import (
+    AUDIENCES,
     AUDIT_MESSAGES,
     EVENT_RULES,
     EXPERIMENTS,
@@ -137,6 +139,13 @@ def test_an_experiment_is_judged_alike(value: Any, valid: bool) -> None:  # noqa
     assert (alone, in_a_file, parsed) == (valid, valid, valid)
 
 
+@pytest.mark.parametrize(("value", "valid"), as_params(AUDIENCES))
+def test_an_audience_is_judged_alike(value: Any, valid: bool) -> None:  # noqa: FBT001
+    judged = accepts(part("audience"), value)
+
+    assert (judged, parser_accepts(lambda: parse_audience("vip", value))) == (valid, valid)
+
+
 @pytest.mark.parametrize(("value", "valid"), as_params(RULE_FILES))
 def test_a_rule_file_is_judged_alike(value: Any, valid: bool, tmp_path: Path) -> None:  # noqa: FBT001
     from tagstitch.cli.rule_files import RuleFilesError
@@ -155,6 +164,8 @@ def test_a_rule_file_is_judged_alike(value: Any, valid: bool, tmp_path: Path) ->
             parse_personalization_rule(rule_id, rule)
         for experiment_id, experiment in definitions.experiments.items():
             parse_experiment(experiment_id, experiment)
+        for audience_id, audience in definitions.audiences.items():
+            parse_audience(audience_id, audience)
 
     assert (accepts(schema("rule"), value), parser_accepts(parse)) == (valid, valid)
 

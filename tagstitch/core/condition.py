@@ -222,13 +222,9 @@ class _Parser:
             return
         variants = experiments[experiment_id]
         for comparison in comparisons:
-            operand = comparison.operand
-            named = operand if comparison.operator in _LISTING else [operand]
-            if comparison.operator not in (*_LISTING, "equals"):
-                continue
-            for variant in named:
-                if variant is not None and variant not in variants:
-                    self.problems.add_unknown(where, "variant", variant, variants)
+            unknown = [v for v in _named_values(comparison) if v not in (None, *variants)]
+            if unknown:
+                self.problems.add_unknown(where, "variant", unknown[0], variants)
 
     def _changed(self, path: Path, word: str, raw: Any, where: str) -> list[Condition]:
         place = f"{where}.{word}"
@@ -292,3 +288,9 @@ class _Parser:
 
 def _is_list_of_objects(raw: object) -> TypeGuard[list[Mapping[str, Any]]]:
     return isinstance(raw, list) and bool(raw) and all(isinstance(r, Mapping) for r in raw)
+
+
+def _named_values(comparison: Comparison) -> Iterable[Any]:
+    if comparison.operator == "equals":
+        return (comparison.operand,)
+    return comparison.operand if comparison.operator in _LISTING else ()

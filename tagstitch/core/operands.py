@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, cast
 
 from tagstitch.core.address_ranges import read_network
@@ -91,8 +92,9 @@ def bounds(raw: Any, where: str, problems: Problems) -> tuple[Any, Any]:
         problems.add(where, "both bounds must be numbers, or both dates or times")
         return (0, 0)
     check = time if all(are_texts) else number
+    known = len(problems.found)
     low, high = (check(bound, f"{where}[{i}]", problems) for i, bound in enumerate(raw))
-    if _is_later(low, high):
+    if len(problems.found) == known and _is_later(low, high):
         problems.add(where, "the lower bound comes first")
     return (low, high)
 
@@ -107,6 +109,8 @@ def _is_later(low: Any, high: Any) -> bool:
 
 def time(raw: Any, where: str, problems: Problems) -> str | float:
     """Accept a date, a time, `now` with an offset, or an epoch."""
+    if isinstance(raw, datetime):  # a timestamp of the store
+        return raw.isoformat()
     if read_moment(raw) is not None:
         return cast(str, raw)
     if is_number(raw):

@@ -43,6 +43,11 @@ class BrokenRule:
     kind: RuleKind | Literal["audience"]
     problems: tuple[Problem, ...]
 
+    @property
+    def collection(self) -> str:
+        """Where its authors edit it."""
+        return "audiences" if self.kind == "audience" else f"{self.kind}_rules"
+
 
 @dataclass(frozen=True, slots=True)
 class RuleBucket(Generic[R]):
