@@ -150,14 +150,14 @@ class _Run:
         return "MATCHED"
 
     def _reason(self, rule: EventRule, facts: Facts) -> RuleReason:
-        closed = rule.gates.closed(self._situation, facts)
+        closed = rule.gates.closed(self._situation)
         if closed is not None:
             return closed
         if self.missing and rule.is_lacking(facts, self.missing):
             return "UNAVAILABLE"
         if not rule.condition.holds(facts):
             return "CONDITIONS_NOT_MET"
-        return "MATCHED" if self._ledger.allows(rule.gates.frequency_cap) else "CAPPED"
+        return rule.gates.refused(self._situation, facts, self._ledger) or "MATCHED"
 
     def _decide_lacking(self, rule: EventRule, facts: Facts) -> RuleReason:
         """Redact unless the data at hand already says no: what is not known may be private."""

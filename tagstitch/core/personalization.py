@@ -129,7 +129,7 @@ class _Run:
 
     def _reason(self, rule: PersonalizationRule) -> RuleReason:
         situation = self._situation
-        closed = rule.gates.closed(situation, self.facts)
+        closed = rule.gates.closed(situation)
         if closed is None and rule.remembers:
             closed = situation.obstacle
         if closed is not None:
@@ -138,7 +138,7 @@ class _Run:
             return "UNAVAILABLE"
         if not rule.condition.holds(self.facts):
             return "CONDITIONS_NOT_MET"
-        return "MATCHED" if self._ledger.allows(rule.gates.frequency_cap) else "CAPPED"
+        return rule.gates.refused(situation, self.facts, self._ledger) or "MATCHED"
 
     def _fire(self, rule: PersonalizationRule) -> RuleReason:
         """Do everything that the rule wants, or nothing."""

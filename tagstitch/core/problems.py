@@ -8,7 +8,7 @@ from collections.abc import Collection
 from tagstitch.core.errors import Problem
 
 _KNOWN_SHOWN_MAX = 60
-_KNOWN_COMPARED_MAX = 200
+_KNOWN_COMPARED_MAX = 1_000
 """Words above which looking for the nearest one would take longer than reading the rule."""
 
 

@@ -13,6 +13,7 @@ from tagstitch.core.paths import Facts, Lookup, Path
 from tagstitch.core.rollout import Rollout, parse_rollout
 from tagstitch.core.schedule import Schedule, parse_schedule
 from tagstitch.core.situation import Situation
+from tagstitch.core.state_ledger import StateLedger
 from tagstitch.core.targeting import take_purposes
 
 GateReason = Literal[
@@ -20,6 +21,7 @@ GateReason = Literal[
     "CONSENT_DENIED",
     "OUT_OF_SCHEDULE",
     "NOT_IN_ROLLOUT",
+    "CAPPED",
     "UNAVAILABLE",
 ]
 """Which gate is closed."""
@@ -40,18 +42,22 @@ class Gates:
         """What the gates look at."""
         return () if self.rollout is None or self.rollout.by is None else (self.rollout.by,)
 
-    def closed(self, situation: Situation, facts: Facts) -> GateReason | None:
-        """Return the first gate that is closed; the cap is asked last, when the conditions hold."""
+    def closed(self, situation: Situation) -> GateReason | None:
+        """Return the first closed gate of those that cost less than conditions."""
         if not all(map(situation.consent.allows, self.purposes)):
             return "CONSENT_DENIED"
         if self.schedule is not None and not self.schedule.is_open(situation.now):
             return "OUT_OF_SCHEDULE"
+        return situation.obstacle if self.frequency_cap is not None else None
+
+    def refused(self, situation: Situation, facts: Facts, ledger: StateLedger) -> GateReason | None:
+        """Return the first closed gate of those that are asked once the conditions hold."""
         if self.rollout is not None:
             if self.rollout.by is None and situation.unavailable:
                 return "UNAVAILABLE"
             if not self.rollout.includes(situation.subject, facts):
                 return "NOT_IN_ROLLOUT"
-        return situation.obstacle if self.frequency_cap is not None else None
+        return None if ledger.allows(self.frequency_cap) else "CAPPED"
 
 
 OPEN_GATES: Final = Gates()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -44,7 +45,8 @@ def _profile_write(
         ("assignments", changes.assignments),
     ):
         if changed:
-            fields[name] = {**(fields.get(name) or {}), **changed}
+            stored = fields.get(name)
+            fields[name] = {**(stored if isinstance(stored, Mapping) else {}), **changed}
     return Put(f"profiles/{profile_id}", touch_profile(fields, now=now), if_version=visitor.version)
 
 

@@ -10,12 +10,13 @@ from tagstitch.core.declarations import Declarations
 from tagstitch.core.errors import InvalidRule
 from tagstitch.core.event import Event
 from tagstitch.core.event_action import EventAction
-from tagstitch.core.event_decision import EventDecision, decide_event
+from tagstitch.core.event_decision import EventDecision
 from tagstitch.core.limits import CHANGED_TEXT_CHARS_MAX, EVENT_WRITES_BYTES_MAX, JSON_DEPTH_MAX
 from tagstitch.core.rule import parse_event_rule
 from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.values import is_deeper
+from tests.core.deciding import decide_event
 
 
 def modify(parameter: str, operator: str, **details: Any) -> dict[str, Any]:

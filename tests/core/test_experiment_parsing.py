@@ -38,7 +38,7 @@ def test_defaults_of_an_experiment() -> None:
 def test_everything_that_an_experiment_can_say() -> None:
     found = experiment(
         description="x", owner="y", tags=["z"], match_all=True, priority_of_others=7,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC), schedule=False,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC), schedule={"days": ["mon"]},
         conditions={"country": "AT"}, coverage=0.5, hash_version=1, seed="s", version=4,
         namespace={"id": "n", "range": [0, 0.5]}, holdout={"id": "h", "percent": 5},
         forced=[{"variant": "control", "conditions": {"debug_mode": True}}],
@@ -141,7 +141,7 @@ def test_variants_are_a_list_or_names_with_weights(
         ({"match_all": 1}, "match_all: must be true or false"),
         ({"purposes": []}, "purposes: needs the name of a purpose"),
         ({"purposes": "a", "consent": {"purpose": "a"}}, "either purposes or consent"),
-        ({"schedule": {"from": "x"}}, "schedule: is not evaluated here"),
+        ({"schedule": {"from": "x"}}, "schedule.from"),
         ({"action_type": "drop_event"}, "action_type: an experiment only assigns"),
         ({"converage": 0.5}, "converage: unknown field (did you mean coverage?)"),
         ({"stiky": True}, "stiky: unknown field (did you mean sticky?)"),
