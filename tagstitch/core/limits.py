@@ -102,6 +102,9 @@ RULE_EVENT_NAMES_MAX: Final = 100
 RULE_ACTIONS_MAX: Final = 20
 """Actions of one rule."""
 
+UNKNOWN_FIELDS_MAX: Final = 100
+"""Fields of one object that mean nothing to us: each is compared with those that do."""
+
 CONDITION_DEPTH_MAX: Final = 8
 """Levels of groups and matches in one rule's conditions."""
 
