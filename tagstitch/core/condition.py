@@ -278,12 +278,13 @@ class _Parser:
         if path.quantifier in (None, "$count") or path.rest:
             hint = "items.$: {match: {…}}, or $any, $all, $none; $count counts every element"
             self.problems.add(where, "match stands behind a list's $", hint)
-            return []
-        if not isinstance(raw, Mapping) or not raw:
+        elif not isinstance(raw, Mapping) or not raw:
             self.problems.add(where, "match needs an object of conditions")
-            return []
-        condition = self.parse_object(raw, where, depth=depth + 1, in_item=True)
-        return [Match(path, condition, where, raw)]
+        else:
+            condition = self.parse_object(raw, where, depth=depth + 1, in_item=True)
+            return [Match(path, condition, where, raw)]
+        self.predicates += 1
+        return []
 
 
 def _is_list_of_objects(raw: object) -> TypeGuard[list[Mapping[str, Any]]]:

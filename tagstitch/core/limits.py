@@ -144,6 +144,9 @@ OUTBOX_BYTES_MAX: Final = 64 * 1024
 OUTBOX_NAME_CHARS_MAX: Final = 128
 """Characters of a template's, object's, endpoint's, channel's or field's name."""
 
+UNKNOWN_FIELDS_MAX: Final = 100
+"""Fields of one object that mean nothing to us: each is compared with those that do."""
+
 CONDITION_DEPTH_MAX: Final = 8
 """Levels of groups and matches in one rule's conditions."""
 
