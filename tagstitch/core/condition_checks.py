@@ -103,8 +103,6 @@ def _loose_negations(
     condition: Condition, above: Mapping[Path, list[Comparison]]
 ) -> Iterator[tuple[str, Comparison]]:
     """Yield the negations beside or above which nothing says that there must be a value."""
-    if isinstance(condition, Group) and condition.kind == "none":
-        return
     beside = {**above}
     for path, predicates in _by_path(condition).items():
         beside[path] = [*above.get(path, ()), *(p.comparison for p in predicates)]
@@ -117,8 +115,6 @@ def _loose_negations(
         if isinstance(entry, Group) and entry.kind == "any":
             for member in entry.members:
                 yield from _loose_negations(member, beside)
-        elif isinstance(entry, Group) and entry.kind == "all":
-            yield from _loose_negations(entry, beside)
 
 
 def _is_loose_negation(path: Path, comparison: Comparison) -> bool:
@@ -128,10 +124,8 @@ def _is_loose_negation(path: Path, comparison: Comparison) -> bool:
 
 
 def _by_path(condition: Condition) -> dict[Path, list[Predicate]]:
-    """Return the comparisons that stand side by side, by path, group after group."""
+    """Return the comparisons that stand side by side, by path."""
     found: dict[Path, list[Predicate]] = {}
-    if isinstance(condition, Group) and condition.kind == "none":
-        return found
     for entry in conditions_below(condition):
         if isinstance(entry, Predicate):
             found.setdefault(entry.path, []).append(entry)

@@ -88,7 +88,7 @@ class Requirements:
 
 
 def _allow(comparisons: list[Comparison], another: Comparison) -> bool:
-    return bool(possible_kinds([*comparisons, another]))
+    return can_hold([*comparisons, another])
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,9 @@ def _atom(condition: Predicate | Match, *, negate: bool) -> _Atom:
 
 def _opaque_text(path: Path, test: Any) -> str:
     content = [path.root, path.base, path.quantifier, path.rest, path.literal]
-    written = json.dumps(test, sort_keys=True, default=str) if isinstance(test, dict) else repr(test)
+    written = (
+        json.dumps(test, sort_keys=True, default=str) if isinstance(test, dict) else repr(test)
+    )
     return f"{content} {written}"
 
 
@@ -248,7 +250,7 @@ def _alternative(atoms: Iterable[_Atom]) -> Alternative:
 
 
 def conditions_below(condition: Condition) -> Sequence[Condition]:
-    """Return the entries of a rule's conditions, every one of which must hold."""
+    """Return the entries of a condition, every one of which must hold."""
     if isinstance(condition, Group) and condition.kind == "all":
-        return condition.members
+        return [entry for member in condition.members for entry in conditions_below(member)]
     return (condition,)

@@ -103,6 +103,9 @@ class FieldChecks:
         known: list[str] = list(self._profile) if root in ("bare", "profile") else []
         if root != "profile":
             known += self._kinds_of_event(names) or ()
+        below = [name for name in known if name.endswith(f".{field}")]  # items.$.item_id
+        if below:
+            return (min(below, key=len),)
         return tuple(difflib.get_close_matches(field[:100], known, n=1, cutoff=0.75))
 
 

@@ -64,29 +64,29 @@ def negated(comparison: Comparison) -> Comparison:
 
 def possible_kinds(comparisons: Sequence[Comparison]) -> frozenset[Kind]:
     """Return the kinds of values for which all comparisons can hold; none means never."""
-    if not comparisons:
-        return KINDS
-    if _are_opposed(comparisons):
-        return frozenset()
-    enumerable = [c for c in comparisons if _is_enumerable(c)]
-    rest = [c for c in comparisons if not _is_enumerable(c)]
-    tests = [c.build() for c in enumerable]
-    found: set[Kind] = set()
-    for value in _witnesses(enumerable):
-        kind = kind_of(value)
-        if kind in found or not all(test(value, _NOWHERE) for test in tests):
-            continue
-        alone = kind in ("absent", "boolean") or _is_pinned(enumerable, kind)
-        if all(_may_hold(c, kind, value, is_alone=alone) for c in rest):
-            found.add(kind)
-    return frozenset(found)
+    return frozenset(_kinds_held(comparisons)) if comparisons else KINDS
 
 
 def can_hold(comparisons: Sequence[Comparison]) -> bool:
     """Return False only when no value satisfies all comparisons."""
     if len(comparisons) == 1 and comparisons[0].operator != "size":
         return True  # an operand that finds nothing is refused when the rule is read
-    return bool(possible_kinds(comparisons))
+    return not comparisons or next(_kinds_held(comparisons), None) is not None
+
+
+def _kinds_held(comparisons: Sequence[Comparison]) -> Iterator[Kind]:
+    if _are_opposed(comparisons):
+        return
+    enumerable = [c for c in comparisons if _is_enumerable(c)]
+    rest = [c for c in comparisons if not _is_enumerable(c)]
+    tests = [c.build() for c in enumerable]
+    for value in _witnesses(enumerable):
+        if not all(test(value, _NOWHERE) for test in tests):
+            continue
+        kind = kind_of(value)
+        alone = kind in ("absent", "boolean") or _is_pinned(enumerable, kind)
+        if all(_may_hold(c, kind, value, is_alone=alone) for c in rest):
+            yield kind
 
 
 def can_count(comparisons: Sequence[Comparison]) -> bool:
