@@ -102,6 +102,16 @@ def write_rule_files(path: Path, definitions: RuleDefinitions) -> list[Path]:
     )
 
 
+def read_document(file: Path) -> Any:
+    """Return the content of one YAML or JSON file; raises RuleFilesError."""
+    try:
+        return _load(file)
+    except (OSError, ValueError, yaml.YAMLError, msgspec.DecodeError, RecursionError) as error:
+        raise RuleFilesError(
+            [FileProblem(str(file), None, f"cannot be read: {_reason(error)}")]
+        ) from error
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     collection: str

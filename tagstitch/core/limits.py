@@ -291,3 +291,22 @@ CAP_WINDOW_S_MAX: Final = 366 * 24 * 60 * 60
 
 SALT_CHARS_MAX: Final = 128
 """Characters of a salt: as long as a rule id, which is one by default."""
+
+CHECK_ALTERNATIVES_MAX: Final = 32
+"""Alternatives (any-groups multiplied out) of one rule's conditions that the static checks tell
+apart; beyond that they claim less."""
+
+CHECK_PAIRS_MAX: Final = 500_000
+"""Pairs of rules that one static check compares: some 10 seconds."""
+
+CHECK_RELATED_MAX: Final = 10
+"""Other rules that one finding names."""
+
+CATALOGUE_EVENT_NAMES_MAX: Final = 1_000
+"""Event names of a field catalogue; a property of GA4 allows 500."""
+
+CATALOGUE_FIELDS_MAX: Final = 2_000
+"""Fields of one event name, or of all profiles, in a field catalogue."""
+
+CATALOGUE_NAME_CHARS_MAX: Final = 100
+"""Characters of a key that enters a field catalogue: longer ones are data, not names."""
