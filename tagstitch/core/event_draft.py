@@ -77,7 +77,8 @@ class EventDraft:
         Raises ResultOutOfRange when it is nested too deeply, or when all that was written becomes
         too much: an event could double by each copy of itself into itself.
         """
-        if is_deeper(value, JSON_DEPTH_MAX - levels - len(path.base)):
+        is_container = isinstance(value, list | dict)
+        if is_container and is_deeper(value, JSON_DEPTH_MAX - levels - len(path.base)):
             raise ResultOutOfRange
         written = self._written_bytes + len(path.text) + len(msgspec.json.encode(value))
         if written > EVENT_WRITES_BYTES_MAX:
