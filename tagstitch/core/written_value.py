@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-import msgspec
-
 from tagstitch.core.limits import OUTBOX_NAME_CHARS_MAX, RULE_DEPTH_MAX
 from tagstitch.core.problems import Problems
-from tagstitch.core.values import json_problem
+from tagstitch.core.values import json_bytes, json_problem
 
 NAME_PATTERN: Final = rf"[A-Za-z0-9](?:[A-Za-z0-9_.:-]{{0,{OUTBOX_NAME_CHARS_MAX - 1}}})"
 """Ids of templates, objects, endpoints and channels: they may end up in a URL or a header."""
@@ -24,7 +22,7 @@ _FIELD: Final = re.compile(FIELD_PATTERN)
 def check_json(value: Any, where: str, problems: Problems, *, bytes_max: int) -> None:
     """Note a problem when the value is no JSON or has too many bytes."""
     problem = json_problem(value, depth=RULE_DEPTH_MAX)
-    if problem is None and len(msgspec.json.encode(value)) > bytes_max:
+    if problem is None and json_bytes(value) > bytes_max:
         problem = f"more than {bytes_max} bytes"
     if problem is not None:
         problems.add(where, problem)
