@@ -66,12 +66,28 @@ class CompiledCondition:
     root: Node
     holds: Check
     leaves: tuple[Leaf, ...]
-    reads: frozenset[Source]
-    """The data it may look at; a bare name looks at the event and perhaps the profile."""
+
+    @property
+    def reads(self) -> frozenset[Source]:
+        """The data it may look at; a bare name looks at the event and perhaps the profile."""
+        return frozenset(source for leaf in self.leaves for source in leaf.condition.reads)
+
+    @property
+    def lookups(self) -> tuple[tuple[Path, Lookup], ...]:
+        """Everything that it looks at."""
+        found = [(leaf.condition.path, leaf.base) for leaf in self.leaves]
+        stored = (path for path in self.read_paths if path.root == "profile")
+        found += ((path, compile_base(path)) for path in stored)
+        return tuple(found)
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether the condition needs data that could not be loaded."""
         return any(leaf.is_lacking(facts, unavailable) for leaf in self.leaves)
+
+    @property
+    def read_paths(self) -> tuple[Path, ...]:
+        """Every path that it looks at, those inside of a match included."""
+        return tuple(path for leaf in self.leaves for path in _read_paths(leaf.condition))
 
     def may_hold(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return False only when the data at hand already says that it does not hold."""
@@ -92,8 +108,7 @@ def compile_condition(condition: Condition) -> CompiledCondition:
     """Return the condition as closures."""
     root = _compile(condition)
     leaves = tuple(_leaves(root))
-    reads = frozenset(source for leaf in leaves for source in leaf.condition.reads)
-    return CompiledCondition(root, root.check, leaves, reads)
+    return CompiledCondition(root, root.check, leaves)
 
 
 def compile_item_test(condition: Condition) -> Test:
@@ -189,6 +204,20 @@ def _leaves(node: Node) -> Iterator[Leaf]:
     else:
         for child in node.children:
             yield from _leaves(child)
+
+
+def _read_paths(condition: Condition) -> Iterator[Path]:
+    if isinstance(condition, Predicate):
+        yield condition.path
+        if _compares_with_profile(condition):
+            yield replace(condition.path, root="profile")
+    elif isinstance(condition, Group):
+        for member in condition.members:
+            yield from _read_paths(member)
+    else:  # a list inside of an element is kept whole
+        for inner in _read_paths(condition.condition):
+            literal = condition.path.literal and inner.literal
+            yield replace(condition.path, rest=inner.base, literal=literal)
 
 
 def _evaluate(node: Node, facts: Facts, unavailable: frozenset[Source]) -> bool | None:

@@ -272,3 +272,20 @@ def test_an_explanation_cuts_what_is_long() -> None:
     (line,) = compiled({"x": "y"}).explain(Facts({"x": "z" * 5000}), frozenset())
 
     assert len(line["actual"]) < 300
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("lessThen", "lessThan"), ("less_then", "lessThan"), ("equal", "equals"),
+        (">=", "atLeast"), ("lte", "atMost"), ("greaterThanOrEqual", "atLeast"),
+        ("oneOf", "in"), ("one_of", "in"), ("beginsWith", "startsWith"), ("regex", "matches"),
+        ("isNotEmpty", "notIsEmpty"), ("not_equal", "notEquals"), ("startswith", "startsWith"),
+    ],
+)  # fmt: skip
+def test_an_unknown_operator_gets_the_word_that_was_meant(word: str, meant: str) -> None:
+    problems = Problems()
+    parse_conditions({"a": {word: 1}}, "conditions", problems)
+
+    [problem] = problems.found
+    assert (problem.path, problem.hint) == (f"conditions.a.{word}", f"did you mean {meant}?")

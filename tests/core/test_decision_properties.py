@@ -9,14 +9,12 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tagstitch.core.consent import resolve_consent
 from tagstitch.core.event import Event
-from tagstitch.core.event_decision import decide_event
 from tagstitch.core.operators import OPERATORS
-from tagstitch.core.personalization import decide_personalization
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
+from tests.core.deciding import decide_both, decide_event
 
 NAMES = st.sampled_from(["purchase", "purchase", "view_item"])
 KEYS = st.sampled_from(["value", "tier", "items", "a", "b", "a.b", "x-ga-gcs", "price"])
@@ -82,7 +80,9 @@ COMPUTATIONS = st.one_of(
     st.tuples(st.sampled_from(["set", "set_default"]), VALUES.filter(lambda value: value is not None)),
     st.tuples(st.sampled_from(["multiply", "add"]), NUMBERS | st.just(1e12)),
     st.tuples(st.just("round"), st.integers(0, 3)),
-    st.tuples(st.sampled_from(["delete", "lower", "upper", "trim"]), st.none()),
+    st.tuples(st.sampled_from(["delete", "lower", "upper", "trim", "hash"]), st.none()),
+    st.tuples(st.just("map"), st.dictionaries(TEXTS, VALUES.filter(lambda value: value is not None), min_size=1, max_size=2)),
+    st.tuples(st.just("template"), st.sampled_from(["${a}${a}", "$${b}", "${profile.tier}-${items[0].price}"])),
 )  # fmt: skip
 
 
@@ -92,12 +92,24 @@ def modify(parameter: str, computation: tuple[str, Any]) -> dict[str, Any]:
     return details if operand is None else {**details, "operand": operand}
 
 
+def map_items(
+    item_property: str, computation: tuple[str, Any], match: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    details = {**modify("a", computation), "type": "map_items", "item_property": item_property}
+    del details["parameter"]
+    return {**details, "match": match}
+
+
 EVENT_ACTIONS = st.one_of(
     st.fixed_dictionaries({"type": st.just("rename_event"), "new_event_name": st.text("ab", min_size=1)}),
     st.builds(modify, TARGETS, COMPUTATIONS),
     st.builds(modify, TARGETS, COMPUTATIONS),
     st.fixed_dictionaries({"type": st.just("modify_parameter"), "parameter": TARGETS, "operator": st.just("copy"), "from": PLAIN_PATHS}),
     st.fixed_dictionaries({"type": st.just("filter_items"), "match": ITEM_PREDICATES}),
+    st.builds(map_items, TARGETS, COMPUTATIONS),
+    st.builds(map_items, TARGETS, COMPUTATIONS, ITEM_PREDICATES),
+    st.fixed_dictionaries({"type": st.just("modify_parameter"), "parameter": TARGETS, "operator": st.just("regex_replace"), "pattern": st.sampled_from(["a*", "(.)(b)?", "^"]), "replacement": st.sampled_from(["", "\\0\\0"])}),
+    st.fixed_dictionaries({"type": st.just("sample"), "percent": st.integers(0, 100), "by": PLAIN_PATHS}),
     st.fixed_dictionaries({"type": st.just("redact"), "parameters": st.lists(TARGETS, min_size=1, max_size=3)}),
     st.just({"type": "drop_event"}),
 )  # fmt: skip
@@ -135,7 +147,6 @@ PROFILES = st.none() | st.builds(
     st.dictionaries(KEYS, VALUES, max_size=3),
 )
 UNAVAILABLE = st.sets(st.sampled_from(["profile", "state"])).map(frozenset)
-CONSENT = resolve_consent(requested=None, event=None, profile=None, default_granted=True)
 
 
 def relaxed(examples: int) -> settings:
@@ -205,10 +216,7 @@ def test_the_order_of_rules_in_the_store_does_not_matter(
     other = book_of(shuffled(for_events), shuffled(for_visitors))
 
     assert (one.version, one.broken) == (other.version, other.broken)
-    assert decide_event(event, one, profile) == decide_event(event, other, profile)
-    assert decide_personalization(
-        event, one, profile, consent=CONSENT, has_identifier=True
-    ) == decide_personalization(event, other, profile, consent=CONSENT, has_identifier=True)
+    assert decide_both(event, one, profile) == decide_both(event, other, profile)
 
 
 @given(EVENTS, rules(EVENT_ACTIONS), PROFILES, VALUES | st.dictionaries(st.text(), VALUES))
@@ -234,18 +242,18 @@ def test_a_personalization_is_finite_json_and_explaining_changes_nothing(
 ) -> None:
     book = book_of({}, definitions)
 
-    decision, explained = (
-        decide_personalization(
-            event, book, profile, consent=CONSENT, unavailable=unavailable, has_identifier=True,
-            explain=explain,
-        )
-        for explain in (False, True)
-    )  # fmt: skip
+    decided = decide_both(event, book, profile, unavailable=unavailable)
+    explained = decide_both(event, book, profile, unavailable=unavailable, explain=True)
+    uncommitted = decide_both(event, book, profile, unavailable=unavailable, can_commit=False)
 
-    assert decision == replace(explained, trace=())
+    decision, told = decided.personalization, explained.personalization
+    assert decision is not None
+    assert told is not None
+    assert decision == replace(told, trace=())
+    assert decided.changes == explained.changes
     assert decision.skipped == ()
-    assert is_finite_json([list(decision.actions), dict(decision.state_changes), explained.trace])
-    assert not decision.without_state_actions().state_changes
+    assert is_finite_json([list(decision.actions), dict(decided.changes.state), told.trace])
+    assert not uncommitted.changes
     for action in decision.actions:
         if action["type"] == "set_cookie":
             assert not set(f"{action['name']}{action['value']}") & set('\r\n ;,="\\')
