@@ -17,6 +17,7 @@ from tagstitch.core.paths import (
     element_finder,
     is_lacking,
 )
+from tagstitch.core.requirements import Requirements, requirements_of
 from tagstitch.core.value_tests import Test
 from tagstitch.core.values import shown
 
@@ -66,6 +67,8 @@ class CompiledCondition:
     leaves: tuple[Leaf, ...]
     reads: frozenset[Source]
     """The data it may look at; a bare name looks at the event and perhaps the profile."""
+    requirements: Requirements
+    """What an index may look up before it asks the condition itself."""
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether the condition needs data that could not be loaded."""
@@ -91,7 +94,7 @@ def compile_condition(condition: Condition) -> CompiledCondition:
     root = _compile(condition)
     leaves = tuple(_leaves(root))
     reads = frozenset(source for leaf in leaves for source in leaf.condition.path.sources)
-    return CompiledCondition(root, root.check, leaves, reads)
+    return CompiledCondition(root, root.check, leaves, reads, requirements_of(condition))
 
 
 def compile_item_test(condition: Condition) -> Test:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from tagstitch.core.declarations import Declarations
 from tagstitch.core.errors import InvalidRule, Problem
 from tagstitch.core.limits import RULE_DEPTH_MAX
-from tagstitch.core.paths import Facts
 from tagstitch.core.rule import (
     EVERY_EVENT,
     EventRule,
@@ -21,7 +20,9 @@ from tagstitch.core.rule import (
     parse_event_rule,
     parse_personalization_rule,
 )
+from tagstitch.core.rule_bucket import RuleBucket, buckets_in_steps
 from tagstitch.core.rule_definitions import RuleDefinitions
+from tagstitch.core.steps import finished
 
 RuleKind = Literal["event", "personalization"]
 
@@ -35,19 +36,6 @@ class BrokenRule:
     rule_id: str
     kind: RuleKind
     problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RuleBucket(Generic[R]):
-    """The active rules for one event name."""
-
-    rules: tuple[R, ...]
-    """In the order in which they apply."""
-
-    def candidates(self, facts: Facts) -> Sequence[R]:
-        """Return the rules that may hold for these facts, in their order, and perhaps others."""
-        del facts
-        return self.rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,30 +88,9 @@ def compile_rule_book(
         version=_version(definitions),
         count=len(for_events) + len(for_visitors),
         broken=tuple(sorted(broken, key=lambda rule: (rule.kind, rule.rule_id))),
-        event_buckets=_buckets(for_events),
-        personalization_buckets=_buckets(for_visitors),
+        event_buckets=finished(buckets_in_steps(for_events)),
+        personalization_buckets=finished(buckets_in_steps(for_visitors)),
     )
-
-
-def _buckets(rules: Iterable[R]) -> Mapping[str, RuleBucket[R]]:
-    """Return event name -> its rules; those of `*` are in every bucket."""
-    buckets: dict[str, list[R]] = {EVERY_EVENT: []}
-    for rule in rules:
-        if rule.is_active:
-            for name in rule.event_names:
-                buckets.setdefault(name, []).append(rule)
-    for_all = buckets[EVERY_EVENT]
-    return {
-        name: RuleBucket(
-            tuple(
-                sorted(
-                    named if name == EVERY_EVENT else named + for_all,
-                    key=lambda rule: (rule.priority, rule.rule_id),
-                )
-            )
-        )
-        for name, named in buckets.items()
-    }
 
 
 def _version(definitions: RuleDefinitions) -> str:
