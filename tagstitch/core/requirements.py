@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from tagstitch.core.condition import Condition, Group, Match, Predicate
 from tagstitch.core.paths import Path
+from tagstitch.core.values import is_number
 
 Relation = Literal["equal", "at_most", "at_least", "present"]
 
@@ -46,6 +47,12 @@ def _equal(operand: Any) -> _Forms:
     return (("equal", (operand,)),) if isinstance(operand, bool | int | float | str) else ()
 
 
+def _between(operand: tuple[Any, Any]) -> _Forms:
+    """Return nothing for times, which are no numbers to sort."""
+    low, high = operand
+    return (("at_least", low), ("at_most", high)) if is_number(low) and is_number(high) else ()
+
+
 def _exists(operand: bool) -> _Forms:  # noqa: FBT001 - the operand of `exists` is a boolean
     return (("present", None),) if operand else ()
 
@@ -63,7 +70,7 @@ _FORMS: Final[Mapping[str, Callable[[Any], _Forms]]] = {
     "atMost": lambda operand: (("at_most", operand),),
     "greaterThan": lambda operand: (("at_least", operand),),
     "atLeast": lambda operand: (("at_least", operand),),
-    "between": lambda operand: (("at_least", operand[0]), ("at_most", operand[1])),
+    "between": _between,
     "exists": _exists,
     "contains": _present,
     "startsWith": _present,

@@ -39,17 +39,24 @@ class RuleBucket(Generic[R]):
             return self.own_rules
         return tuple(sorted((*self.own_rules, *self.for_all.own_rules), key=_order))
 
-    def candidates(self, facts: Facts) -> Sequence[R]:
+    def candidates(self, facts: Facts, *, has_profile: bool = True) -> Sequence[R]:
         """Return the rules that may hold for these facts, in their order, and perhaps others.
 
         The facts must be those that conditions will see, but for state and experiments.
+        `has_profile` False says that the profile could not be loaded: then the rules are there
+        that may hold whatever it says.
         """
         rules: Sequence[R] = self.own_rules
         if self.index is not None:
-            rules = [rules[position] for position in self.index.candidates(facts)]
+            rules = [
+                rules[position]
+                for position in self.index.candidates(facts, has_profile=has_profile)
+            ]
         if self.for_all is None:
             return rules
-        return sorted((*rules, *self.for_all.candidates(facts)), key=_order)
+        return sorted(
+            (*rules, *self.for_all.candidates(facts, has_profile=has_profile)), key=_order
+        )
 
 
 def buckets_in_steps(rules: Iterable[R]) -> Steps[Mapping[str, RuleBucket[R]]]:

@@ -43,14 +43,17 @@ class RuleIndex:
         self._unlisted = self._everything ^ listed
         """The rules that have nothing in `_rare`."""
 
-    def candidates(self, facts: Facts) -> list[int]:
-        """Return the positions, ascending, of all rules that hold and perhaps of others."""
+    def candidates(self, facts: Facts, *, has_profile: bool = True) -> list[int]:
+        """Return the positions, ascending, of all rules that hold and perhaps of others.
+
+        `has_profile` False says that it could not be loaded: what it would say is open.
+        """
         left = self._everything
         for path in self._common:
-            left = path.narrow(left, facts)
+            left = path.narrow(left, facts, has_profile=has_profile)
             if not left:
                 return []
-        if self._rare:
+        if self._rare and has_profile:
             left &= self._unlisted | self._with_rare(facts)
         return _positions(left)
 
@@ -66,19 +69,31 @@ class RuleIndex:
 class PathIndex:
     """All that rules require of one path."""
 
-    __slots__ = ("_columns", "_gives_many", "_look_up", "_without", "path")
+    __slots__ = (
+        "_base",
+        "_columns",
+        "_gives_many",
+        "_look_up",
+        "_wants_profile",
+        "_without",
+        "path",
+    )
 
     def __init__(self, path: Path, columns: Iterable[Column]) -> None:
         self.path = path
+        self._base = compile_base(path)
         self._look_up = _values_of(path)
         self._gives_many = path.quantifier not in (None, "$count")
+        self._wants_profile = path.root != "event"
         self._columns = tuple(columns)
         self._without = -1
         for column in self._columns:
             self._without &= column.others
 
-    def narrow(self, left: int, facts: Facts) -> int:
+    def narrow(self, left: int, facts: Facts, *, has_profile: bool) -> int:
         """Return those of the rules left that may hold for the value here."""
+        if not has_profile and self._wants_profile and self._base(facts) is None:
+            return left
         value = self._look_up(facts)
         if value is None:
             return left & self._without

@@ -36,6 +36,10 @@ def indexed(rules: list[EventRule]) -> RuleBucket[EventRule]:
     return bucket
 
 
+def ids(rules: Any) -> list[str]:
+    return [rule.rule_id for rule in rules]
+
+
 def held(rules: Any, facts: Facts) -> list[str]:
     return [rule.rule_id for rule in rules if rule.condition.holds(facts)]
 
@@ -136,6 +140,25 @@ def test_an_absent_parameter_is_looked_up_in_the_profile_unless_it_is_protected(
 
     assert [rule.rule_id for rule in bucket.candidates(in_profile)] == ["colour"]
     assert bucket.candidates(in_event) == []
+
+
+def test_without_a_profile_nothing_is_told_from_its_silence() -> None:
+    rules = [
+        rule_of("profile", {"profile.a": 1}), rule_of("bare", {"b": 1}),
+        rule_of("event", {"event.c": 1}), rule_of("both", {"event.c": 2, "profile.a": 1}),
+        rule_of("count", {"items.$count": {"atLeast": 1}}),
+    ]  # fmt: skip
+    bucket = indexed(rules)
+
+    known, unknown = Facts({"c": 2, "b": 2}), Facts({"c": 2})
+
+    assert ids(bucket.candidates(known, has_profile=False)) == ["both", "count", "profile"]
+    assert ids(bucket.candidates(unknown, has_profile=False)) == [
+        "bare",
+        "both",
+        "count",
+        "profile",
+    ]
 
 
 def test_few_rules_have_no_index() -> None:
