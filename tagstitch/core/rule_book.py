@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from tagstitch.core.declarations import Declarations
 from tagstitch.core.errors import InvalidRule, Problem
-from tagstitch.core.limits import RULE_DEPTH_MAX
 from tagstitch.core.rule import (
     EVERY_EVENT,
     EventRule,
@@ -22,6 +18,7 @@ from tagstitch.core.rule import (
 )
 from tagstitch.core.rule_bucket import RuleBucket, buckets_in_steps
 from tagstitch.core.rule_definitions import RuleDefinitions
+from tagstitch.core.rule_lines import lines_of, version_of
 from tagstitch.core.steps import finished
 
 RuleKind = Literal["event", "personalization"]
@@ -85,35 +82,12 @@ def compile_rule_book(
         "personalization", definitions.personalization_rules, parse_personalization_rule
     )
     return RuleBook(
-        version=_version(definitions),
+        version=version_of(lines_of(definitions)),
         count=len(for_events) + len(for_visitors),
         broken=tuple(sorted(broken, key=lambda rule: (rule.kind, rule.rule_id))),
         event_buckets=finished(buckets_in_steps(for_events)),
         personalization_buckets=finished(buckets_in_steps(for_visitors)),
     )
-
-
-def _version(definitions: RuleDefinitions) -> str:
-    content = {
-        **{
-            name: _canonical(rules, RULE_DEPTH_MAX + 2)
-            for name, rules in definitions.collections.items()
-        },
-        "protected": sorted(definitions.protected),
-    }
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-
-
-def _canonical(value: object, depth: int) -> Any:
-    """Return the value as JSON can write it; below a rule's depth limit nothing counts."""
-    if isinstance(value, Mapping):
-        return {str(k): _canonical(v, depth - 1) for k, v in value.items()} if depth else {}
-    if isinstance(value, list | tuple):
-        return [_canonical(element, depth - 1) for element in value] if depth else []
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return value.isoformat() if isinstance(value, datetime) else str(type(value))
 
 
 EMPTY_RULE_BOOK: Final = compile_rule_book(RuleDefinitions())
