@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from schemas.audit_record_schema import audit_record_schema
+from schemas.experiment_schema import experiment_schema
 from schemas.profile_import_schema import profile_import_schema
 from schemas.rule_schema import rule_schema
 from schemas.stitch_request_schema import stitch_request_schema
@@ -27,6 +28,7 @@ def generate() -> dict[str, dict[str, Any]]:
         "audit_record.schema.json": audit_record_schema(),
         "profile_import.schema.json": profile_import_schema(),
         "rule.schema.json": rule_schema(),
+        "experiment.schema.json": experiment_schema(),
     }
 
 

@@ -12,53 +12,55 @@ from schemas.action_schema import (
     take_actions_shape,
 )
 from schemas.condition_schema import condition_definitions
-from schemas.shapes import or_null, text
-from tagstitch.core.event import EVENT_NAME_CHARS_MAX
-from tagstitch.core.limits import (
-    CONSENT_PURPOSES_MAX,
-    INTEGER_ABS_MAX,
-    RULE_EVENT_NAMES_MAX,
-)
+from schemas.experiment_schema import experiment_definition
+from schemas.gate_schema import frequency_cap_schema, rollout_schema, schedule_schema
+from schemas.shapes import ID_PATTERN, either_purposes_or_consent, or_null
+from schemas.targeting_shapes import event_names
+from tagstitch.core.limits import INTEGER_ABS_MAX
 from tagstitch.core.rule import PRIORITY_DEFAULT
 
-_KINDS: Final = ("event", "personalization")
+_COLLECTIONS: Final = {
+    "event_rules": "event_rule",
+    "personalization_rules": "personalization_rule",
+    "experiments": "experiment",
+    "audiences": "audience",
+}
+"""Top key of a file -> the shape of one entry."""
+
+_ALONE: Final = ("event_rule", "personalization_rule", "experiment")
+"""What a file without top keys may hold; an audience looks like a rule that lost its action."""
 
 _OFF: Final[dict[str, Any]] = {"enum": [None, False]}
 
-_RESTRICTING: Final = ("schedule", "frequency_cap", "rollout", "shadow", "chain")
-_FOREIGN: Final = ("consent", "purposes", "updates_user_state")
-
-_PURPOSE: Final = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"}
-_PURPOSES: Final[dict[str, Any]] = {
-    "anyOf": [
-        _PURPOSE,
-        {"type": "array", "minItems": 1, "maxItems": CONSENT_PURPOSES_MAX, "items": _PURPOSE},
-    ]
-}
+_PURPOSES_DEFAULT: Final = (
+    "The purposes that the visitor must allow; ad_personalization by default."
+)
 
 
 def rule_schema() -> dict[str, Any]:
     """Return the schema of a rule file; `$defs` has those of one rule of each kind."""
     return {
         "title": "Rule file",
-        "description": "One rule, a list of rules, or {event_rules, personalization_rules}, in YAML"
-        " or JSON. `tagstitch rules validate` also checks what a schema cannot: paths, regular"
-        " expressions, the order of bounds, how deep things are nested.",
+        "description": "One definition, a list of them, or {event_rules, personalization_rules,"
+        " experiments, audiences}, in YAML or JSON. `tagstitch rules validate` also checks what a"
+        " schema cannot: paths, regular expressions, the order of bounds, how deep things are"
+        " nested.",
         "if": {"type": "array"},
         "then": {"items": {"$ref": "#/$defs/rule"}},
         "else": {
             "type": "object",
-            "if": {"anyOf": [{"required": [f"{kind}_rules"]} for kind in _KINDS]},
+            "if": {"anyOf": [{"required": [name]} for name in _COLLECTIONS]},
             "then": {
-                "properties": {f"{kind}_rules": _collection(kind) for kind in _KINDS},
+                "properties": {name: _collection(kind) for name, kind in _COLLECTIONS.items()},
                 "additionalProperties": False,
             },
             "else": {"$ref": "#/$defs/rule"},
         },
         "$defs": {
-            "rule": {"anyOf": [{"$ref": f"#/$defs/{kind}_rule"} for kind in _KINDS]},
+            "rule": {"anyOf": [{"$ref": f"#/$defs/{kind}"} for kind in _ALONE]},
             "event_rule": _event_rule(),
             "personalization_rule": _personalization_rule(),
+            "experiment": experiment_definition(),
             **condition_definitions(),
             **action_definitions(),
         },
@@ -66,19 +68,22 @@ def rule_schema() -> dict[str, Any]:
 
 
 def _collection(kind: str) -> dict[str, Any]:
-    rule = {"$ref": f"#/$defs/{kind}_rule"}
+    entry = {"$ref": f"#/$defs/{kind}"}
     return {
-        "description": "Rule id -> rule, or a list of rules with a rule_id each.",
+        "description": "Id -> definition, or a list of definitions with an id each.",
         "type": ["object", "array", "null"],
-        "additionalProperties": rule,
-        "items": rule,
+        "additionalProperties": entry,
+        "items": entry,
     }
 
 
 def _event_rule() -> dict[str, Any]:
     actions = take_actions_shape("event", EVENT_ACTIONS)
     rule = _common(actions)
-    rule["properties"] |= dict.fromkeys(_FOREIGN, _OFF)
+    rule["properties"] |= {
+        "updates_user_state": _OFF,
+        "chain": {"type": ["boolean", "null"], "description": "Conditions see earlier changes."},
+    }
     rule["anyOf"] = _ways_to_act()
     return rule
 
@@ -88,27 +93,12 @@ def _personalization_rule() -> dict[str, Any]:
     rule = _common(actions)
     rule["properties"] |= {
         "updates_user_state": or_null(STATE_CHANGES),
-        "purposes": or_null(
-            {
-                **_PURPOSES,
-                "description": "The purposes that the visitor must allow; ad_personalization by"
-                " default.",
-            }
-        ),
-        "consent": or_null(
-            {
-                "type": "object",
-                "properties": {"purpose": _PURPOSES, "purposes": _PURPOSES},
-                "additionalProperties": False,
-                "minProperties": 1,
-                "maxProperties": 1,
-            }
-        ),
+        "chain": _OFF,
     }
+    rule["properties"]["purposes"] = or_null(
+        {"$ref": "#/$defs/purposes", "description": _PURPOSES_DEFAULT}
+    )
     rule["anyOf"] = [*_ways_to_act(), _is_there("updates_user_state", "object")]
-    given = [{"not": _is_there(field, "null")} for field in ("purposes", "consent")]
-    both = [{"required": ["purposes", "consent"]}, *given]
-    rule["not"] = {"allOf": both, "description": "Either purposes or consent."}
     return rule
 
 
@@ -122,18 +112,11 @@ def _is_there(field: str, type_: str) -> dict[str, Any]:
 
 def _common(actions: dict[str, Any]) -> dict[str, Any]:
     """Return what all rules have."""
-    name = text(EVENT_NAME_CHARS_MAX)
-    names = {
-        "description": "The events that the rule is for: a name, a list of names, or *.",
-        "anyOf": [
-            name,
-            {"type": "array", "minItems": 1, "maxItems": RULE_EVENT_NAMES_MAX, "items": name},
-        ],
-    }
+    names = event_names("The events that the rule is for: a name, a list of names, or *.")
     return {
         "type": "object",
         "properties": {
-            "rule_id": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"},
+            "rule_id": {"type": "string", "pattern": ID_PATTERN},
             "description": True,
             "owner": True,
             "tags": True,
@@ -153,9 +136,19 @@ def _common(actions: dict[str, Any]) -> dict[str, Any]:
             },
             "is_active": {"type": ["boolean", "null"], "default": True},
             "stop_on_match": {"type": ["boolean", "null"], "default": False},
-            **dict.fromkeys(_RESTRICTING, _OFF),
+            "schedule": or_null(schedule_schema()),
+            "rollout": or_null(rollout_schema()),
+            "frequency_cap": or_null(frequency_cap_schema()),
+            "shadow": {
+                "type": ["boolean", "null"],
+                "default": False,
+                "description": "Evaluated and recorded, never applied.",
+            },
+            "purposes": or_null({"$ref": "#/$defs/purposes"}),
+            "consent": or_null({"$ref": "#/$defs/consent_to_purposes"}),
             **actions["properties"],
         },
+        "not": either_purposes_or_consent(),
         "oneOf": [{"required": ["target_event_name"]}, {"required": ["event_name_trigger"]}],
         "allOf": [*actions["allOf"], _some_condition()],
     }

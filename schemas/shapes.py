@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tagstitch.core.identifier import IDENTIFIER_TYPES
-from tagstitch.core.limits import IDENTIFIER_VALUE_CHARS_MAX, INTEGER_ABS_MAX
+from tagstitch.core.limits import (
+    CONSENT_PURPOSES_MAX,
+    IDENTIFIER_VALUE_CHARS_MAX,
+    INTEGER_ABS_MAX,
+)
 
 Shape = dict[str, Any]
 
@@ -13,6 +17,37 @@ TIME_PATTERN: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
     r"(Z|[+-][0-9]{2}:[0-9]{2})$"
 )
+
+ID_PATTERN: Final = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"
+"""An id in a file: it becomes the name of a document and of a file."""
+
+_PURPOSE: Final = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"}
+
+PURPOSES: Final[Shape] = {
+    "description": "The purposes that the visitor must allow, all of them.",
+    "anyOf": [
+        _PURPOSE,
+        {"type": "array", "minItems": 1, "maxItems": CONSENT_PURPOSES_MAX, "items": _PURPOSE},
+    ],
+}
+
+CONSENT_TO_PURPOSES: Final[Shape] = {
+    "type": "object",
+    "properties": {"purpose": PURPOSES, "purposes": PURPOSES},
+    "additionalProperties": False,
+    "minProperties": 1,
+    "maxProperties": 1,
+}
+
+
+def either_purposes_or_consent() -> Shape:
+    """Return what must not be: both ways to name purposes at once."""
+    is_null = [
+        {"required": [field], "properties": {field: {"type": "null"}}}
+        for field in ("purposes", "consent")
+    ]
+    both = [{"required": ["purposes", "consent"]}, *({"not": null} for null in is_null)]
+    return {"allOf": both, "description": "Either purposes or consent."}
 
 
 def text(chars_max: int, **more: Any) -> Shape:

@@ -180,12 +180,30 @@ def _filter(**details: Any) -> dict[str, Any]:
     return _event_action(type="filter_items", **details)
 
 
+def _map(**details: Any) -> dict[str, Any]:
+    return _event_action(type="map_items", **{"item_property": "price", **details})
+
+
+def _sample(**details: Any) -> dict[str, Any]:
+    return _event_action(type="sample", **{"percent": 10, **details})
+
+
 def _value(comparison: Any) -> dict[str, Any]:
     return _event_rule(conditions={"value": comparison})
 
 
 def _without(rule: dict[str, Any], *fields: str) -> dict[str, Any]:
     return {name: value for name, value in rule.items() if name not in fields}
+
+
+def _email(**details: Any) -> dict[str, Any]:
+    base = {"type": "send_email", "template_id": "welcome", "recipient": "profile.email"}
+    return _action(**{**base, **details})
+
+
+def _crm(**details: Any) -> dict[str, Any]:
+    base = {"object": "Contact", "external_id": "profile.crm_id", "fields": {"Tier__c": "Gold"}}
+    return _action(**{"type": "update_crm", **base, **details})
 
 
 EVENT_RULES: list[Case] = [
@@ -208,8 +226,9 @@ EVENT_RULES: list[Case] = [
     ("no conditions on purpose", _event_rule(conditions={}, match_all=True), True),
     ("conditions that are a list", _event_rule(conditions=[1]), False),
     ("a schedule", _event_rule(schedule={"from": "x"}), False),
-    ("a schedule that is off", _event_rule(schedule=False, rollout=None), True),
-    ("a purpose", _event_rule(purposes=["email"]), False),
+    ("a schedule that is left empty", _event_rule(schedule=None, rollout=None), True),
+    ("a schedule that is no object", _event_rule(schedule=False), False),
+    ("a purpose", _event_rule(purposes=["email"]), True),
     ("no action", _without(_event_rule(), "action_type", "action_details"), False),
     ("details without a type", _without(_event_rule(), "action_type"), False),
     ("an unknown action", _event_rule(action_type="explode"), False),
@@ -243,6 +262,76 @@ EVENT_RULES: list[Case] = [
     ("delete", _modify(operator="delete"), True),
     ("delete with an operand", _modify(operator="delete", operand=1), False),
     ("lower", _modify(operator="lower"), True),
+    ("map", _modify(operator="map", table={"a": 1, "": {"b": []}}, default="other"), True),
+    ("map by the other word", _modify(operator="map", operand={"a": 1}, default=None), True),
+    ("map by both words", _modify(operator="map", operand={"a": 1}, table={"a": 1}), False),
+    ("map without a table", _modify(operator="map", default=1), False),
+    ("map by an empty table", _modify(operator="map", table={}), False),
+    ("map by a list", _modify(operator="map", table=[1]), False),
+    ("map to null", _modify(operator="map", table={"a": None}), False),
+    ("map of a long key", _modify(operator="map", table={"k" * 257: 1}), False),
+    (
+        "map of many keys",
+        _modify(operator="map", table={str(n): 1 for n in range(1_001)}),
+        False,
+    ),
+    ("hash", _modify(operator="hash"), True),
+    ("hash of what is normal", _modify(operator="hash", normalize=True), True),
+    ("hash with null", _modify(operator="hash", normalize=None), True),
+    ("hash with a word", _modify(operator="hash", normalize="yes"), False),
+    ("hash with an algorithm", _modify(operator="hash", algorithm="md5"), False),
+    ("regex_replace", _modify(operator="regex_replace", pattern="a", replacement=""), True),
+    ("regex_replace by nothing", _modify(operator="regex_replace", pattern="a"), False),
+    ("regex_replace of nothing", _modify(operator="regex_replace", replacement="a"), False),
+    (
+        "regex_replace of an empty pattern",
+        _modify(operator="regex_replace", pattern="", replacement=""),
+        False,
+    ),
+    (
+        "regex_replace by a long text",
+        _modify(operator="regex_replace", pattern="a", replacement="x" * 257),
+        False,
+    ),
+    (
+        "regex_replace by a number",
+        _modify(operator="regex_replace", pattern="a", replacement=1),
+        False,
+    ),
+    ("template", _modify(operator="template", template="${a}-${event.b.c} $$"), True),
+    ("template by the other word", _modify(operator="template", operand=""), True),
+    ("template of a number", _modify(operator="template", template=1), False),
+    ("template that is long", _modify(operator="template", template="x" * 2_049), False),
+    ("no template", _modify(operator="template"), False),
+    ("an action for a purpose", _modify(operator="delete", purposes=["my.purpose"]), True),
+    ("an action by consent", _modify(operator="delete", consent={"purpose": "email"}), True),
+    ("an action for no purpose", _modify(operator="delete", purposes=[]), False),
+    ("an action by two words", _modify(operator="delete", purposes="a", consent={}), False),
+    (
+        "an action by a word and nothing",
+        _modify(operator="delete", purposes=None, consent={"purposes": ["a", "b"]}),
+        True,
+    ),
+    ("a drop for a purpose", _event_action(type="drop_event", purposes="ad_storage"), True),
+    ("map_items", _map(operator="multiply", operand=0.9), True),
+    ("map_items that match", _map(operator="delete", match={"item_brand": "A"}), True),
+    ("map_items with null", _map(operator="delete", match=None), True),
+    ("map_items that match nothing", _map(operator="delete", match={}), False),
+    ("map_items that match a list", _map(operator="delete", match=[]), False),
+    ("map_items without a property", _map(operator="delete", item_property=None), False),
+    ("map_items without an operator", _map(), False),
+    ("map_items with a parameter", _map(operator="delete", parameter="items"), False),
+    ("map_items by a hash", _map(operator="hash", normalize=True), True),
+    ("a sample", _sample(), True),
+    ("a sample of all", _sample(percent=100, by="session_id", salt="s"), True),
+    ("a sample with nulls", _sample(by=None, salt=None), True),
+    ("a sample of nobody", _sample(percent=None), False),
+    ("a sample of too many", _sample(percent=100.5), False),
+    ("a sample of less than none", _sample(percent=-1), False),
+    ("a sample by text", _sample(percent="10"), False),
+    ("a sample with an empty salt", _sample(salt=""), False),
+    ("a sample with a long salt", _sample(salt="x" * 65), False),
+    ("a sample by a number", _sample(by=1), False),
     ("an unknown operator", _modify(operator="divide", operand=2), False),
     ("no operator", _modify(operand=2), False),
     ("no parameter", _event_action(type="modify_parameter", operator="trim"), False),
@@ -297,6 +386,65 @@ EVENT_RULES: list[Case] = [
     ("ignoreCase that is off", _value({"lessThan": 1, "ignoreCase": False}), True),
     ("ignoreCase by text", _value({"contains": "a", "ignoreCase": "yes"}), False),
     ("a long regular expression", _value({"matches": "a" * 257}), False),
+    ("before a date", _value({"before": "2026-11-21"}), True),
+    ("after a time", _value({"after": "2026-11-21T20:00:00.5+01:00"}), True),
+    ("a time relative to now", _value({"not_before": "now-1d12h"}), True),
+    ("a time in months", _value({"after": "now-2M"}), False),
+    ("an epoch", _value({"after": 1764000000}), True),
+    ("an epoch in microseconds", _value({"after": 1764000000000000}), True),
+    ("a date without dashes", _value({"after": 20261121}), False),
+    ("a time without separators", _value({"after": 20261121200000}), False),
+    ("a date of digits", _value({"after": "20261121"}), False),
+    ("an epoch in quotes", _value({"after": "1764000000"}), False),
+    ("an American date", _value({"after": "11/21/2026"}), False),
+    ("between dates", _value({"between": ["2026-11-01", "now"]}), True),
+    ("between a date and a number", _value({"between": ["2026-11-01", 5]}), False),
+    ("between texts", _value({"between": ["a", "b"]}), False),
+    ("a version", _value({"version_at_least": "v2.10"}), True),
+    ("a version before a release", _value({"versionBelow": "2.0.0-rc.1+build.5"}), True),
+    ("a version that is a number", _value({"versionAtLeast": 2.1}), False),
+    ("a version of five numbers", _value({"versionAtLeast": "1.2.3.4.5"}), False),
+    ("an address", _value({"cidr": "192.0.2.1"}), True),
+    ("ranges", _value({"not_cidr": ["10.0.0.0/8", "2001:db8::/32"]}), True),
+    ("no ranges", _value({"cidr": []}), False),
+    ("a range of a name", _value({"cidr": "localhost"}), False),
+    ("a share", _value({"percent": [0, 12.5], "salt": "s"}), True),
+    ("a share without a salt", _value({"percent": [0, 10]}), False),
+    ("a salt without a share", _value({"equals": 1, "salt": "s"}), False),
+    ("a salt alone", _value({"salt": "s"}), False),
+    ("an empty salt", _value({"percent": [0, 10], "salt": ""}), False),
+    ("a share of more than everybody", _value({"percent": [0, 101], "salt": "s"}), False),
+    ("a share that is a number", _value({"percent": 10, "salt": "s"}), False),
+    ("changed", _value({"changed": True}), True),
+    ("changed and another comparison", _value({"notChanged": False, "exists": True}), True),
+    ("changed by text", _value({"changed": "yes"}), False),
+    (
+        "changed within an element",
+        _event_rule(conditions={"items.$": {"match": {"a": {"changed": True}}}}),
+        False,
+    ),
+    ("size of what changed", _value({"size": {"changed": True}}), False),
+    ("a profile by itself", _event_rule(conditions={"profile": {"exists": True}}), False),
+    (
+        "an element's profile",
+        _event_rule(conditions={"items.$": {"match": {"profile": {"exists": True}}}}),
+        True,
+    ),
+    ("an audience by a number", _event_rule(conditions={"profile": {"inAudience": 5}}), False),
+    ("an audience of no name", _event_rule(conditions={"profile": {"inAudience": []}}), False),
+    ("an audience elsewhere", _value({"inAudience": "vip"}), False),
+    ("a long list of equals", _value({"equals": list(range(1_001))}), False),
+    (
+        "filter_items by a share",
+        _filter(item_property="s", operator="percent", operand=[0, 5]),
+        False,
+    ),
+    ("filter_items by change", _filter(item_property="s", operator="changed", operand=True), False),
+    (
+        "filter_items by a version",
+        _filter(item_property="s", operator="versionBelow", operand="2"),
+        True,
+    ),
     ("groups", _event_rule(conditions={"any": [{"a": 1}, {"none": [{"b": 2}]}]}), True),
     ("an empty group", _event_rule(conditions={"any": []}), False),
     ("a group of an empty condition", _event_rule(conditions={"all": [{}]}), False),
@@ -311,6 +459,22 @@ EVENT_RULES: list[Case] = [
     ("an empty path", _event_rule(conditions={"": 1}), False),
     ("no object", "rename", False),
 ]
+
+
+AUDIENCES: list[Case] = [
+    ("an attribute", {"conditions": {"tier": "Gold"}}, True),
+    ("a description", {"description": "x", "conditions": {"profile.tier": "Gold"}}, True),
+    ("state and groups", {"conditions": {"any": [{"user_state.seen": True}, {"tier": "Gold"}]}}, True),
+    ("a field of other people", {"conditions": {"tier": "Gold"}, "created_by": "x"}, True),
+    ("no conditions", {"description": "x"}, False),
+    ("empty conditions", {"conditions": {}}, False),
+    ("a parameter of the event", {"conditions": {"event.value": 1}}, False),
+    ("a parameter in a group", {"conditions": {"all": [{"event.value": 1}]}}, False),
+    ("an experiment", {"conditions": {"experiment.x": "a"}}, False),
+    ("another audience", {"conditions": {"profile": {"inAudience": "vip"}}}, False),
+    ("a change", {"conditions": {"tier": {"changed": True}}}, False),
+    ("no object", "vip", False),
+]  # fmt: skip
 
 
 def _rule(**fields: Any) -> dict[str, Any]:
@@ -352,6 +516,44 @@ PERSONALIZATION_RULES: list[Case] = [
     ("set_state", _action(type="set_state", updates_user_state={"seen": 1}), True),
     ("set_state to nothing", _action(type="set_state"), False),
     ("an action of the other kind", _action(type="drop_event"), False),
+    ("a cookie by its short name", _action(type="set_cookie", cookie_name="c", cookie_value=1), True),
+    ("a cookie for a purpose", _cookie(purposes="offers"), True),
+    ("a cookie for two words", _cookie(purposes="offers", consent={"purpose": "a"}), False),
+    ("an e-mail", _email(), True),
+    ("an e-mail by its long name", _email(type="send_marketing_email"), True),
+    ("an e-mail with data", _email(data={"a": "${value}", "b": 1, "c": {"from": "items"}}), True),
+    ("an e-mail with no data", _email(data=None), True),
+    ("an e-mail with empty data", _email(data={}), False),
+    ("an e-mail with deep data", _email(data={"a": {"b": 1}}), False),
+    ("an e-mail with a list", _email(data={"a": [1]}), False),
+    ("an e-mail with null", _email(data={"a": None}), False),
+    ("an e-mail with an odd name", _email(data={"a b": 1}), False),
+    ("an e-mail with a reserved name", _email(data={"__a__": 1}), False),
+    ("an e-mail with much data", _email(data={f"a{n}": 1 for n in range(101)}), False),
+    ("an e-mail from two places", _email(data={"a": {"from": "b", "or": "c"}}), False),
+    ("an e-mail once a day", _email(once_per="day"), True),
+    ("an e-mail with null windows", _email(once_per=None), True),
+    ("an e-mail once a blue moon", _email(once_per="moon"), False),
+    ("an e-mail to an event's address", _email(recipient="event.user_data.email"), False),
+    ("an e-mail to a bare name", _email(recipient="email"), False),
+    ("an e-mail to nobody", _email(recipient=None), False),
+    ("an e-mail to a list", _email(recipient=["profile.email"]), False),
+    ("an e-mail to a bracket", _email(recipient='profile["e.mail"]'), True),
+    ("an e-mail without a template", _email(template_id=None), False),
+    ("an e-mail with a template of lines", _email(template_id="a\nBcc: x"), False),
+    ("an e-mail with a template of a path", _email(template_id="../a"), False),
+    ("an e-mail with a word", _email(subject="hello"), False),
+    ("an e-mail for a purpose", _email(purposes=["newsletter"]), True),
+    ("a CRM record", _crm(), True),
+    ("a CRM record of nothing", _crm(fields=None), False),
+    ("a CRM record without fields", _crm(fields={}), False),
+    ("a CRM record of an event's id", _crm(external_id="user_id"), False),
+    ("a CRM record without an object", _crm(object=None), False),
+    ("a webhook", _action(type="webhook", endpoint="main"), True),
+    ("a webhook with a body", _action(type="webhook", endpoint="main", body={"a": "b"}), True),
+    ("a webhook to a URL", _action(type="webhook", endpoint="https://example.com"), False),
+    ("a message", _action(type="push_message", channel="offers", payload={"a": True}), True),
+    ("a message of nothing", _action(type="push_message", channel="offers"), False),
     ("purposes", _rule(purposes=["ad_personalization", "my.purpose"]), True),
     ("one purpose", _rule(purposes="email"), True),
     ("no purpose", _rule(purposes=[]), False),
@@ -362,11 +564,107 @@ PERSONALIZATION_RULES: list[Case] = [
     ("consent and purposes", _rule(consent={"purpose": "email"}, purposes="email"), False),
 ]  # fmt: skip
 
+_EXPERIMENT = {"target_event_name": "view_item", "variants": {"a": 0.5, "b": 0.5}}
+
+
+def _experiment(**fields: Any) -> dict[str, Any]:
+    return {**_EXPERIMENT, **fields}
+
+
+def _forced(**fields: Any) -> dict[str, Any]:
+    return _experiment(forced=[{"variant": "a", "conditions": {"debug_mode": True}, **fields}])
+
+
+EXPERIMENTS: list[Case] = [
+    ("the least of an experiment", _EXPERIMENT, True),
+    ("the other name of the event's field", _without(_experiment(event_name_trigger="*"),
+                                                     "target_event_name"), True),
+    ("both names of the event's field", _experiment(event_name_trigger="*"), False),
+    ("no event", _without(_EXPERIMENT, "target_event_name"), False),
+    ("no event's name", _experiment(target_event_name=[]), False),
+    ("no object", [_EXPERIMENT], False),
+    ("a field of other people", _experiment(created_by="somebody", tags=["x"]), True),
+    ("nulls where a default is", _experiment(
+        conditions=None, coverage=None, version=None, hash_version=None, seed=None, namespace=None,
+        holdout=None, forced=None, sticky=None, is_active=None, purposes=None, consent=None,
+        match_all=None,
+    ), True),
+    ("no variants", _without(_EXPERIMENT, "variants"), False),
+    ("variants that are null", _experiment(variants=None), False),
+    ("a list of variants", _experiment(variants=[{"name": "a"}, {"name": "b", "value": [1]}]), True),
+    ("variants with weights", _experiment(
+        variants=[{"name": "a", "weight": 0.1}, {"name": "b", "weight": 0.9, "value": None}]), True),
+    ("names without weights", _experiment(variants={"a": None, "b": None}), True),
+    ("one variant", _experiment(variants=[{"name": "a"}]), False),
+    ("one name", _experiment(variants={"a": 1}), False),
+    ("too many variants", _experiment(variants=[{"name": str(n)} for n in range(21)]), False),
+    ("a weight for one of two", _experiment(variants=[{"name": "a"}, {"name": "b", "weight": 1}]),
+     False),
+    ("a weight for one of two names", _experiment(variants={"a": None, "b": 1}), False),
+    ("a weight in percent", _experiment(variants={"a": 50, "b": 50}), False),
+    ("a weight that is text", _experiment(variants={"a": "0.5", "b": 0.5}), False),
+    ("a weight that is a flag", _experiment(variants={"a": True, "b": 0}), False),
+    ("a variant without a name", _experiment(variants=[{"name": "a"}, {"value": 1}]), False),
+    ("a variant with an empty name", _experiment(variants={"": 0.5, "b": 0.5}), False),
+    ("a variant with a long name", _experiment(variants={"a" * 129: 0.5, "b": 0.5}), False),
+    ("a variant with a word", _experiment(variants=[{"name": "a"}, {"name": "b", "share": 1}]),
+     False),
+    ("variants that are texts", _experiment(variants=["a", "b"]), False),
+    ("weights beside the variants", _experiment(weights=[0.5, 0.5]), False),
+    ("conditions", _experiment(conditions={"profile.tier": "Gold"}), True),
+    ("no conditions", _experiment(conditions={}), True),
+    ("conditions with a word", _experiment(conditions={"a": {"lessThn": 1}}), False),
+    ("a coverage", _experiment(coverage=0), True),
+    ("a coverage in percent", _experiment(coverage=50), False),
+    ("a version", _experiment(version=2.0), True),
+    ("a version of zero", _experiment(version=0), False),
+    ("a part of a version", _experiment(version=1.5), False),
+    ("hash version 1", _experiment(hash_version=1), True),
+    ("hash version 3", _experiment(hash_version=3), False),
+    ("a hash version that is a flag", _experiment(hash_version=True), False),
+    ("a seed", _experiment(seed="s"), True),
+    ("an empty seed", _experiment(seed=""), False),
+    ("a namespace", _experiment(namespace={"id": "n", "range": [0, 0.5]}), True),
+    ("a namespace without a range", _experiment(namespace={"id": "n"}), False),
+    ("a namespace in percent", _experiment(namespace={"id": "n", "range": [0, 50]}), False),
+    ("a namespace as a list", _experiment(namespace=["n", 0, 1]), False),
+    ("a namespace with a word", _experiment(namespace={"id": "n", "range": [0, 1], "x": 1}), False),
+    ("a holdout", _experiment(holdout={"id": "h", "percent": 5}), True),
+    ("a holdout of a share of more than all", _experiment(holdout={"id": "h", "percent": 101}),
+     False),
+    ("a holdout without an id", _experiment(holdout={"percent": 5}), False),
+    ("a forced variant", _forced(), True),
+    ("a forced variant for everybody", _forced(conditions={}), False),
+    ("a forced variant that is a number", _forced(variant=1), False),
+    ("a forced variant with a word", _forced(when="x"), False),
+    ("no forced variant", _experiment(forced=[]), False),
+    ("a switch that is text", _experiment(sticky="yes"), False),
+    ("purposes", _experiment(purposes=["ad_personalization", "tests"]), True),
+    ("consent", _experiment(consent={"purpose": "tests"}), True),
+    ("consent and purposes", _experiment(consent={"purpose": "a"}, purposes="a"), False),
+    ("a schedule", _experiment(schedule={"days": ["mon"]}), True),
+    ("a schedule that is no object", _experiment(schedule=False), False),
+    ("a rollout", _experiment(rollout=10), False),
+    ("an action", _experiment(action_type="drop_event"), False),
+]  # fmt: skip
+
 RULE_FILES: list[Case] = [
+    ("experiments and audiences", {
+        "experiments": {"e": _EXPERIMENT},
+        "audiences": {"gold": {"description": "x", "conditions": {"tier": "Gold"}}},
+    }, True),
+    ("a list of experiments", {"experiments": [{**_EXPERIMENT, "experiment_id": "e"}]}, True),
+    ("no experiments", {"experiments": None, "audiences": None}, True),
+    ("an experiment's id with a slash", {
+        "experiments": [{**_EXPERIMENT, "experiment_id": "a/b"}]
+    }, False),
+    ("a broken experiment", {"experiments": {"e": {**_EXPERIMENT, "coverage": 2}}}, False),
     ("both kinds", {"event_rules": {"a": _event_rule()},
                     "personalization_rules": {"b": _rule()}}, True),
     ("a list of a kind", {"event_rules": [_event_rule(rule_id="a")]}, True),
     ("no rules of a kind", {"event_rules": None}, True),
+    ("an audience", {"audiences": {"vip": {"conditions": {"tier": "Gold"}}}}, True),
+    ("a broken audience", {"audiences": {"vip": {"conditions": {}}}}, False),
     ("one rule", _event_rule(rule_id="a"), True),
     ("a list of rules", [_event_rule(rule_id="a"), _event_rule(rule_id="b")], True),
     ("a broken rule", {"event_rules": {"a": _event_rule(priority="high")}}, False),

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from tagstitch.adapters.settings import SCOPES
 from tagstitch.cli import app
+from tagstitch.core.finding import SEVERITIES
 from tagstitch.core.lookup import LookupReason
 from tagstitch.core.personalization import PersonalizationReason
 from tagstitch.core.rule_trace import RuleReason
@@ -184,6 +185,13 @@ def test_the_reasons_are_documented() -> None:
     assert {word for word in words if f"| `{word}` |" not in text} == set()
     for word, outcome in _OUTCOMES.items():
         assert re.search(rf"^\| `{word}` \|.*\| `{outcome}` \|$", text, re.MULTILINE), word
+
+
+def test_the_codes_of_the_rule_checks_are_documented() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", text_of("docs/rule-checks.md"), re.MULTILINE)
+
+    assert dict(rows) == SEVERITIES
+    assert len(rows) == len(SEVERITIES)
 
 
 def test_the_changelog_has_the_reasons_of_a_callback() -> None:

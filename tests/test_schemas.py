@@ -14,26 +14,29 @@ from jsonschema import Draft202012Validator
 
 from schemas.generate import DIRECTORY, generate, render
 from tagstitch.cli.rule_files import read_rule_files
+from tagstitch.core.audience import parse_audience
 from tagstitch.core.audit import AuditRecord
-from tagstitch.core.computation import _OPERATORS
 from tagstitch.core.errors import InvalidInput, InvalidRule
-from tagstitch.core.event_action import _PARSERS as EVENT_PARSERS
+from tagstitch.core.event_action_parsing import PARSERS as EVENT_PARSERS
+from tagstitch.core.experiment_parsing import parse_experiment
 from tagstitch.core.identifier import IDENTIFIER_TYPES, Identifier, IdentitySettings
-from tagstitch.core.personalization_action import _PARSERS as PERSONALIZATION_PARSERS
+from tagstitch.core.personalization_action_parsing import PARSERS as PERSONALIZATION_PARSERS
 from tagstitch.core.rule import (
     _DESCRIPTIVE,
-    _RESTRICTING,
     parse_event_rule,
     parse_personalization_rule,
 )
 from tagstitch.core.stitch_request import StitchRequest, parse_stitch_request
+from tagstitch.core.text_computation import OPERATORS
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.profile_line import parse_profile_line
 from tagstitch.pipeline.publish_audit import encode_record
 from tagstitch.pipeline.record_audit import _read_record, _split_message
 from tests.schema_cases import (
+    AUDIENCES,
     AUDIT_MESSAGES,
     EVENT_RULES,
+    EXPERIMENTS,
     PERSONALIZATION_RULES,
     PROFILE_LINES,
     RULE_FILES,
@@ -128,6 +131,21 @@ def test_a_personalization_rule_is_judged_alike(value: Any, valid: bool) -> None
     )
 
 
+@pytest.mark.parametrize(("value", "valid"), as_params(EXPERIMENTS))
+def test_an_experiment_is_judged_alike(value: Any, valid: bool) -> None:  # noqa: FBT001
+    alone, in_a_file = accepts(schema("experiment"), value), accepts(part("experiment"), value)
+    parsed = parser_accepts(lambda: parse_experiment("e", value))
+
+    assert (alone, in_a_file, parsed) == (valid, valid, valid)
+
+
+@pytest.mark.parametrize(("value", "valid"), as_params(AUDIENCES))
+def test_an_audience_is_judged_alike(value: Any, valid: bool) -> None:  # noqa: FBT001
+    judged = accepts(part("audience"), value)
+
+    assert (judged, parser_accepts(lambda: parse_audience("vip", value))) == (valid, valid)
+
+
 @pytest.mark.parametrize(("value", "valid"), as_params(RULE_FILES))
 def test_a_rule_file_is_judged_alike(value: Any, valid: bool, tmp_path: Path) -> None:  # noqa: FBT001
     from tagstitch.cli.rule_files import RuleFilesError
@@ -144,6 +162,10 @@ def test_a_rule_file_is_judged_alike(value: Any, valid: bool, tmp_path: Path) ->
             parse_event_rule(rule_id, rule)
         for rule_id, rule in definitions.personalization_rules.items():
             parse_personalization_rule(rule_id, rule)
+        for experiment_id, experiment in definitions.experiments.items():
+            parse_experiment(experiment_id, experiment)
+        for audience_id, audience in definitions.audiences.items():
+            parse_audience(audience_id, audience)
 
     assert (accepts(schema("rule"), value), parser_accepts(parse)) == (valid, valid)
 
@@ -230,8 +252,8 @@ def test_the_generator_knows_every_word_of_the_parsers() -> None:
 
     assert EVENT_ACTIONS.keys() == EVENT_PARSERS.keys()
     assert PERSONALIZATION_ACTIONS.keys() == PERSONALIZATION_PARSERS.keys()
-    assert _COMPUTATIONS.keys() == _OPERATORS.keys()
-    assert {*_DESCRIPTIVE, *_RESTRICTING} <= rule.keys()
+    assert _COMPUTATIONS.keys() == OPERATORS.keys()
+    assert {*_DESCRIPTIVE, "schedule", "rollout", "frequency_cap", "shadow", "chain"} <= rule.keys()
     assert (
         set(IDENTIFIER_TYPES)
         == schema("stitch_request")["$defs"]["identifiers"]["properties"].keys()

@@ -198,6 +198,7 @@ class Wiring:
 
         maker = DecisionMaker(
             self.finder,
+            self.keyring,
             self.rule_book,
             clock=self.backend.clock,
             consent_default_granted=self._consent_default_granted,

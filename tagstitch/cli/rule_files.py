@@ -23,10 +23,18 @@ _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _RULE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 """Also the name of a document and of a file."""
 
-_EVENT_FIELDS: Final[Mapping[str, str]] = {
+_TELLING_FIELDS: Final[Mapping[str, str]] = {
+    "variants": "experiments",
     "target_event_name": "event_rules",
     "event_name_trigger": "personalization_rules",
 }
+"""Field -> collection, where neither a top key nor the place of the file tells; the first wins."""
+
+_ID_FIELDS: Final[Mapping[str, str]] = {
+    "experiments": "experiment_id",
+    "audiences": "audience_id",
+}
+"""Collection -> the field that names a definition; `rule_id` in the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,16 @@ def write_rule_files(path: Path, definitions: RuleDefinitions) -> list[Path]:
     )
 
 
+def read_document(file: Path) -> Any:
+    """Return the content of one YAML or JSON file; raises RuleFilesError."""
+    try:
+        return _load(file)
+    except (OSError, ValueError, yaml.YAMLError, msgspec.DecodeError, RecursionError) as error:
+        raise RuleFilesError(
+            [FileProblem(str(file), None, f"cannot be read: {_reason(error)}")]
+        ) from error
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     collection: str
@@ -140,33 +158,32 @@ def _rules_of(content: Any, file: Path) -> Iterator[tuple[str | None, Any, str |
     elif isinstance(content, list):
         yield from ((None, rule, _kind_of_place(file)) for rule in content)
     else:
-        yield _own_id(content) or file.stem, content, _kind_of_place(file)
+        yield file.stem, content, _kind_of_place(file)
 
 
 def _kind_of_place(file: Path) -> str | None:
     return next((name for name in (file.parent.name, file.stem) if name in COLLECTIONS), None)
 
 
-def _own_id(rule: Any) -> str | None:
-    return rule.get("rule_id") if isinstance(rule, Mapping) else None
-
-
 def _checked(
     file: Path, rule_id: str | None, rule: Any, collection: str | None
 ) -> _Found | FileProblem:
     if not isinstance(rule, Mapping) or not all(isinstance(key, str) for key in rule):
-        return FileProblem(str(file), rule_id, "a rule must be a mapping")
-    collection = collection or next((c for f, c in _EVENT_FIELDS.items() if f in rule), None)
-    rule_id = _own_id(rule) or rule_id
+        return FileProblem(str(file), rule_id, "a definition must be a mapping")
+    collection = collection or next((c for f, c in _TELLING_FIELDS.items() if f in rule), None)
+    id_field = _ID_FIELDS.get(collection or "", "rule_id")
+    rule_id = rule.get(id_field) or rule_id
     if not isinstance(rule_id, str) or not _RULE_ID.fullmatch(rule_id):
         return FileProblem(
-            str(file), None, "rule_id must be letters, digits, dots, underscores or hyphens"
+            str(file), None, f"{id_field} must be letters, digits, dots, underscores or hyphens"
         )
     if collection is None:
         return FileProblem(
-            str(file), rule_id, "is it an event rule (target_event_name) or a personalization rule"
-        )
-    return _Found(collection, rule_id, {k: v for k, v in rule.items() if k != "rule_id"})
+            str(file), rule_id,
+            "is it an event rule (target_event_name), a personalization rule or an experiment"
+            " (variants); an audience stands in a folder or under a key of the name audiences",
+        )  # fmt: skip
+    return _Found(collection, rule_id, {k: v for k, v in rule.items() if k != id_field})
 
 
 def _load(file: Path) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +10,36 @@ import typer
 from rich.console import Console
 
 from tagstitch.cli.opened_backend import opened_backend
-from tagstitch.cli.output import CommandFailed, JsonOption, emit, err, printable, run, table_of
+from tagstitch.cli.output import (
+    CommandFailed,
+    JsonOption,
+    emit,
+    err,
+    json_text,
+    printable,
+    run,
+    table_of,
+)
+from tagstitch.cli.rule_checks import (
+    CatalogueOption,
+    ProfilesOption,
+    SamplesOption,
+    ViewsOption,
+    broken_problems,
+    checked_push,
+    context_of,
+    found_problems,
+    learn_fields,
+    load_view_documents,
+    problem_lines,
+    read_views,
+    show_fields,
+    show_problems,
+)
 from tagstitch.cli.rule_files import RuleFilesError, read_rule_files, write_rule_files
 from tagstitch.core.errors import Conflict
-from tagstitch.core.rule_book import BrokenRule, RuleBook, compile_rule_book
+from tagstitch.core.rule_book import BrokenRule, compile_rule_book
+from tagstitch.core.rule_checks import check_rules
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline.backend import Backend, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
@@ -44,21 +70,58 @@ AllowEmptyOption = Annotated[
 
 
 @app.command()
-def validate(path: PathArgument, *, json: JsonOption = False) -> None:
-    """Check rule files against the schema and the static checks."""
+def validate(
+    path: PathArgument,
+    *,
+    samples: SamplesOption = None,
+    profiles: ProfilesOption = None,
+    catalogue: CatalogueOption = None,
+    views: ViewsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check rule files against the schema and the static checks; warnings do not fail."""
 
     async def work() -> dict[str, Any]:
-        definitions, book = _checked_files(path)
-        return {"ok": True, "version": book.version, "counts": _counts(definitions), "problems": []}
+        definitions = _read_files(path)
+        book = compile_rule_book(definitions)
+        learnt = learn_fields(samples or (), profiles or (), catalogue)
+        report = check_rules(definitions, context_of(read_views(views), learnt))
+        return {
+            "ok": not (book.broken or report.has_errors),
+            "version": book.version,
+            "counts": _counts(definitions),
+            "problems": broken_problems(book.broken) + found_problems(report),
+            "notes": list(report.notes),
+        }
 
     answer = run(work(), as_json=json)
-    emit(
-        answer,
-        as_json=json,
-        show=lambda out: out.print(
-            f"{_counted(answer['counts'])}: no problems. {answer['version']}"
-        ),
-    )
+    emit(answer, as_json=json, show=lambda out: _show_validated(out, answer))
+    if not answer["ok"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def fields(
+    events: Annotated[
+        list[Path],
+        typer.Argument(exists=True, dir_okay=False, help="JSON Lines of events or export rows."),
+    ],
+    *,
+    profiles: ProfilesOption = None,
+    output: Annotated[Path | None, typer.Option(help="Where to write it, for --catalogue.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Learn which fields events and profiles have: names, types and shares, never values."""
+
+    async def work() -> dict[str, Any]:
+        learnt = learn_fields(events, profiles or ())
+        document = learnt.to_json() if learnt is not None else {}
+        if output is not None:
+            output.write_text(json_text(document) + "\n", encoding="utf-8")
+        return document
+
+    answer = run(work(), as_json=json)
+    emit(answer, as_json=json, show=lambda out: show_fields(out, answer))
 
 
 @app.command()
@@ -72,14 +135,22 @@ def push(
     json: JsonOption = False,
 ) -> None:
     """Write rule files to the store and publish them; an invalid set is refused whole."""
+    warnings: list[dict[str, Any]] = []
 
     async def work() -> Publication:
-        definitions, _ = _checked_files(path, may_be_empty=allow_empty and replace)
+        definitions = _usable_files(path, may_be_empty=allow_empty and replace)
         async with opened_backend() as opened:
-            return await push_rules(opened.backend, definitions, replace=replace)
+            views = await load_view_documents(opened.backend.documents, Deadline.after(_TIMEOUT_S))
+
+            def check(wanted: RuleDefinitions) -> None:
+                warnings[:] = checked_push(wanted, definitions, context_of(views))
+
+            return await push_rules(opened.backend, definitions, replace=replace, check=check)
 
     publication = run(work(), as_json=json)
-    emit(_published(publication), as_json=json, show=lambda out: _show_published(out, publication))
+    show_problems(err(), warnings, ())
+    answer = {**_published(publication), "warnings": warnings}
+    emit(answer, as_json=json, show=lambda out: _show_published(out, publication))
 
 
 @app.command()
@@ -139,62 +210,71 @@ def status(*, json: JsonOption = False) -> None:
 
 
 async def push_rules(
-    backend: Backend, definitions: RuleDefinitions, *, replace: bool = False
+    backend: Backend,
+    definitions: RuleDefinitions,
+    *,
+    replace: bool = False,
+    check: Callable[[RuleDefinitions], None] = lambda _: None,
 ) -> Publication:
-    """Write and publish rules, beside the stored ones or in their place."""
+    """Write and publish rules, beside the stored ones or in their place.
+
+    `check` gets the whole set that would be published, and raises to refuse it.
+    """
     deadline = Deadline.after(_TIMEOUT_S)
     for attempt in range(1, _ATTEMPTS_MAX + 1):
         try:
-            return await _push_once(backend, definitions, replace=replace, deadline=deadline)
+            wanted, removed = await _wanted(backend, definitions, deadline, replace=replace)
+            check(wanted)
+            return await publish_rules(
+                backend.documents, wanted, backend.clock(), deadline, removed=removed
+            )
         except Conflict:
             if attempt == _ATTEMPTS_MAX:
                 raise
     raise AssertionError("the last attempt returns or raises")
 
 
-async def _push_once(
-    backend: Backend, definitions: RuleDefinitions, *, replace: bool, deadline: Deadline
-) -> Publication:
+async def _wanted(
+    backend: Backend, definitions: RuleDefinitions, deadline: Deadline, *, replace: bool
+) -> tuple[RuleDefinitions, list[str]]:
+    """Return the set to publish, and the paths of the documents that go."""
     stored = await load_definitions(backend.documents, deadline)
-    removed: list[str] = []
     if replace:
-        wanted = definitions
         removed = [
             f"{collection}/{rule_id}"
             for collection, old in stored.collections.items()
-            for rule_id in old.keys() - wanted.collections[collection].keys()
+            for rule_id in old.keys() - definitions.collections[collection].keys()
         ]
-    else:
-        wanted = RuleDefinitions.of(
-            {
-                name: {**old, **definitions.collections[name]}
-                for name, old in stored.collections.items()
-            }
-        )
-    return await publish_rules(
-        backend.documents, wanted, backend.clock(), deadline, removed=removed
-    )
+        return definitions, removed
+    merged = {
+        name: {**old, **definitions.collections[name]} for name, old in stored.collections.items()
+    }
+    return RuleDefinitions.of(merged), []
 
 
-def _checked_files(path: Path, *, may_be_empty: bool = False) -> tuple[RuleDefinitions, RuleBook]:
+def _read_files(path: Path) -> RuleDefinitions:
     try:
-        definitions = read_rule_files(path)
+        return read_rule_files(path)
     except RuleFilesError as error:
         raise _files_failed(error) from error
-    book = compile_rule_book(definitions)
-    if book.broken:
-        problems = _broken(book.broken)
-        raise CommandFailed(_lines(problems), {"ok": False, "problems": problems})
+
+
+def _usable_files(path: Path, *, may_be_empty: bool) -> RuleDefinitions:
+    """Return the rules of files that have no mistake in them."""
+    definitions = _read_files(path)
+    broken = broken_problems(compile_rule_book(definitions).broken)
+    if broken:
+        raise CommandFailed(problem_lines(broken), {"ok": False, "problems": broken})
     if definitions.is_empty and not may_be_empty:
         raise CommandFailed("no rules there; emptying the store needs --replace --allow-empty")
-    return definitions, book
+    return definitions
 
 
 def _files_failed(error: RuleFilesError) -> CommandFailed:
     problems: list[Mapping[str, Any]] = [
         {"file": p.file, "rule_id": p.rule_id, "message": p.message} for p in error.problems
     ]
-    return CommandFailed(_lines(problems), {"ok": False, "problems": problems})
+    return CommandFailed(problem_lines(problems), {"ok": False, "problems": problems})
 
 
 async def _status() -> dict[str, Any]:
@@ -254,23 +334,6 @@ def _broken(broken: Sequence[BrokenRule]) -> list[dict[str, Any]]:
     ]
 
 
-def _lines(problems: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(
-        " ".join(
-            str(part)
-            for part in (
-                problem.get("file") or "",
-                f"{problem['rule_id']}:" if problem.get("rule_id") else "",
-                problem.get("path") or "",
-                problem["message"],
-                f"({problem['hint']})" if problem.get("hint") else "",
-            )
-            if part
-        )
-        for problem in problems
-    )
-
-
 def _published(publication: Publication) -> dict[str, Any]:
     pointer = publication.pointer
     return {
@@ -283,12 +346,20 @@ def _published(publication: Publication) -> dict[str, Any]:
     }
 
 
+def _show_validated(out: Console, answer: Mapping[str, Any]) -> None:
+    show_problems(out, answer["problems"], answer["notes"])
+    found = f"{len(answer['problems'])} problems" if answer["problems"] else "no problems"
+    out.print(f"{_counted(answer['counts'])}: {found}. {answer['version']}")
+
+
 def _show_published(out: Console, publication: Publication) -> None:
     pointer = publication.pointer
     done = "published" if publication.is_new else "already published"
     out.print(f"{_counted(pointer.counts)} {done}: {pointer.version}")
     if publication.broken:
-        err().print(printable(_lines(_broken(publication.broken))), style="red", markup=False)
+        err().print(
+            printable(problem_lines(_broken(publication.broken))), style="red", markup=False
+        )
 
 
 def _show_status(out: Console, answer: Mapping[str, Any]) -> None:

@@ -46,7 +46,9 @@ async def load_samples(opened: Opened) -> LoadedSamples | None:
             opened.backend.documents, batch, now=opened.backend.clock(), deadline=deadline
         )
         profiles += result.created
-    return LoadedSamples(sum(map(len, definitions.collections.values())), profiles)
+    return LoadedSamples(
+        len(definitions.event_rules) + len(definitions.personalization_rules), profiles
+    )
 
 
 async def _is_empty(documents: DocumentStore, deadline: Deadline) -> bool:

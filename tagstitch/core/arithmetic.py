@@ -9,7 +9,7 @@ from tagstitch.core.limits import NUMBER_ABS_MAX
 
 
 class ResultOutOfRange(ArithmeticError):
-    """A result is too large to be anybody's money; the action is skipped."""
+    """A result is too large: for a sum of money, a text or a whole event; the action is skipped."""
 
 
 def calculate(

@@ -7,6 +7,7 @@ as JavaScript does; bytes or code points would put ids outside ASCII into other 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
 HashVersion = Literal[1, 2]
@@ -28,8 +29,12 @@ def bucket_of(value: str, *, seed: str, version: HashVersion = 2) -> float:
 
 def _fnv1a32(text: str) -> int:
     """Return the 32-bit FNV-1a hash of the text's UTF-16 code units."""
-    units = text.encode("utf-16-le", "surrogatepass")
     hash_ = _FNV_OFFSET
-    for low, high in zip(units[::2], units[1::2], strict=True):
-        hash_ = ((hash_ ^ (low | high << 8)) * _FNV_PRIME) & 0xFFFFFFFF
+    for unit in text.encode() if text.isascii() else _utf16_units(text):
+        hash_ = (hash_ ^ unit) * _FNV_PRIME & 0xFFFFFFFF
     return hash_
+
+
+def _utf16_units(text: str) -> Iterator[int]:
+    pairs = text.encode("utf-16-le", "surrogatepass")
+    return (low | high << 8 for low, high in zip(pairs[::2], pairs[1::2], strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tagstitch.core.condition import Condition, Group, GroupKind, Match, Predicate
@@ -18,7 +18,7 @@ from tagstitch.core.paths import (
     is_lacking,
 )
 from tagstitch.core.requirements import Requirements, requirements_of
-from tagstitch.core.value_tests import Test
+from tagstitch.core.value_tests import Test, changed
 from tagstitch.core.values import shown
 
 Check = Callable[[Facts], bool]
@@ -43,6 +43,8 @@ class Leaf:
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether it would look at data that could not be loaded."""
+        if _compares_with_profile(self.condition):
+            return "profile" in unavailable and self.base(facts) is not None
         return is_lacking(self.condition.path, self.base, facts, unavailable)
 
 
@@ -65,14 +67,30 @@ class CompiledCondition:
     root: Node
     holds: Check
     leaves: tuple[Leaf, ...]
-    reads: frozenset[Source]
-    """The data it may look at; a bare name looks at the event and perhaps the profile."""
     requirements: Requirements
     """What an index may look up before it asks the condition itself."""
+
+    @property
+    def reads(self) -> frozenset[Source]:
+        """The data it may look at; a bare name looks at the event and perhaps the profile."""
+        return frozenset(source for leaf in self.leaves for source in leaf.condition.reads)
+
+    @property
+    def lookups(self) -> tuple[tuple[Path, Lookup], ...]:
+        """Everything that it looks at."""
+        found = [(leaf.condition.path, leaf.base) for leaf in self.leaves]
+        stored = (path for path in self.read_paths if path.root == "profile")
+        found += ((path, compile_base(path)) for path in stored)
+        return tuple(found)
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether the condition needs data that could not be loaded."""
         return any(leaf.is_lacking(facts, unavailable) for leaf in self.leaves)
+
+    @property
+    def read_paths(self) -> tuple[Path, ...]:
+        """Every path that it looks at, those inside of a match included."""
+        return tuple(path for leaf in self.leaves for path in _read_paths(leaf.condition))
 
     def may_hold(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return False only when the data at hand already says that it does not hold."""
@@ -93,8 +111,7 @@ def compile_condition(condition: Condition) -> CompiledCondition:
     """Return the condition as closures."""
     root = _compile(condition)
     leaves = tuple(_leaves(root))
-    reads = frozenset(source for leaf in leaves for source in leaf.condition.path.sources)
-    return CompiledCondition(root, root.check, leaves, reads, requirements_of(condition))
+    return CompiledCondition(root, root.check, leaves, requirements_of(condition))
 
 
 def compile_item_test(condition: Condition) -> Test:
@@ -111,10 +128,22 @@ def _compile(condition: Condition) -> Node:
     if isinstance(condition, Match):
         in_item = compile_item_test(condition.condition)
         return Leaf(condition, base, _quantified(condition.path, base, in_item))
-    test = condition.comparison.build()
+    test = _test_of(condition)
     if condition.path.quantifier is not None:
         return Leaf(condition, base, _quantified(condition.path, base, test))
     return Leaf(condition, base, lambda facts: test(base(facts), facts))
+
+
+def _compares_with_profile(condition: Predicate | Match) -> bool:
+    return isinstance(condition, Predicate) and condition.comparison.operator == "changed"
+
+
+def _test_of(predicate: Predicate) -> Test:
+    comparison = predicate.comparison
+    if not _compares_with_profile(predicate):
+        return comparison.build()
+    stored = compile_base(replace(predicate.path, root="profile"))
+    return comparison.apply_negation(changed(comparison.operand, stored))
 
 
 def _group_check(kind: GroupKind, children: tuple[Node, ...]) -> Check:
@@ -180,6 +209,20 @@ def _leaves(node: Node) -> Iterator[Leaf]:
             yield from _leaves(child)
 
 
+def _read_paths(condition: Condition) -> Iterator[Path]:
+    if isinstance(condition, Predicate):
+        yield condition.path
+        if _compares_with_profile(condition):
+            yield replace(condition.path, root="profile")
+    elif isinstance(condition, Group):
+        for member in condition.members:
+            yield from _read_paths(member)
+    else:  # a list inside of an element is kept whole
+        for inner in _read_paths(condition.condition):
+            literal = condition.path.literal and inner.literal
+            yield replace(condition.path, rest=inner.base, literal=literal)
+
+
 def _evaluate(node: Node, facts: Facts, unavailable: frozenset[Source]) -> bool | None:
     """Return True, False, or None when it hangs on data that could not be loaded."""
     if isinstance(node, Leaf):
@@ -199,7 +242,7 @@ def _explain(
     if isinstance(condition, Match):
         operator, expected = "match", condition.expected
     else:
-        operator, expected = condition.comparison.name, _written(condition)
+        operator, expected = condition.comparison.name, condition.comparison.written
     line: dict[str, Any] = {
         "path": condition.path.text,
         "where": condition.where,
@@ -228,13 +271,6 @@ def _is_hidden(leaf: Leaf, facts: Facts, hides: Hides) -> bool:
         return False  # it reads no profile, or the event has the value
     names = (".".join(path.base[:length]) for length in range(1, len(path.base) + 1))
     return any(map(hides, names))
-
-
-def _written(predicate: Predicate) -> Any:
-    operand = predicate.comparison.operand
-    if predicate.comparison.operator == "size":
-        return {comparison.name: comparison.operand for comparison in operand}
-    return operand
 
 
 def _actual(leaf: Leaf, facts: Facts) -> Any:

@@ -1,4 +1,4 @@
-"""How `modify_parameter` gets from an old value to a new one."""
+"""How `modify_parameter` and `map_items` get from an old value to a new one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from decimal import Decimal
 from typing import Any, Final
 
 from tagstitch.core import operands
+from tagstitch.core.action_path import Item, PathScope, parse_origin
 from tagstitch.core.arithmetic import calculate, rounded
-from tagstitch.core.declarations import Declarations
 from tagstitch.core.definition import Definition
-from tagstitch.core.limits import DECIMAL_PLACES_MAX
-from tagstitch.core.paths import Facts, Path, compile_base, parse_path
+from tagstitch.core.limits import ACTION_VALUE_BYTES_MAX, DECIMAL_PLACES_MAX
+from tagstitch.core.paths import Facts, Path
 from tagstitch.core.problems import Problems
-from tagstitch.core.values import is_number, is_numeric_text, to_json_value
+from tagstitch.core.values import is_number, is_numeric_text
+from tagstitch.core.written_value import check_json
 
 UNCHANGED: Final = object()
 """What a computation returns when it has nothing to say about the value."""
 
-Compute = Callable[[Any, Facts], Any]
+Compute = Callable[[Any, Facts, Item], Any]
 """From the value (None when absent) to the new one, None to remove it, or UNCHANGED.
 
 The facts hold the event as changed so far. Raises ResultOutOfRange.
@@ -36,6 +37,8 @@ class Computation:
 
     compute: Compute
     reads: tuple[Path, ...] = ()
+    conceals_old: bool = False
+    """The old value is personal: nothing records it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,43 +48,38 @@ class ComputationDetails:
     fields: Definition
     parameter_name: str
     """The last segment of the parameter's path."""
-    declared: Declarations
+    scope: PathScope
 
 
-def parse_computation(word: object, details: ComputationDetails) -> Computation | None:
-    """Return the computation of an operator, or None when there is none of this name."""
-    build = _OPERATORS.get(word) if isinstance(word, str) else None
-    if build is None:
-        place = details.fields.place("operator")
-        details.fields.problems.add_unknown(place, "operator", word, _OPERATORS)
-        return None
-    return build(details)
+NOTHING: Final = Computation(lambda _old, _facts, _item: UNCHANGED)
+"""Stands for a computation that was refused."""
+
+BuildComputation = Callable[[ComputationDetails], Computation]
 
 
 def _set(details: ComputationDetails) -> Computation:
     value = _new_value(details.fields)
-    return Computation(lambda _old, _facts: value)
+    return Computation(lambda _old, _facts, _item: value)
 
 
 def _set_default(details: ComputationDetails) -> Computation:
     value = _new_value(details.fields)
-    return Computation(lambda old, _: value if old is None else UNCHANGED)
+    return Computation(lambda old, _facts, _item: value if old is None else UNCHANGED)
 
 
 def _new_value(fields: Definition) -> Any:
     value = fields.require("operand", "value")
-    return operands.any_value(value, fields.place("operand"), fields.problems)
+    check_json(value, fields.place("operand"), fields.problems, bytes_max=ACTION_VALUE_BYTES_MAX)
+    return value
 
 
-def _arithmetic(
-    operation: Callable[[Decimal, Decimal], Decimal],
-) -> Callable[[ComputationDetails], Computation]:
+def _arithmetic(operation: Callable[[Decimal, Decimal], Decimal]) -> BuildComputation:
     def build(details: ComputationDetails) -> Computation:
         operand = details.fields.require_with(operands.number, "operand", 0.0)
         default = _MONEY_PLACES if details.parameter_name in _MONEY else None
         places = details.fields.take_with(_places, "round", default)
 
-        def compute(old: Any, facts: Facts) -> Any:
+        def compute(old: Any, facts: Facts, _: Item) -> Any:
             if not _counts_as_number(old, facts):
                 return UNCHANGED
             return calculate(operation, old, operand, places=places)
@@ -94,7 +92,7 @@ def _arithmetic(
 def _round(details: ComputationDetails) -> Computation:
     places = details.fields.take_with(_places, "operand", None) or 0
 
-    def compute(old: Any, facts: Facts) -> Any:
+    def compute(old: Any, facts: Facts, _: Item) -> Any:
         return rounded(old, places) if _counts_as_number(old, facts) else UNCHANGED
 
     return Computation(compute)
@@ -116,35 +114,26 @@ def _counts_as_number(value: Any, facts: Facts) -> bool:
 
 def _copy(details: ComputationDetails) -> Computation:
     fields = details.fields
-    text, where = fields.require("from"), fields.place("from")
-    path = None
-    if text is not None:
-        path = parse_path(text, where, fields.problems, declared=details.declared)
-    if path is None:
-        return Computation(lambda _old, _facts: UNCHANGED)
-    if path.quantifier is not None:
-        fields.problems.add(where, "one value, not every element of a list")
-    look_up = compile_base(path)
+    text = fields.require("from")
+    if text is None:
+        return NOTHING
+    origin = parse_origin(text, fields.place("from"), fields.problems, details.scope)
+    if origin is None:
+        return NOTHING
+    look = origin.look
 
-    def compute(_: Any, facts: Facts) -> Any:
-        value = to_json_value(look_up(facts))
+    def compute(_: Any, facts: Facts, item: Item) -> Any:
+        value = look(facts, item)
         return UNCHANGED if value is None else value
 
-    return Computation(compute, (path,))
+    return Computation(compute, origin.reads)
 
 
 def _delete(_: ComputationDetails) -> Computation:
-    return Computation(lambda old, _: UNCHANGED if old is None else None)
+    return Computation(lambda old, _facts, _item: UNCHANGED if old is None else None)
 
 
-def _text(change: Callable[[str], str]) -> Callable[[ComputationDetails], Computation]:
-    computation = Computation(
-        lambda old, _: change(old) if isinstance(old, str) else UNCHANGED,
-    )
-    return lambda _: computation
-
-
-_OPERATORS: Final[Mapping[str, Callable[[ComputationDetails], Computation]]] = {
+COMPUTATIONS: Final[Mapping[str, BuildComputation]] = {
     "set": _set,
     "set_default": _set_default,
     "multiply": _arithmetic(operator.mul),
@@ -152,7 +141,5 @@ _OPERATORS: Final[Mapping[str, Callable[[ComputationDetails], Computation]]] = {
     "round": _round,
     "copy": _copy,
     "delete": _delete,
-    "lower": _text(str.lower),
-    "upper": _text(str.upper),
-    "trim": _text(str.strip),
 }
+"""Operator -> how its details are read; `text_computation.py` has those of texts."""

@@ -35,21 +35,11 @@ class DecideAnswer:
         trace: dict[str, Any] = {}
         decision = self.event_decision
         if decision is not None:
-            body["event"] = {
-                "drop": decision.drop,
-                "rename": decision.rename,
-                "set": dict(decision.set),
-                "unset": list(decision.unset),
-                "modifications": list(decision.modifications),
-            }
+            body["event"] = decision.to_json()
             trace["event"] = list(decision.trace)
         personalization = self.personalization
         if personalization is not None:
-            body["personalization"] = {
-                "reason": personalization.reason,
-                "variants": dict(personalization.variants),
-                "actions": list(personalization.actions),
-            }
+            body["personalization"] = personalization.to_json()
             trace["personalization"] = list(personalization.trace)
         if self.profile is not None:
             body["profile"] = dict(self.profile)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from tagstitch.core.assignment import Exposure
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.consent import Consent
 from tagstitch.core.event import Event
+from tagstitch.core.event_action import VALUE_FIELDS
 from tagstitch.core.event_decision import EventDecision, SkippedRule
 from tagstitch.core.personalization import PersonalizationDecision
-
-_VALUE_FIELDS: Final = frozenset({"old_value", "new_value", "removed_items"})
 
 _SKIPPED_TOLD_MAX: Final = 20
 """Skipped rules that one record or log line names; their number is told besides."""
@@ -36,6 +36,8 @@ class DecisionContext:
     latency_ms: float
     audit_parameters: frozenset[str]
     """The parameters whose values may be recorded."""
+    receipt: bytes | None = None
+    """The sealed receipt; it goes with the first record of the call."""
 
 
 def event_decision_record(decision: EventDecision, context: DecisionContext) -> AuditRecord:
@@ -63,12 +65,15 @@ def event_decision_record(decision: EventDecision, context: DecisionContext) -> 
         consent=context.consent.to_record("analytics_storage"),
         degraded=context.degraded,
         latency_ms=context.latency_ms,
-        extra=_irregularities(decision) or None,
+        receipt=context.receipt,
+        extra=_told_shadow(decision, context) | _irregularities(decision) or None,
     )
 
 
 def personalization_record(
-    decision: PersonalizationDecision, context: DecisionContext
+    decision: PersonalizationDecision,
+    exposures: Sequence[Exposure],
+    context: DecisionContext,
 ) -> AuditRecord:
     """Return the record of which actions were given, by rule and type, without their values."""
     matched = decision.reason == "MATCHED"
@@ -87,14 +92,38 @@ def personalization_record(
         consent=context.consent.to_record("analytics_storage", "ad_personalization"),
         degraded=context.degraded,
         latency_ms=context.latency_ms,
+        receipt=context.receipt,
         extra={
             "actions": [
                 {"rule_id": action["rule_id"], "type": action["type"]}
                 for action in decision.actions
             ],
+            **_told_effects(decision, exposures),
             **_irregularities(decision),
         },
     )
+
+
+def _told_effects(
+    decision: PersonalizationDecision, exposures: Sequence[Exposure]
+) -> dict[str, Any]:
+    """Return what else was decided, by rule and type, without values; nothing when nothing was."""
+    told: dict[str, Any] = {
+        "outbox": [{"rule_id": entry.rule_id, "type": entry.type} for entry in decision.outbox],
+        "variants": dict(decision.variants),
+        "exposures": [exposure.to_json() for exposure in exposures],
+        "shadow": list(decision.shadow),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _told_shadow(decision: EventDecision, context: DecisionContext) -> dict[str, Any]:
+    """Return what shadow rules would have changed, with the values that may be recorded."""
+    shadow = [
+        {**rule, "modifications": _recordable(rule["modifications"], context.audit_parameters)}
+        for rule in decision.shadow
+    ]
+    return {"shadow": shadow} if shadow else {}
 
 
 def told_skipped(skipped: Sequence[SkippedRule]) -> list[dict[str, str]]:
@@ -118,13 +147,14 @@ def _recordable(
 ) -> list[dict[str, Any]]:
     """Return the modifications without the values that the operator has not listed.
 
-    Ids of removed items are values of `items`; their number is always recorded.
+    What happened to single items are values of `items`; their number is always recorded.
     """
     recordable = []
     for modification in modifications:
         is_listed = modification.get("parameter") in audit_parameters
-        record = {k: v for k, v in modification.items() if is_listed or k not in _VALUE_FIELDS}
-        if "removed_items" in modification:
-            record["removed_count"] = len(modification["removed_items"])
+        record = {k: v for k, v in modification.items() if is_listed or k not in VALUE_FIELDS}
+        for what in ("removed", "changed"):
+            if f"{what}_items" in modification:
+                record[f"{what}_count"] = len(modification[f"{what}_items"])
         recordable.append(record)
     return recordable

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from tagstitch.core.limits import UNKNOWN_FIELDS_MAX
 from tagstitch.core.problems import Problems, suggestion
 
 T = TypeVar("T")
@@ -60,12 +61,18 @@ class Definition:
 
     def refuse_rest(self) -> None:
         """Note a problem for each key that nobody asked for."""
-        for key in self._left:
+        for key in self._unknown():
             self.problems.add(self.place(key), "unknown field", suggestion(key, self._known))
 
     def refuse_misspelt(self) -> None:
         """Note a problem for each key left that looks like a known one; keep other people's."""
-        for key in self._left:
+        for key in self._unknown():
             close = difflib.get_close_matches(key[:100], self._known, n=1, cutoff=0.8)
             if close:
                 self.problems.add(self.place(key), "unknown field", f"did you mean {close[0]}?")
+
+    def _unknown(self) -> Iterable[str]:
+        if len(self._left) <= UNKNOWN_FIELDS_MAX:
+            return self._left
+        self.problems.add(self.where, f"more than {UNKNOWN_FIELDS_MAX} unknown fields")
+        return ()

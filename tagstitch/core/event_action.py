@@ -1,36 +1,30 @@
-"""What an event rule can do to an event, and how that is written in a rule."""
+"""What an event rule can do to an event.
+
+Each action tells what it `reads` besides what it changes, what it `touches` (event parameters that
+it may change, whose old value it therefore looks at too) and for which `purposes` it needs consent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from tagstitch.core.compiled_condition import compile_item_test
-from tagstitch.core.computation import (
-    UNCHANGED,
-    ComputationDetails,
-    Compute,
-    parse_computation,
-)
-from tagstitch.core.condition import ALWAYS, Condition, Predicate, parse_item_conditions
-from tagstitch.core.declarations import Declarations
-from tagstitch.core.definition import Definition
-from tagstitch.core.event import EVENT_NAME_CHARS_MAX
-from tagstitch.core.event_draft import ORIGINAL_NAME, EventDraft
-from tagstitch.core.limits import CONDITION_LIST_MAX
-from tagstitch.core.operators import parse_comparison
-from tagstitch.core.paths import Facts, Path, parse_path
-from tagstitch.core.problems import Problems
+from tagstitch.core.action_path import NO_ITEM
+from tagstitch.core.bucketing import bucket_of
+from tagstitch.core.computation import UNCHANGED, Compute
+from tagstitch.core.consent import Purpose
+from tagstitch.core.event_draft import IMPOSSIBLE, ITEMS, REMOVED, EventDraft, edited, keys_of
+from tagstitch.core.paths import Facts, Lookup, Path, finder
+from tagstitch.core.scalar_text import scalar_text
 from tagstitch.core.value_tests import Test
 from tagstitch.core.values import same
-from tagstitch.core.written_action import WrittenAction
 
 Modification = dict[str, Any]
 """One effective change, as the answer lists it, without the rule's id."""
 
-_INTERNAL_PREFIXES: Final = ("x-ga-", "x-sst-")
-_ITEMS: Final = Path("items", "event", ("items",))
+VALUE_FIELDS: Final = frozenset({"old_value", "new_value", "removed_items", "changed_items"})
+"""The fields of a modification that hold values of the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +32,10 @@ class RenameEvent:
     """Give the event another name."""
 
     new_event_name: str
-    reads: tuple[Path, ...] = ()
+    purposes: tuple[Purpose, ...] = ()
+
+    reads: ClassVar[tuple[Path, ...]] = ()
+    touches: ClassVar[tuple[Path, ...]] = (Path("event_name", "event", ("event_name",)),)
 
     def apply(self, draft: EventDraft, _: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed."""
@@ -55,21 +52,79 @@ class ModifyParameter:
     parameter: Path
     compute: Compute
     reads: tuple[Path, ...] = ()
-    """What it looks at besides the parameter."""
+    conceals_old: bool = False
+    purposes: tuple[Purpose, ...] = ()
+
+    @property
+    def touches(self) -> tuple[Path, ...]:
+        """The parameter."""
+        return (self.parameter,)
 
     def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed. Raises ResultOutOfRange."""
         old = draft.find(self.parameter)
-        current = facts.with_event(draft.parameters)
-        new = self.compute(old, current)
+        current = facts.with_event(draft.current)
+        new = self.compute(old, current, NO_ITEM)
         facts.coercions += current.coercions
         if new is UNCHANGED or same(old, new):
             return ()
         is_done = draft.remove(self.parameter) if new is None else draft.write(self.parameter, new)
         if not is_done:
             return ()
-        change = {"parameter": self.parameter.text, "old_value": old, "new_value": new}
-        return ({"type": "modify_parameter", **change},)
+        values = _values(old, new, conceals_old=self.conceals_old)
+        return ({"type": "modify_parameter", "parameter": self.parameter.text, **values},)
+
+
+@dataclass(frozen=True, slots=True)
+class MapItems:
+    """Compute a new value for one property of every item that matches."""
+
+    item_property: Path
+    compute: Compute
+    matches: Test | None = None
+    """None for every item."""
+    reads: tuple[Path, ...] = ()
+    """What it looks at besides the items."""
+    conceals_old: bool = False
+    purposes: tuple[Purpose, ...] = ()
+
+    touches: ClassVar[tuple[Path, ...]] = (ITEMS,)
+
+    def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
+        """Change the draft; return what changed, all items or none. Raises ResultOutOfRange."""
+        items = draft.find(ITEMS)
+        if not isinstance(items, list):
+            return ()
+        current = facts.with_event(draft.current)
+        mapped, changes = list(items), []
+        for index, item in enumerate(items):
+            if isinstance(item, Mapping) and (self.matches is None or self.matches(item, current)):
+                change = self._change(mapped, index, draft, current)
+                changes += [{"item": _item_id(item, index), **change}] if change else []
+        facts.coercions += current.coercions
+        if not changes:
+            return ()
+        draft.put_items(mapped)
+        change = {"item_property": self.item_property.text, "changed_items": changes}
+        return ({"type": "map_items", "parameter": "items", **change},)
+
+    def _change(
+        self, items: list[Any], index: int, draft: EventDraft, facts: Facts
+    ) -> Modification | None:
+        """Replace one item by its changed copy; return the values, or None when it stays."""
+        item, path = items[index], self.item_property
+        keys = keys_of(item, path)
+        old = finder(path.base, literal=path.literal)(item)
+        new = self.compute(old, facts, item)
+        if new is UNCHANGED or same(old, new):
+            return None
+        if new is not None:
+            draft.charge(new, path, levels=2)
+        copy = edited(item, keys, REMOVED if new is None else new)
+        if copy is IMPOSSIBLE:
+            return None
+        items[index] = copy
+        return _values(old, new, conceals_old=self.conceals_old)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +132,14 @@ class FilterItems:
     """Keep the items that satisfy a condition."""
 
     keeps: Test
-    reads: tuple[Path, ...] = ()
+    purposes: tuple[Purpose, ...] = ()
+
+    reads: ClassVar[tuple[Path, ...]] = ()
+    touches: ClassVar[tuple[Path, ...]] = (ITEMS,)
 
     def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed, with the ids (or places) of removed items."""
-        items = draft.find(_ITEMS)
+        items = draft.find(ITEMS)
         if not isinstance(items, list):
             return ()
         kept, removed = [], []
@@ -92,7 +150,7 @@ class FilterItems:
                 removed.append(_item_id(item, index))
         if not removed:
             return ()
-        draft.write(_ITEMS, kept)
+        draft.put_items(kept)
         return ({"type": "filter_items", "parameter": "items", "removed_items": removed},)
 
 
@@ -101,22 +159,58 @@ class Redact:
     """Remove parameters because of privacy; what was there is recorded nowhere."""
 
     parameters: tuple[Path, ...]
-    reads: tuple[Path, ...] = ()
+    purposes: tuple[Purpose, ...] = ()
+
+    reads: ClassVar[tuple[Path, ...]] = ()
+
+    @property
+    def touches(self) -> tuple[Path, ...]:
+        """The parameters."""
+        return self.parameters
 
     def apply(self, draft: EventDraft, _: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed, without values."""
         return [
             {"type": "redact", "parameter": path.text}
             for path in self.parameters
-            if _remove_every_form(draft, path)
+            if draft.remove_every_form(path)
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Keep a share of the events, by a stable choice of visitors; drop the others.
+
+    An event without the identifier is kept: nothing says which share it belongs to.
+    """
+
+    share: float
+    """From 0 to 1; 10,000 buckets."""
+    identifiers: tuple[Lookup, ...]
+    """The first that finds a text or a number counts."""
+    reads: tuple[Path, ...]
+    salt: str
+    purposes: tuple[Purpose, ...] = ()
+
+    touches: ClassVar[tuple[Path, ...]] = ()
+
+    def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
+        """Mark the draft, unless the event is kept; looks at the event as it arrived."""
+        identifier = next(filter(None, (_identifier(look(facts)) for look in self.identifiers)), "")
+        if not identifier or bucket_of(identifier, seed=self.salt) < self.share:
+            return ()
+        draft.is_dropped = True
+        return ({"type": "sample"},)
 
 
 @dataclass(frozen=True, slots=True)
 class DropEvent:
     """Let the event go no further; ends the evaluation."""
 
-    reads: tuple[Path, ...] = ()
+    purposes: tuple[Purpose, ...] = ()
+
+    reads: ClassVar[tuple[Path, ...]] = ()
+    touches: ClassVar[tuple[Path, ...]] = ()
 
     def apply(self, draft: EventDraft, _: Facts) -> Sequence[Modification]:
         """Mark the draft."""
@@ -124,121 +218,17 @@ class DropEvent:
         return ({"type": "drop_event"},)
 
 
-EventAction = RenameEvent | ModifyParameter | FilterItems | Redact | DropEvent
+EventAction = RenameEvent | ModifyParameter | MapItems | FilterItems | Redact | Sample | DropEvent
+
+
+def _values(old: Any, new: Any, *, conceals_old: bool) -> dict[str, Any]:
+    return {"new_value": new} if conceals_old else {"old_value": old, "new_value": new}
+
+
+def _identifier(value: Any) -> str | None:
+    return None if isinstance(value, bool) else scalar_text(value)
 
 
 def _item_id(item: Any, index: int) -> str | int:
     item_id = item.get("item_id") if isinstance(item, Mapping) else None
     return item_id if isinstance(item_id, str) and item_id else index
-
-
-def _remove_every_form(draft: EventDraft, path: Path) -> bool:
-    """Remove the whole key and the dotted path: both may hold the same personal value."""
-    removed = False
-    while draft.remove(path):
-        removed = True
-    return removed
-
-
-# --- how actions are written
-
-
-def parse_event_action(written: WrittenAction, *, declared: Declarations) -> EventAction | None:
-    """Return the action, or None after noting what is wrong with it."""
-    parse = written.find(_PARSERS)
-    if parse is None:
-        return None
-    action = parse(written.details, declared)
-    written.details.refuse_rest()
-    return action
-
-
-def _rename_event(details: Definition, _: Declarations) -> EventAction | None:
-    name = details.require("new_event_name")
-    where = details.place("new_event_name")
-    is_name = isinstance(name, str) and 0 < len(name) <= EVENT_NAME_CHARS_MAX and name.isprintable()
-    if name is not None and (not is_name or name == "*"):
-        details.problems.add(where, f"must be a name of 1 to {EVENT_NAME_CHARS_MAX} characters")
-    return RenameEvent(name) if is_name else None
-
-
-def _drop_event(_: Definition, __: Declarations) -> EventAction:
-    return DropEvent()
-
-
-def _redact(details: Definition, _: Declarations) -> EventAction | None:
-    raw = details.require("parameters", "parameter")
-    where = details.place("parameters")
-    texts = [raw] if isinstance(raw, str) else raw
-    if raw is None:
-        return None
-    if not isinstance(texts, list) or not texts or len(texts) > CONDITION_LIST_MAX:
-        details.problems.add(where, "needs a list of parameters")
-        return None
-    paths = [_target(t, f"{where}[{i}]", details.problems) for i, t in enumerate(texts)]
-    return Redact(tuple(path for path in paths if path is not None))
-
-
-def _filter_items(details: Definition, _: Declarations) -> EventAction | None:
-    match = details.take("match")
-    if match is not None:
-        where = details.place("match")
-        if match == {}:
-            details.problems.add(where, "needs at least one condition")
-        return FilterItems(compile_item_test(parse_item_conditions(match, where, details.problems)))
-    item_property, word = details.require("item_property"), details.require("operator")
-    operand = details.take("operand")
-    if item_property is None or word is None:
-        return None
-    condition = _item_condition(item_property, word, operand, details)
-    return FilterItems(compile_item_test(condition))
-
-
-def _item_condition(
-    item_property: object, word: object, operand: object, details: Definition
-) -> Condition:
-    where = details.place("item_property")
-    path = parse_path(item_property, where, details.problems, in_item=True)
-    found = parse_comparison(word, operand, details.place("operator"), details.problems)
-    return Predicate(path, found[0], where) if path is not None and found else ALWAYS
-
-
-def _target(text: object, where: str, problems: Problems) -> Path | None:
-    """Return the path of a parameter that actions may change."""
-    path = parse_path(text, where, problems)
-    if path is None:
-        return None
-    if path.quantifier is not None:
-        problems.add(where, "one parameter, not every element of a list")
-    elif path.root not in ("bare", "event"):
-        problems.add(where, "an event rule changes parameters of the event only")
-    elif path.base[0].lower().startswith(_INTERNAL_PREFIXES):
-        problems.add(where, "x-ga-* and x-sst-* belong to Google's tags: no action may touch them")
-    elif path.base[0] in ("event_name", ORIGINAL_NAME):
-        problems.add(where, "the name changes by rename_event only")
-    else:
-        return path
-    return None
-
-
-def _modify_parameter(details: Definition, declared: Declarations) -> EventAction | None:
-    parameter, word = details.require("parameter"), details.require("operator")
-    target = None
-    if parameter is not None:
-        target = _target(parameter, details.place("parameter"), details.problems)
-    if word is None:
-        return None
-    name = target.base[-1] if target is not None else ""
-    computation = parse_computation(word, ComputationDetails(details, name, declared))
-    if target is None or computation is None:
-        return None
-    return ModifyParameter(target, computation.compute, computation.reads)
-
-
-_PARSERS: Final[Mapping[str, Callable[[Definition, Declarations], EventAction | None]]] = {
-    "rename_event": _rename_event,
-    "modify_parameter": _modify_parameter,
-    "filter_items": _filter_items,
-    "redact": _redact,
-    "drop_event": _drop_event,
-}

@@ -8,19 +8,14 @@ from typing import Any
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event import Event
-from tagstitch.core.event_action import DropEvent, EventAction, ModifyParameter, Redact
+from tagstitch.core.event_action import VALUE_FIELDS, EventAction, Redact
 from tagstitch.core.event_draft import EventDraft
-from tagstitch.core.paths import Facts, Path, Source
-from tagstitch.core.profile import Profile
+from tagstitch.core.paths import Facts, Path
 from tagstitch.core.rule import EventRule
-from tagstitch.core.rule_book import RuleBook
-from tagstitch.core.rule_trace import (
-    RuleReason,
-    TraceLine,
-    make_facts,
-    missing_sources,
-    trace_rule,
-)
+from tagstitch.core.rule_bucket import RuleBucket, rule_ids
+from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
+from tagstitch.core.situation import Situation
+from tagstitch.core.state_ledger import StateLedger
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,21 @@ class EventDecision:
     skipped: tuple[SkippedRule, ...] = ()
     coercions: int = 0
     """How often a text was taken for a number."""
+    shadow: tuple[Mapping[str, Any], ...] = ()
+    """What shadow rules would have changed: {rule_id, modifications}."""
+    action_paths: tuple[Path, ...] = ()
+    """What the actions of rules that matched looked at and changed."""
     trace: tuple[TraceLine, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the decision as the body of `POST /decide` has it."""
+        return {
+            "drop": self.drop,
+            "rename": self.rename,
+            "set": dict(self.set),
+            "unset": list(self.unset),
+            "modifications": list(self.modifications),
+        }
 
     def apply_to(self, event: Event) -> dict[str, Any]:
         """Return the whole event as it leaves, or would leave when it is dropped."""
@@ -59,86 +68,154 @@ class EventDecision:
 
 
 def decide_event(
-    event: Event,
-    book: RuleBook,
-    profile: Profile | None,
+    situation: Situation,
+    bucket: RuleBucket[EventRule],
+    ledger: StateLedger,
     *,
-    unavailable: frozenset[str] = frozenset(),
+    experiments: Mapping[str, str],
     explain: bool = False,
     hides: Hides = hides_nothing,
 ) -> EventDecision:
     """Return the decision; never raises.
 
-    `unavailable` names what could not be loaded (`profile`, `state`): a rule that needs it does
-    not apply, except for redactions. `explain` adds the trace, without the values of attributes
-    that it `hides`, and changes nothing else.
+    A rule that needs what could not be loaded does not apply, except for redactions. `explain`
+    adds the trace of every rule, without the values of attributes that it `hides`, and changes
+    nothing else. What rules use up is noted in the ledger.
     """
-    run = _Run(EventDraft(event), make_facts(event.parameters, profile))
-    missing = missing_sources(unavailable)
-    rules = book.event_bucket(event.name).rules
-    reasons: list[RuleReason] = []
-    for rule in rules:
-        reason = run.decide_rule(rule, missing)
-        reasons.append(reason)
+    run = _Run(situation, ledger, situation.facts(experiments))
+    candidates = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
+    rules = bucket.rules if explain else candidates
+    unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
+    trace: list[TraceLine] = []
+    for position, rule in enumerate(rules):
+        facts = run.facts_for(rule)
+        if rule.rule_id in unasked:
+            trace.append(trace_rule(rule, "CONDITIONS_NOT_MET", facts, run.missing, hides))
+            continue
+        reason = run.decide_rule(rule, facts)
+        if explain:
+            trace.append(trace_rule(rule, reason, facts, run.missing, hides))
         if run.draft.is_dropped or (reason == "MATCHED" and rule.stop_on_match):
+            if explain:
+                ended: RuleReason = "EVENT_DROPPED" if run.draft.is_dropped else "STOPPED"
+                trace += (
+                    trace_rule(later, ended, run.facts_for(later), run.missing, hides)
+                    for later in rules[position + 1 :]
+                )
             break
-    return run.to_decision(_trace(rules, reasons, run, missing, hides) if explain else ())
+    return run.to_decision(tuple(trace))
 
 
 class _Run:
     """One evaluation in progress."""
 
-    __slots__ = ("_changes", "draft", "facts", "rule_ids", "skipped")
+    __slots__ = ("_action_paths", "_changes", "_ledger", "_rule_ids", "_shadow", "_situation", "_skipped", "draft",
+                 "facts", "missing")  # fmt: skip
 
-    def __init__(self, draft: EventDraft, facts: Facts) -> None:
-        self.draft = draft
+    def __init__(self, situation: Situation, ledger: StateLedger, facts: Facts) -> None:
+        self.draft = EventDraft(situation.event)
         self.facts = facts
-        self.rule_ids: list[str] = []
-        self.skipped: list[SkippedRule] = []
+        self.missing = situation.missing
+        self._situation = situation
+        self._ledger = ledger
+        self._rule_ids: list[str] = []
+        self._skipped: list[SkippedRule] = []
+        self._shadow: list[Mapping[str, Any]] = []
+        self._action_paths: list[Path] = []
         self._changes: list[tuple[EventAction, dict[str, Any]]] = []
 
-    def decide_rule(self, rule: EventRule, missing: frozenset[Source]) -> RuleReason:
+    def facts_for(self, rule: EventRule) -> Facts:
+        """Return what a rule's conditions look at: the event as it arrived, or as it is now."""
+        if not rule.is_chained:
+            return self.facts
+        present = {**self.draft.parameters, "event_name": self.draft.name}
+        return self.facts.with_event(present)
+
+    def decide_rule(self, rule: EventRule, facts: Facts) -> RuleReason:
         try:
-            if missing and rule.is_lacking(self.facts, missing):
-                return self._decide_lacking(rule, missing)
-            if not rule.condition.holds(self.facts):
-                return "CONDITIONS_NOT_MET"
+            reason = self._reason(rule, facts)
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
-            self.skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
+            self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
             return "ERROR"
-        self._apply(rule, rule.actions)
+        if facts is not self.facts:
+            self.facts.coercions += facts.coercions
+        if reason == "UNAVAILABLE":
+            return self._decide_lacking(rule, facts)
+        if reason != "MATCHED":
+            return reason
+        if rule.is_shadow:
+            self._shadow.append(self._imagine(rule))
+            return "SHADOW"
+        cap = rule.gates.frequency_cap
+        if cap is not None and not self._ledger.may_commit():
+            return "NOT_COMMITTED"
+        if self._apply(rule, rule.actions):
+            self._ledger.use(cap)
         return "MATCHED"
 
-    def _decide_lacking(self, rule: EventRule, missing: frozenset[Source]) -> RuleReason:
+    def _reason(self, rule: EventRule, facts: Facts) -> RuleReason:
+        closed = rule.gates.closed(self._situation)
+        if closed is not None:
+            return closed
+        if self.missing and rule.is_lacking(facts, self.missing):
+            return "UNAVAILABLE"
+        if not rule.condition.holds(facts):
+            return "CONDITIONS_NOT_MET"
+        return rule.gates.refused(self._situation, facts, self._ledger) or "MATCHED"
+
+    def _decide_lacking(self, rule: EventRule, facts: Facts) -> RuleReason:
         """Redact unless the data at hand already says no: what is not known may be private."""
         redactions = [action for action in rule.actions if isinstance(action, Redact)]
-        if not redactions or not rule.condition.may_hold(self.facts, missing):
+        try:
+            may_hold = rule.condition.may_hold(facts, self.missing)
+        except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
+            self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
+            return "ERROR"
+        if not redactions or rule.is_shadow or not may_hold:
             return "UNAVAILABLE"
         self._apply(rule, redactions)
         return "MATCHED"
 
-    def _apply(self, rule: EventRule, actions: Iterable[EventAction]) -> None:
-        self.rule_ids.append(rule.rule_id)
-        for action in actions:
-            try:
-                effects = action.apply(self.draft, self.facts)
-            except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
-                self.skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
-                continue
+    def _apply(self, rule: EventRule, actions: Iterable[EventAction]) -> bool:
+        """Do what the visitor allows of these actions; return whether anything changed."""
+        self._rule_ids.append(rule.rule_id)
+        before = len(self._changes)
+        for action, effects in self._effects(rule, actions, self.draft):
             if isinstance(action, Redact) and effects:
                 self._forget_values(action.parameters)
             self._changes += ((action, {"rule_id": rule.rule_id, **e}) for e in effects)
-            if isinstance(action, DropEvent):
+        return len(self._changes) > before
+
+    def _effects(
+        self, rule: EventRule, actions: Iterable[EventAction], draft: EventDraft
+    ) -> Iterable[tuple[EventAction, Sequence[Mapping[str, Any]]]]:
+        for action in actions:
+            if not all(map(self._situation.consent.allows, action.purposes)):
+                continue
+            self._action_paths += (*action.reads, *action.touches)
+            try:
+                effects = action.apply(draft, self.facts)
+            except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
+                self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
+                continue
+            yield action, effects
+            if draft.is_dropped:
                 return
+
+    def _imagine(self, rule: EventRule) -> Mapping[str, Any]:
+        """Return what a shadow rule would change in the event as it is now."""
+        effects = self._effects(rule, rule.actions, self.draft.copy())
+        return {
+            "rule_id": rule.rule_id,
+            "modifications": [e for _, found in effects for e in found],
+        }
 
     def _forget_values(self, redacted: Sequence[Path]) -> None:
         """Take the values of redacted parameters out of what was recorded before."""
         for action, modification in self._changes:
-            if isinstance(action, ModifyParameter) and any(
-                _overlap(action.parameter, path) for path in redacted
-            ):
-                modification.pop("old_value", None)
-                modification.pop("new_value", None)
+            if any(_overlap(touched, path) for touched in action.touches for path in redacted):
+                for name in VALUE_FIELDS:
+                    modification.pop(name, None)
 
     def to_decision(self, trace: tuple[TraceLine, ...]) -> EventDecision:
         draft = self.draft
@@ -148,9 +225,11 @@ class _Run:
             set=draft.changed_parameters(),
             unset=tuple(draft.removed_parameters()),
             modifications=tuple(modification for _, modification in self._changes),
-            rule_ids=tuple(self.rule_ids),
-            skipped=tuple(self.skipped),
+            rule_ids=tuple(self._rule_ids),
+            skipped=tuple(self._skipped),
             coercions=self.facts.coercions,
+            shadow=tuple(self._shadow),
+            action_paths=tuple(self._action_paths),
             trace=trace,
         )
 
@@ -159,18 +238,3 @@ def _overlap(one: Path, other: Path) -> bool:
     """Return whether one path leads to the other's value or to a part of it."""
     left, right = ".".join(one.base) + ".", ".".join(other.base) + "."
     return left.startswith(right) or right.startswith(left)
-
-
-def _trace(
-    rules: Sequence[EventRule],
-    reasons: Sequence[RuleReason],
-    run: _Run,
-    missing: frozenset[Source],
-    hides: Hides,
-) -> tuple[TraceLine, ...]:
-    ended: RuleReason = "EVENT_DROPPED" if run.draft.is_dropped else "STOPPED"
-    rest = [ended] * (len(rules) - len(reasons))
-    return tuple(
-        trace_rule(rule, reason, run.facts, missing, hides)
-        for rule, reason in zip(rules, [*reasons, *rest], strict=True)
-    )

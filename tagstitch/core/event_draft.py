@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
+from tagstitch.core.arithmetic import ResultOutOfRange
 from tagstitch.core.event import Event
+from tagstitch.core.limits import EVENT_WRITES_BYTES_MAX, JSON_DEPTH_MAX
 from tagstitch.core.paths import Path, finder
-from tagstitch.core.values import same
+from tagstitch.core.values import is_deeper, same
 
 ORIGINAL_NAME: Final = "_original_event_name"
 """Where a renamed event keeps the name with which it arrived."""
 
-_IMPOSSIBLE: Final = object()
-_REMOVED: Final = object()
+ITEMS: Final = Path("items", "event", ("items",))
+
+IMPOSSIBLE: Final = object()
+"""What `edited` returns when the value is not there, or something else is in the way."""
+
+REMOVED: Final = object()
+"""Stands for the value of what is to be removed."""
 
 
 class EventDraft:
     """An event while actions apply; containers are copied only where something changes."""
 
-    __slots__ = ("_touched", "event", "is_dropped", "name", "parameters")
+    __slots__ = ("_touched", "_written_bytes", "event", "is_dropped", "name", "parameters")
 
     def __init__(self, event: Event) -> None:
         self.event = event
@@ -27,27 +36,66 @@ class EventDraft:
         self.is_dropped = False
         self.parameters: Mapping[str, Any] = event.parameters
         self._touched: dict[str, None] = {}
+        self._written_bytes = 0
+
+    @property
+    def current(self) -> Mapping[str, Any]:
+        """The event as changed so far, under its present name."""
+        if self.name == self.event.name:
+            return self.parameters
+        return {**self.parameters, "event_name": self.name, ORIGINAL_NAME: self.event.name}
+
+    def copy(self) -> EventDraft:
+        """Return a draft that changes without changing this one."""
+        twin = EventDraft(self.event)
+        twin.name, twin.is_dropped, twin.parameters = self.name, self.is_dropped, self.parameters
+        twin._touched = dict(self._touched)
+        return twin
 
     def find(self, path: Path) -> Any:
         """Return the value, or None when it is absent."""
         return finder(path.base, literal=path.literal)(self.parameters)
 
     def write(self, path: Path, value: Any) -> bool:
-        """Set a value, making objects on the way; False when something else is in the way."""
-        return self._edit(path, value)
+        """Set a value, making objects on the way; False when something else is in the way.
+
+        Raises ResultOutOfRange like `charge`.
+        """
+        self.charge(value, path)
+        return self._edit(keys_of(self.parameters, path), value)
 
     def remove(self, path: Path) -> bool:
         """Remove a value; False when it is not there."""
-        return self._edit(path, _REMOVED)
+        return self._edit(keys_of(self.parameters, path), REMOVED)
 
-    def _edit(self, path: Path, value: Any) -> bool:
-        whole = ".".join(path.base)
-        is_whole_key = not path.literal and self.parameters.get(whole) is not None
-        keys = (whole,) if is_whole_key else path.base
-        edited = _edited(self.parameters, keys, value)
-        if edited is _IMPOSSIBLE:
+    def remove_every_form(self, path: Path) -> bool:
+        """Remove the whole key and the dotted path: both may hold the same value."""
+        removed = not path.literal and self._edit((".".join(path.base),), REMOVED)
+        is_one_key = len(path.base) == 1 and removed
+        return is_one_key or self._edit(path.base, REMOVED) or removed
+
+    def put_items(self, items: list[Any]) -> None:
+        """Replace the items by some of them, or by copies whose new values were charged."""
+        self._edit(ITEMS.base, items)
+
+    def charge(self, value: Any, path: Path, *, levels: int = 0) -> None:
+        """Count a value that is written below so many containers and the path.
+
+        Raises ResultOutOfRange when it is nested too deeply, or when all that was written becomes
+        too much: an event could double by each copy of itself into itself.
+        """
+        if is_deeper(value, JSON_DEPTH_MAX - levels - len(path.base)):
+            raise ResultOutOfRange
+        written = self._written_bytes + len(path.text) + len(msgspec.json.encode(value))
+        if written > EVENT_WRITES_BYTES_MAX:
+            raise ResultOutOfRange
+        self._written_bytes = written
+
+    def _edit(self, keys: tuple[str, ...], value: Any) -> bool:
+        parameters = edited(self.parameters, keys, value)
+        if parameters is IMPOSSIBLE:
             return False
-        self.parameters = edited
+        self.parameters = parameters
         self._touched[keys[0]] = None
         return True
 
@@ -73,30 +121,40 @@ class EventDraft:
         ]
 
 
-def _edited(container: Any, keys: tuple[str, ...], value: Any) -> Any:
-    """Return a copy of the container with the value set, or removed; or _IMPOSSIBLE."""
+def keys_of(container: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """Return the keys that lead to a value: the whole key, if it is there, before the dotted."""
+    if path.literal or len(path.base) == 1:
+        return path.base
+    whole = ".".join(path.base)
+    return path.base if container.get(whole) is None else (whole,)
+
+
+def edited(container: Any, keys: tuple[str, ...], value: Any) -> Any:
+    """Return a copy of the container with the value set, or REMOVED; or IMPOSSIBLE."""
     key, rest = keys[0], keys[1:]
     if isinstance(container, list):
-        if not key.isdecimal() or int(key) >= len(container):
-            return _IMPOSSIBLE
-        index = int(key)
-        inner = _edited(container[index], rest, value) if rest else value
-        if inner is _IMPOSSIBLE:
-            return _IMPOSSIBLE
-        return [
-            *container[:index],
-            *([] if inner is _REMOVED else [inner]),
-            *container[index + 1 :],
-        ]
-    is_object = isinstance(container, Mapping) or (container is None and value is not _REMOVED)
-    if not is_object or (value is _REMOVED and key not in container):
-        return _IMPOSSIBLE
+        return _edited_list(container, keys, value)
+    is_object = isinstance(container, Mapping) or (container is None and value is not REMOVED)
+    if not is_object or (value is REMOVED and key not in container):
+        return IMPOSSIBLE
     copy = dict(container or {})
-    inner = _edited(copy.get(key), rest, value) if rest else value
-    if inner is _IMPOSSIBLE:
-        return _IMPOSSIBLE
-    if inner is _REMOVED:
+    inner = edited(copy.get(key), rest, value) if rest else value
+    if inner is IMPOSSIBLE:
+        return IMPOSSIBLE
+    if inner is REMOVED:
         del copy[key]
     else:
         copy[key] = inner
     return copy
+
+
+def _edited_list(container: list[Any], keys: tuple[str, ...], value: Any) -> Any:
+    key, rest = keys[0], keys[1:]
+    if not key.isdecimal() or int(key) >= len(container):
+        return IMPOSSIBLE
+    index = int(key)
+    inner = edited(container[index], rest, value) if rest else value
+    if inner is IMPOSSIBLE:
+        return IMPOSSIBLE
+    new = [] if inner is REMOVED else [inner]
+    return [*container[:index], *new, *container[index + 1 :]]

@@ -62,6 +62,7 @@ PROFILE_EXPIRY_DAYS: Final = 396
 
 OUTBOX_EXPIRY_DAYS: Final = 30
 DEAD_LETTER_EXPIRY_DAYS: Final = 7
+EXPOSURE_EXPIRY_DAYS: Final = 90
 
 AUDIT_RECORDS_PER_MESSAGE_MAX: Final = 500
 """Audit records in one message, so that one append stays far below 10 MB."""
@@ -102,6 +103,50 @@ RULE_EVENT_NAMES_MAX: Final = 100
 RULE_ACTIONS_MAX: Final = 20
 """Actions of one rule."""
 
+ACTION_VALUE_BYTES_MAX: Final = 16 * 1024
+"""Bytes, as JSON, of one value that a rule writes into events: it is content, not a catalogue."""
+
+ACTION_TABLE_BYTES_MAX: Final = 64 * 1024
+"""Bytes, as JSON, of the table of `map`: 1,000 short entries; a rule is one Firestore document."""
+
+ACTION_TABLE_KEY_CHARS_MAX: Final = 256
+"""Characters of a key in the table of `map`."""
+
+TEMPLATE_CHARS_MAX: Final = 2 * 1024
+"""Characters of a template as written: a URL with its parameters."""
+
+TEMPLATE_PATHS_MAX: Final = 20
+"""Values that one template puts together."""
+
+REPLACEMENT_CHARS_MAX: Final = 256
+"""Characters of a replacement as written; as many as of the regular expression."""
+
+REPLACEMENTS_MAX: Final = 1_000
+"""Places that one regex_replace may change, about 5 ms: the browser chooses the text."""
+
+CHANGED_TEXT_CHARS_MAX: Final = 16 * 1024
+"""Characters of a text that a regex_replace reads, and that it or a template gives: twice the
+longest URL that browsers and servers agree on."""
+
+EVENT_WRITES_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of JSON that the actions of one decision may write in total: a changed event is at most
+twice as large as the largest that may arrive, and so is the list of its modifications."""
+
+SAMPLE_SALT_CHARS_MAX: Final = 64
+"""Characters of a salt."""
+
+OUTBOX_FIELDS_MAX: Final = 100
+"""Fields of one e-mail, CRM record, webhook or message."""
+
+OUTBOX_BYTES_MAX: Final = 64 * 1024
+"""Bytes, as JSON, of the fields of one outbox entry: as much as the body of a callback."""
+
+OUTBOX_NAME_CHARS_MAX: Final = 128
+"""Characters of a template's, object's, endpoint's, channel's or field's name."""
+
+UNKNOWN_FIELDS_MAX: Final = 100
+"""Fields of one object that mean nothing to us: each is compared with those that do."""
+
 CONDITION_DEPTH_MAX: Final = 8
 """Levels of groups and matches in one rule's conditions."""
 
@@ -113,6 +158,38 @@ CONDITION_LIST_MAX: Final = 1_000
 
 CONDITION_REGEX_CHARS_MAX: Final = 256
 """Characters of a regular expression."""
+
+CONDITION_REGEX_INSTRUCTIONS_MAX: Final = 5_000
+"""Instructions of a compiled regular expression: RE2 needs up to so many steps a character."""
+
+CONDITION_REGEX_BYTES_MAX: Final = 1024 * 1024
+"""Bytes that RE2 may use for one regular expression; its own default is eight times as much."""
+
+CONDITION_REGEX_VALUE_CHARS_MAX: Final = 8 * 1024
+"""Characters of a value that is searched with a regular expression: the longest URLs that servers
+take; GA4 cuts a page's location at 1,000. A longer value matches nothing."""
+
+CONDITION_SALT_CHARS_MAX: Final = 128
+"""Characters of the salt of a split: the name of a rule or an experiment."""
+
+TIME_TEXT_CHARS_MAX: Final = 64
+"""Characters of a text that is still read as a time: twice the longest ISO 8601 time."""
+
+EPOCH_MIN: Final = 10**8
+EPOCH_MAX: Final = 10**11
+"""Seconds since 1970 that a number may stand for, 1973 to 5138: within them the magnitude tells
+seconds from milliseconds and microseconds."""
+
+EPOCH_OPERAND_MIN: Final = 631_152_000
+EPOCH_OPERAND_MAX: Final = 7_258_118_400
+"""Seconds since 1970 of the years 1990 and 2200: an epoch in a rule that lies elsewhere is rather a
+date without dashes, such as 20261121200000."""
+
+VERSION_CHARS_MAX: Final = 128
+"""Characters of a text that is still read as a version."""
+
+ADDRESS_CHARS_MAX: Final = 64
+"""Characters of an address or a range: the longest IPv6 range has 49, a zone some more."""
 
 PATH_SEGMENTS_MAX: Final = 10
 """Segments of a path such as `user_data.address.country`."""
@@ -172,3 +249,64 @@ RULE_FILE_ALIASED_NODES_MAX: Final = 100_000
 
 PROFILE_BYTES_MAX: Final = 256 * 1024
 """Bytes of a profile document: it is read for every event of its visitor."""
+
+EXPERIMENT_VARIANTS_MAX: Final = 20
+"""Variants of one experiment: more arms than this find no result in a shop's traffic."""
+
+EXPERIMENT_FORCED_MAX: Final = 20
+"""Forced variants of one experiment: they are for testing, and each is evaluated per event."""
+
+EXPERIMENT_NAME_CHARS_MAX: Final = 128
+"""Characters of the name of a variant, a namespace or a holdout, and of a seed."""
+
+EXPERIMENT_WEIGHTS_SUM_MIN: Final = 0.99
+EXPERIMENT_WEIGHTS_SUM_MAX: Final = 1.01
+"""Sums of weights outside of which GrowthBook's SDKs silently split equally."""
+
+EXPOSURES_PER_ASSIGNMENT_MAX: Final = 20
+"""Pairs of version and variant that a profile remembers for one experiment; the newest stay."""
+
+SAMPLE_RATIO_ALERT_P: Final = 0.001
+SAMPLE_RATIO_WARN_P: Final = 0.01
+"""Probabilities below which a sample ratio mismatch raises an alert or a warning, as Statsig
+has them."""
+
+SCHEDULE_HOURS_MAX: Final = 24
+"""Ranges of hours in one schedule: one for each hour of the day."""
+
+CAPS_PER_RULE_MAX: Final = 5
+"""Frequency caps of one rule: hour, day, week, month and lifetime."""
+
+CAP_MAX_MAX: Final = 100
+"""Uses that a frequency cap may allow in one window: each is a stored time."""
+
+CAP_TIMES_MAX: Final = 2 * CAP_MAX_MAX
+"""Times stored for one cap, 1,600 bytes: a full window on either side of a clock that is behind."""
+
+CAP_WINDOW_S_MIN: Final = CLOCK_SKEW_S
+"""Seconds of the shortest rolling window: clocks that differ by more than it could not count."""
+
+CAP_WINDOW_S_MAX: Final = 366 * 24 * 60 * 60
+"""Seconds of the longest rolling window: a leap year."""
+
+SALT_CHARS_MAX: Final = 128
+"""Characters of a salt: as long as a rule id, which is one by default."""
+
+CHECK_ALTERNATIVES_MAX: Final = 32
+"""Alternatives (any-groups multiplied out) of one rule's conditions that the static checks tell
+apart; beyond that they claim less."""
+
+CHECK_PAIRS_MAX: Final = 500_000
+"""Pairs of rules that one static check compares: some 10 seconds."""
+
+CHECK_RELATED_MAX: Final = 10
+"""Other rules that one finding names."""
+
+CATALOGUE_EVENT_NAMES_MAX: Final = 1_000
+"""Event names of a field catalogue; a property of GA4 allows 500."""
+
+CATALOGUE_FIELDS_MAX: Final = 2_000
+"""Fields of one event name, or of all profiles, in a field catalogue."""
+
+CATALOGUE_NAME_CHARS_MAX: Final = 100
+"""Characters of a key that enters a field catalogue: longer ones are data, not names."""

@@ -30,6 +30,9 @@ _SEGMENT: Final = re.compile(
     re.VERBOSE,
 )
 
+_FOLDED_CHARS_MIN = 256
+"""Characters of a text from which remembering its case-folded form is cheaper than a new one."""
+
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -41,7 +44,7 @@ class Facts:
     number.
     """
 
-    __slots__ = ("coercions", "event", "experiments", "now", "profile", "state")
+    __slots__ = ("_folded", "coercions", "event", "experiments", "now", "profile", "state")
 
     def __init__(
         self,
@@ -58,6 +61,18 @@ class Facts:
         self.now = now
         self.experiments = experiments
         self.coercions = 0
+        self._folded: dict[str, str] | None = None
+
+    def casefold(self, text: str) -> str:
+        """Return a text without the difference of cases; many rules may ask about the same one."""
+        if len(text) < _FOLDED_CHARS_MIN:
+            return text.casefold()
+        if self._folded is None:
+            self._folded = {}
+        folded = self._folded.get(text)
+        if folded is None:
+            folded = self._folded[text] = text.casefold()
+        return folded
 
     def with_event(self, event: Mapping[str, Any]) -> Facts:
         """Return the same about another event, or about one element of a list."""

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
-from tagstitch.core.consent import ANALYTICS_STORAGE, Consent
-from tagstitch.core.event import Event
+from tagstitch.core.consent import ANALYTICS_STORAGE
 from tagstitch.core.event_decision import SkippedRule
-from tagstitch.core.paths import Facts, Source
-from tagstitch.core.profile import Profile
+from tagstitch.core.outbox_action import OutboxAction
+from tagstitch.core.outbox_entry import OutboxEntry
+from tagstitch.core.paths import Facts, Path, Source
+from tagstitch.core.personalization_action import AnswerAction
 from tagstitch.core.rule import PersonalizationRule
-from tagstitch.core.rule_book import RuleBook
-from tagstitch.core.rule_trace import (
-    RuleReason,
-    TraceLine,
-    make_facts,
-    missing_sources,
-    trace_rule,
-)
-from tagstitch.core.values import same
+from tagstitch.core.rule_bucket import RuleBucket, rule_ids
+from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
+from tagstitch.core.situation import Situation
+from tagstitch.core.state_ledger import StateLedger
 
 PersonalizationReason = Literal[
     "MATCHED", "NO_MATCH", "NO_IDENTIFIER", "CONSENT_DENIED", "DEGRADED"
 ]
 
-
-@dataclass(frozen=True, slots=True)
-class FiredRule:
-    """One rule that applied, with all that it wants."""
-
-    rule_id: str
-    actions: tuple[Mapping[str, Any], ...]
-    """As the answer lists them."""
-    state_changes: Mapping[str, Any]
-    """What it changes in the profile's state; empty when everything is so already."""
-    reads_state: bool
-    needs_commit: bool
-    """It changes state, or it looked at state that an earlier rule of this decision changed."""
+_BEHIND_CONSENT: Final[frozenset[Source]] = frozenset(("profile", "user_state", "experiment"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,151 +31,199 @@ class PersonalizationDecision:
     """What to do for one visitor, and why."""
 
     reason: PersonalizationReason
-    fired: tuple[FiredRule, ...] = ()
+    actions: tuple[Mapping[str, Any], ...] = ()
+    """Everything that the page is told to do."""
+    outbox: tuple[OutboxEntry, ...] = ()
+    """Everything that is done outside once the decision is stored."""
+    rule_ids: tuple[str, ...] = ()
+    """Rules that applied, in their order."""
     skipped: tuple[SkippedRule, ...] = ()
     variants: Mapping[str, str] = field(default_factory=dict)
+    """Experiment -> the visitor's variant."""
     coercions: int = 0
     """How often a text was taken for a number."""
+    shadow: tuple[Mapping[str, Any], ...] = ()
+    """What shadow rules would have done: {rule_id, actions}."""
+    action_paths: tuple[Path, ...] = ()
+    """What the actions of rules that matched looked at."""
     trace: tuple[TraceLine, ...] = ()
 
-    @property
-    def actions(self) -> tuple[Mapping[str, Any], ...]:
-        """Everything that the page is told to do."""
-        return tuple(action for rule in self.fired for action in rule.actions)
-
-    @property
-    def rule_ids(self) -> tuple[str, ...]:
-        """Rules that applied, in their order."""
-        return tuple(rule.rule_id for rule in self.fired)
-
-    @property
-    def state_changes(self) -> Mapping[str, Any]:
-        """What to write to the profile's `state`; a later rule wins."""
-        return {key: value for rule in self.fired for key, value in rule.state_changes.items()}
-
-    @property
-    def reads_state(self) -> bool:
-        """Whether a rule that fired looked at the state: the write needs a precondition."""
-        return any(rule.reads_state for rule in self.fired)
-
-    def without_state_actions(self) -> PersonalizationDecision:
-        """Return what is left when the state could not be committed; then it is DEGRADED."""
-        kept = tuple(rule for rule in self.fired if not rule.needs_commit)
-        if len(kept) == len(self.fired):
-            return self
-        return replace(self, fired=kept, reason="MATCHED" if kept else "DEGRADED")
+    def to_json(self) -> dict[str, Any]:
+        """Return the decision as the body of `POST /decide` has it."""
+        return {
+            "reason": self.reason,
+            "variants": dict(self.variants),
+            "actions": list(self.actions),
+        }
 
 
 def decide_personalization(
-    event: Event,
-    book: RuleBook,
-    profile: Profile | None,
+    situation: Situation,
+    bucket: RuleBucket[PersonalizationRule],
+    ledger: StateLedger,
     *,
-    consent: Consent,
-    has_identifier: bool,
-    unavailable: frozenset[str] = frozenset(),
+    experiments: Mapping[str, str],
     explain: bool = False,
     hides: Hides = hides_nothing,
 ) -> PersonalizationDecision:
     """Return the decision; never raises.
 
-    `unavailable` names what could not be loaded (`profile`, `state`): a rule that needs it does
-    not apply. Without `analytics_storage` the profile is left aside and no state is written.
-    `explain` adds the trace, without the values of attributes that it `hides`.
+    A rule that needs what could not be loaded does not apply. `explain` adds the trace of every
+    rule, without the values of attributes that it `hides`, and changes nothing else. What rules
+    remember and send is noted in the ledger.
     """
-    if not has_identifier:
+    if not situation.has_identifier:
         return PersonalizationDecision("NO_IDENTIFIER")
-    if not consent.allows(ANALYTICS_STORAGE):
-        profile = None
-    run = _Run(make_facts(event.parameters, profile), consent, missing_sources(unavailable))
-    rules = book.personalization_bucket(event.name).rules
+    facts = situation.facts(experiments)
+    run = _Run(situation, ledger, facts.with_state(ledger.state))
+    candidates = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
+    rules = bucket.rules if explain else candidates
+    unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
+    trace: list[TraceLine] = []
     for position, rule in enumerate(rules):
+        if rule.rule_id in unasked:
+            trace.append(trace_rule(rule, "CONDITIONS_NOT_MET", run.facts, run.missing, hides))
+            continue
         facts, reason = run.facts, run.decide_rule(rule)
         if explain:
-            run.trace.append(trace_rule(rule, reason, facts, run.missing, hides))
+            trace.append(trace_rule(rule, reason, facts, run.missing, hides))
         if reason == "MATCHED" and rule.stop_on_match:
-            rest = rules[position + 1 :] if explain else ()
-            run.trace += (trace_rule(r, "STOPPED", run.facts, run.missing, hides) for r in rest)
+            if explain:
+                trace += (
+                    trace_rule(later, "STOPPED", run.facts, run.missing, hides)
+                    for later in rules[position + 1 :]
+                )
             break
-    return run.to_decision()
+    return run.to_decision(bucket, experiments, tuple(trace))
 
 
 class _Run:
     """One evaluation in progress."""
 
-    __slots__ = ("_changes", "_coercions", "_fired", "_reasons", "_skipped", "consent", "facts",
-                 "missing", "trace")  # fmt: skip
+    __slots__ = ("_action_paths", "_actions", "_coercions", "_is_degraded", "_ledger", "_outbox", "_rule_ids", "_shadow",
+                 "_situation", "_skipped", "facts", "missing")  # fmt: skip
 
-    def __init__(self, facts: Facts, consent: Consent, missing: frozenset[Source]) -> None:
+    def __init__(self, situation: Situation, ledger: StateLedger, facts: Facts) -> None:
         self.facts = facts
-        self.consent = consent
-        self.missing = missing
-        self.trace: list[TraceLine] = []
-        self._changes: dict[str, Any] = {}
+        self.missing = situation.missing
+        self._situation = situation
+        self._ledger = ledger
         self._coercions = 0
-        self._fired: list[FiredRule] = []
-        self._reasons: set[RuleReason] = set()
+        self._is_degraded = False
+        self._actions: list[Mapping[str, Any]] = []
+        self._outbox: list[OutboxEntry] = []
+        self._rule_ids: list[str] = []
+        self._shadow: list[Mapping[str, Any]] = []
+        self._action_paths: list[Path] = []
         self._skipped: list[SkippedRule] = []
 
     def decide_rule(self, rule: PersonalizationRule) -> RuleReason:
-        reason = self._reason(rule)
-        self._reasons.add(reason)
-        if reason == "MATCHED":
-            self._fire(rule)
-        return reason
-
-    def _reason(self, rule: PersonalizationRule) -> RuleReason:
-        if not self._is_allowed(rule):
-            return "CONSENT_DENIED"
         try:
-            # State lies in the profile's document: what was not loaded cannot be written either.
-            if self.missing and (rule.state_changes or rule.is_lacking(self.facts, self.missing)):
-                return "UNAVAILABLE"
-            return "MATCHED" if rule.condition.holds(self.facts) else self._unmet(rule)
+            reason = self._reason(rule)
+            self._is_degraded = self._is_degraded or reason == "UNAVAILABLE"
+            if reason != "MATCHED":
+                return reason
+            self._note_paths(rule)
+            if rule.is_shadow:
+                self._shadow.append(self._imagine(rule))
+                return "SHADOW"
+            return self._fire(rule)
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
             self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
             return "ERROR"
 
-    def _is_allowed(self, rule: PersonalizationRule) -> bool:
-        if rule.state_changes and not self.consent.allows(ANALYTICS_STORAGE):
-            return False
-        return all(map(self.consent.allows, rule.purposes))
+    def _reason(self, rule: PersonalizationRule) -> RuleReason:
+        situation = self._situation
+        closed = rule.gates.closed(situation)
+        if closed is None and rule.remembers:
+            closed = situation.obstacle
+        if closed is not None:
+            return closed
+        if self.missing and rule.is_lacking(self.facts, self.missing):
+            return "UNAVAILABLE"
+        if not rule.condition.holds(self.facts):
+            return "CONDITIONS_NOT_MET"
+        return rule.gates.refused(situation, self.facts, self._ledger) or "MATCHED"
 
-    def _unmet(self, rule: PersonalizationRule) -> RuleReason:
-        """Tell "not met" from "might have been met, had we been allowed to look"."""
-        looks_at_profile = rule.is_lacking(self.facts, frozenset(("profile", "user_state")))
-        if looks_at_profile and not self.consent.allows(ANALYTICS_STORAGE):
-            return "CONSENT_DENIED"
-        return "CONDITIONS_NOT_MET"
-
-    def _fire(self, rule: PersonalizationRule) -> None:
-        state = self.facts.state
-        changes = {
-            key: value
-            for key, value in rule.state_changes.items()
-            if not same(state.get(key), value)
-        }
-        reads_state = "user_state" in rule.condition.reads
-        needs_commit = bool(changes) or (reads_state and bool(self._changes))
-        actions = tuple({"rule_id": rule.rule_id, **a.to_answer()} for a in rule.actions)
-        self._fired.append(FiredRule(rule.rule_id, actions, changes, reads_state, needs_commit))
+    def _fire(self, rule: PersonalizationRule) -> RuleReason:
+        """Do everything that the rule wants, or nothing."""
+        changes = self._ledger.changed(rule.state_changes)
+        entries = self._entries(rule)
+        cap = rule.gates.frequency_cap
+        if (changes or entries or cap is not None) and not self._ledger.may_commit():
+            return "NOT_COMMITTED"
+        answers = [
+            {"rule_id": rule.rule_id, **action.to_answer()}
+            for action in rule.actions
+            if self._is_allowed(action)
+        ]
+        self._rule_ids.append(rule.rule_id)
+        self._actions += answers
+        self._outbox += entries
+        self._ledger.send(entries)
+        self._ledger.use(cap)
         if changes:
-            self._changes |= changes
+            self._ledger.write(changes)
             self._coercions += self.facts.coercions
-            self.facts = self.facts.with_state({**state, **changes})
+            self.facts = self.facts.with_state(self._ledger.state)
+        return "MATCHED"
 
-    def to_decision(self) -> PersonalizationDecision:
+    def _entries(self, rule: PersonalizationRule) -> list[OutboxEntry]:
+        wanted = (
+            action.to_entry(self.facts, rule_id=rule.rule_id)
+            for action in rule.outbox_actions
+            if self._is_allowed(action)
+        )
+        return [entry for entry in wanted if not self._ledger.was_sent(entry)]
+
+    def _note_paths(self, rule: PersonalizationRule) -> None:
+        for action in (*rule.actions, *rule.outbox_actions):
+            self._action_paths += action.reads
+
+    def _is_allowed(self, action: AnswerAction | OutboxAction) -> bool:
+        """Return whether the visitor allows one action; some need a grant on record."""
+        consent = self._situation.consent
+        if isinstance(action, OutboxAction) and action.needs_recorded_grant:
+            return all(map(consent.has_recorded_grant, action.purposes))
+        return all(map(consent.allows, action.purposes))
+
+    def _imagine(self, rule: PersonalizationRule) -> Mapping[str, Any]:
+        """Return what a shadow rule would do."""
+        types = [action.to_answer()["type"] for action in rule.actions if self._is_allowed(action)]
+        types += [entry.type for entry in self._entries(rule)]
+        return {"rule_id": rule.rule_id, "actions": types}
+
+    def to_decision(
+        self,
+        bucket: RuleBucket[PersonalizationRule],
+        experiments: Mapping[str, str],
+        trace: tuple[TraceLine, ...],
+    ) -> PersonalizationDecision:
         return PersonalizationDecision(
-            reason=self._overall(),
-            fired=tuple(self._fired),
+            reason=self._overall(bucket),
+            actions=tuple(self._actions),
+            outbox=tuple(self._outbox),
+            rule_ids=tuple(self._rule_ids),
             skipped=tuple(self._skipped),
+            variants=experiments,
             coercions=self._coercions + self.facts.coercions,
-            trace=tuple(self.trace),
+            shadow=tuple(self._shadow),
+            action_paths=tuple(self._action_paths),
+            trace=trace,
         )
 
-    def _overall(self) -> PersonalizationReason:
-        if self._fired:
+    def _overall(self, bucket: RuleBucket[PersonalizationRule]) -> PersonalizationReason:
+        """Say why, by the rules of the event as a whole: which ones an index left out is no reason."""
+        if self._rule_ids:
             return "MATCHED"
-        if "CONSENT_DENIED" in self._reasons:
+        if self._lacks_consent(bucket):
             return "CONSENT_DENIED"
-        return "DEGRADED" if "UNAVAILABLE" in self._reasons else "NO_MATCH"
+        return "DEGRADED" if self._is_degraded or self._ledger.has_withheld else "NO_MATCH"
+
+    def _lacks_consent(self, bucket: RuleBucket[PersonalizationRule]) -> bool:
+        consent = self._situation.consent
+        if not all(map(consent.allows, bucket.purposes)):
+            return True
+        if consent.allows(ANALYTICS_STORAGE):
+            return False
+        return bucket.remembers or bucket.looks_behind(self.facts, _BEHIND_CONSENT)

@@ -1,32 +1,18 @@
-"""What a personalization rule can do for a visitor, and how that is written in a rule."""
+"""What a personalization rule can do for a visitor at once.
+
+What is done elsewhere, later, is an `OutboxAction`. Each action tells what it `reads`, which
+parameters of the event it `touches` (none) and for which `purposes` it needs consent.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any, ClassVar
 
-from tagstitch.core.definition import Definition
-from tagstitch.core.limits import (
-    COOKIE_BYTES_MAX,
-    COOKIE_EXPIRY_MINUTES_DEFAULT,
-    COOKIE_EXPIRY_MINUTES_MAX,
-    RETURN_VALUE_BYTES_MAX,
-    RULE_DEPTH_MAX,
-    STATE_KEYS_MAX,
-    STATE_VALUE_BYTES_MAX,
-)
-from tagstitch.core.problems import Problems
-from tagstitch.core.values import json_bytes, json_problem
-from tagstitch.core.written_action import WrittenAction
-
-_COOKIE_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""A token (RFC 6265, section 4.1.1; RFC 9110, section 5.6.2)."""
-
-_STATE_KEY: Final = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,63}")
-"""Names that Firestore does not keep for itself and that need no quoting in a path."""
+from tagstitch.core.consent import Purpose
+from tagstitch.core.outbox_action import OutboxAction
+from tagstitch.core.paths import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +23,10 @@ class SetCookie:
     value: str
     """Letters, digits and `._~-`; everything else is percent-encoded."""
     expiry_minutes: int
+    purposes: tuple[Purpose, ...] = ()
+
+    reads: ClassVar[tuple[Path, ...]] = ()
+    touches: ClassVar[tuple[Path, ...]] = ()
 
     def to_answer(self) -> dict[str, Any]:
         """Return the action as the page gets it."""
@@ -54,6 +44,10 @@ class ReturnValue:
 
     key: str
     value: Any
+    purposes: tuple[Purpose, ...] = ()
+
+    reads: ClassVar[tuple[Path, ...]] = ()
+    touches: ClassVar[tuple[Path, ...]] = ()
 
     def to_answer(self) -> dict[str, Any]:
         """Return the action as the page gets it."""
@@ -65,91 +59,13 @@ class SetState:
     """Remember something about the visitor, for the conditions of later decisions."""
 
     changes: Mapping[str, Any]
+    purposes: tuple[Purpose, ...] = ()
+
+    reads: ClassVar[tuple[Path, ...]] = ()
+    touches: ClassVar[tuple[Path, ...]] = ()
 
 
-PersonalizationAction = SetCookie | ReturnValue | SetState
+AnswerAction = SetCookie | ReturnValue
+"""Actions that are part of the answer."""
 
-
-def parse_personalization_action(written: WrittenAction) -> PersonalizationAction | None:
-    """Return the action, or None after noting what is wrong with it."""
-    parse = written.find(_PARSERS)
-    if parse is None:
-        return None
-    action = parse(written.details)
-    written.details.refuse_rest()
-    return action
-
-
-def parse_state_changes(raw: object, where: str, problems: Problems) -> dict[str, Any]:
-    """Return what to write to a profile's state."""
-    if not isinstance(raw, Mapping) or not raw or len(raw) > STATE_KEYS_MAX:
-        problems.add(where, f"needs an object with 1 to {STATE_KEYS_MAX} keys")
-        return {}
-    for key, value in raw.items():
-        place = f"{where}.{key}"
-        if not isinstance(key, str) or not _STATE_KEY.fullmatch(key):
-            problems.add(place, "a key is up to 64 letters, digits and underscores")
-        _check_json(value, place, problems, bytes_max=STATE_VALUE_BYTES_MAX)
-    return dict(raw)
-
-
-def _set_client_cookie(details: Definition) -> PersonalizationAction:
-    name = details.require_with(_cookie_name, "cookie_name", "")
-    value = details.require_with(_cookie_value, "cookie_value", "")
-    expiry = details.take_with(_expiry_minutes, "expiry_minutes", COOKIE_EXPIRY_MINUTES_DEFAULT)
-    if len(name) + len(value) > COOKIE_BYTES_MAX:
-        place = details.place("cookie_value")
-        details.problems.add(place, f"name and value have more than {COOKIE_BYTES_MAX} bytes")
-    return SetCookie(name, value, expiry)
-
-
-def _cookie_name(raw: Any, where: str, problems: Problems) -> str:
-    if not isinstance(raw, str) or not _COOKIE_NAME.fullmatch(raw):
-        problems.add(where, "must be a token: no blanks, quotes, brackets, commas, ; = @ : or /")
-        return ""
-    return raw
-
-
-def _cookie_value(raw: Any, where: str, problems: Problems) -> str:
-    problem = json_problem(raw, depth=0)
-    if problem is not None or not isinstance(raw, str | int | float):
-        problems.add(where, "must be text, a number, true or false")
-        return ""
-    text = str(raw).lower() if isinstance(raw, bool) else str(raw)
-    return quote(text, safe="")
-
-
-def _expiry_minutes(raw: Any, where: str, problems: Problems) -> int:
-    is_whole = isinstance(raw, int) and not isinstance(raw, bool)
-    if not is_whole or not 1 <= raw <= COOKIE_EXPIRY_MINUTES_MAX:
-        problems.add(where, f"must be a whole number of 1 to {COOKIE_EXPIRY_MINUTES_MAX}")
-        return COOKIE_EXPIRY_MINUTES_DEFAULT
-    return int(raw)
-
-
-def _return_value(details: Definition) -> PersonalizationAction:
-    key, value = details.require("key"), details.require("value")
-    if key is not None and (not isinstance(key, str) or not 0 < len(key) <= 64):
-        details.problems.add(details.place("key"), "must be text of 1 to 64 characters")
-    place = details.place("value")
-    _check_json(value, place, details.problems, bytes_max=RETURN_VALUE_BYTES_MAX)
-    return ReturnValue(str(key), value)
-
-
-def _set_state(details: Definition) -> PersonalizationAction:
-    return SetState(details.require_with(parse_state_changes, "updates_user_state", {}))
-
-
-def _check_json(value: Any, where: str, problems: Problems, *, bytes_max: int) -> None:
-    problem = json_problem(value, depth=RULE_DEPTH_MAX)
-    if problem is None and json_bytes(value) > bytes_max:
-        problem = f"more than {bytes_max} bytes"
-    if problem is not None:
-        problems.add(where, problem)
-
-
-_PARSERS: Final[Mapping[str, Callable[[Definition], PersonalizationAction]]] = {
-    "set_client_cookie": _set_client_cookie,
-    "return_value": _return_value,
-    "set_state": _set_state,
-}
+PersonalizationAction = AnswerAction | OutboxAction | SetState

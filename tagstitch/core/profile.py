@@ -27,6 +27,10 @@ class Profile:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     state: Mapping[str, Any] = field(default_factory=dict)
     """What decisions remember (`user_state.*`); written by decide only."""
+    caps: Mapping[str, Any] = field(default_factory=dict)
+    """Frequency cap -> when rules used it."""
+    assignments: Mapping[str, Any] = field(default_factory=dict)
+    """Experiment -> the variant that the visitor was given."""
     identifiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Identifier key -> {first_seen, last_seen}; a key starts with its type and a colon."""
     consent: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +70,8 @@ def typed_profile(profile_id: str, fields: Mapping[str, Any]) -> Profile:
         profile_id=profile_id,
         attributes=fields["attributes"],
         state=_mapping(fields.get("state")),
+        caps=_mapping(fields.get("caps")),
+        assignments=_mapping(fields.get("assignments")),
         identifiers=fields["identifiers"],
         consent=_statements(fields.get("consent")),
         demoted=_mapping(fields.get("demoted")),

@@ -4,44 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from tagstitch.core.compiled_condition import CompiledCondition, compile_condition
 from tagstitch.core.condition import ALWAYS, Condition, parse_conditions
-from tagstitch.core.consent import AD_PERSONALIZATION, Purpose, is_purpose
+from tagstitch.core.consent import AD_PERSONALIZATION, Purpose
 from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.errors import InvalidRule, Problem
-from tagstitch.core.event import EVENT_NAME_CHARS_MAX
-from tagstitch.core.event_action import EventAction, parse_event_action
+from tagstitch.core.event_action import EventAction
+from tagstitch.core.event_action_parsing import parse_event_action
 from tagstitch.core.limits import (
-    CONSENT_PURPOSES_MAX,
     INTEGER_ABS_MAX,
     RULE_DEPTH_MAX,
-    RULE_EVENT_NAMES_MAX,
     RULE_ID_CHARS_MAX,
 )
 from tagstitch.core.operands import flag
+from tagstitch.core.outbox_action import OutboxAction
 from tagstitch.core.paths import Facts, Lookup, Path, Source, compile_base, is_lacking
-from tagstitch.core.personalization_action import (
-    ReturnValue,
-    SetCookie,
-    SetState,
+from tagstitch.core.personalization_action import AnswerAction, SetState
+from tagstitch.core.personalization_action_parsing import (
     parse_personalization_action,
     parse_state_changes,
 )
 from tagstitch.core.problems import Problems
+from tagstitch.core.rule_gates import Gates, parse_gates
+from tagstitch.core.targeting import take_event_names
 from tagstitch.core.values import is_deeper
 from tagstitch.core.written_action import take_actions
-
-EVERY_EVENT: Final = "*"
 
 PRIORITY_DEFAULT: Final = 100
 
 _DESCRIPTIVE: Final = ("description", "owner", "tags")
-
-_RESTRICTING: Final = ("schedule", "frequency_cap", "rollout", "shadow", "chain")
-"""Fields that would make a rule act less often: ignoring one would be worse than refusing it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,47 +49,65 @@ class Rule:
     priority: int
     is_active: bool
     stop_on_match: bool
+    is_shadow: bool
+    """Evaluated and recorded, never applied."""
+    gates: Gates
 
     @property
-    def reads(self) -> frozenset[Source]:
-        """The data that the rule may look at."""
-        return self.condition.reads
+    def remembers(self) -> bool:
+        """Whether applying it needs a commit, at least the first time."""
+        return self.gates.frequency_cap is not None
+
+    @property
+    def other_lookups(self) -> tuple[tuple[Path, Lookup], ...]:
+        """What the rule looks at besides its conditions, and the parameters that it changes."""
+        return self.gates.lookups
+
+    @property
+    def read_paths(self) -> tuple[Path, ...]:
+        """Every path that decides whether the rule applies."""
+        return self.condition.read_paths + tuple(path for path, _ in self.gates.lookups)
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether the rule needs data that could not be loaded."""
-        return self.condition.is_lacking(facts, unavailable)
+        return self.condition.is_lacking(facts, unavailable) or any(
+            is_lacking(path, find, facts, unavailable) for path, find in self.other_lookups
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class EventRule(Rule):
     """A rule that changes events."""
 
+    is_chained: bool
+    """Its conditions look at the event as earlier rules left it."""
     actions: tuple[EventAction, ...]
     action_lookups: tuple[tuple[Path, Lookup], ...]
     """What the actions look at besides the parameter that they change."""
 
     @property
-    def reads(self) -> frozenset[Source]:
-        """The data that the rule may look at."""
-        sources = (path.sources for path, _ in self.action_lookups)
-        return self.condition.reads.union(*sources)
-
-    def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
-        """Return whether the rule needs data that could not be loaded."""
-        return self.condition.is_lacking(facts, unavailable) or any(
-            is_lacking(path, look_up, facts, unavailable) for path, look_up in self.action_lookups
-        )
+    def other_lookups(self) -> tuple[tuple[Path, Lookup], ...]:
+        """What the rule looks at besides its conditions, and the parameters that it changes."""
+        return self.gates.lookups + self.action_lookups
 
 
 @dataclass(frozen=True, slots=True)
 class PersonalizationRule(Rule):
     """A rule that does something for the visitor."""
 
-    actions: tuple[SetCookie | ReturnValue, ...]
+    actions: tuple[AnswerAction, ...]
+    """What the page is told to do."""
+    outbox_actions: tuple[OutboxAction, ...]
+    """What is done outside, once the decision is stored."""
     state_changes: Mapping[str, Any]
     """What to write to the profile's state when it applies."""
-    purposes: tuple[Purpose, ...]
-    """The purposes that the visitor must allow, all of them."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether applying it needs a commit, at least the first time."""
+        return bool(
+            self.state_changes or self.outbox_actions or self.gates.frequency_cap is not None
+        )
 
 
 def parse_event_rule(
@@ -103,25 +115,22 @@ def parse_event_rule(
 ) -> EventRule:
     """Return the rule; raises InvalidRule with everything that is wrong with it."""
     fields = _open(rule_id, raw)
-    rule = _parse_common(rule_id, fields, declared)
+    common = _parse_common(fields, declared, kind="event", rule_id=rule_id, purposes_default=())
+    is_chained = fields.take_with(flag, "chain", default=False)
     written = take_actions(fields)
     if not written:
         fields.problems.add("actions", "a rule needs at least one action")
     parsed = [parse_event_action(action, declared=declared) for action in written]
     actions = tuple(action for action in parsed if action is not None)
-    foreign = ("consent", "purposes", "updates_user_state")
-    fields.refuse(foreign, "has no meaning in an event rule")
+    fields.refuse(("updates_user_state",), "has no meaning in an event rule")
     _close(rule_id, fields)
     paths = [path for action in actions for path in action.reads]
     return EventRule(
-        rule.rule_id,
-        rule.event_names,
-        rule.condition,
-        rule.priority,
-        rule.is_active,
-        rule.stop_on_match,
-        actions,
-        tuple((path, compile_base(path)) for path in paths),
+        rule_id=rule_id,
+        **common,
+        is_chained=is_chained,
+        actions=actions,
+        action_lookups=tuple((path, compile_base(path)) for path in paths),
     )
 
 
@@ -130,9 +139,17 @@ def parse_personalization_rule(
 ) -> PersonalizationRule:
     """Return the rule; raises InvalidRule with everything that is wrong with it."""
     fields = _open(rule_id, raw)
-    rule = _parse_common(rule_id, fields, declared)
-    purposes = _purposes(fields)
-    actions = [parse_personalization_action(action) for action in take_actions(fields)]
+    common = _parse_common(
+        fields,
+        declared,
+        kind="personalization",
+        rule_id=rule_id,
+        purposes_default=(AD_PERSONALIZATION,),
+    )
+    fields.refuse(("chain",), "has no meaning here: a rule sees the state that earlier ones set")
+    actions = [
+        parse_personalization_action(action, declared=declared) for action in take_actions(fields)
+    ]
     nothing: dict[str, Any] = {}
     state_changes = fields.take_with(parse_state_changes, "updates_user_state", nothing)
     for action in actions:
@@ -142,16 +159,22 @@ def parse_personalization_rule(
         fields.problems.add("actions", "a rule needs at least one action")
     _close(rule_id, fields)
     return PersonalizationRule(
-        rule.rule_id,
-        rule.event_names,
-        rule.condition,
-        rule.priority,
-        rule.is_active,
-        rule.stop_on_match,
-        tuple(action for action in actions if isinstance(action, SetCookie | ReturnValue)),
-        state_changes,
-        purposes,
+        rule_id=rule_id,
+        **common,
+        actions=tuple(action for action in actions if isinstance(action, AnswerAction)),
+        outbox_actions=tuple(action for action in actions if isinstance(action, OutboxAction)),
+        state_changes=state_changes,
     )
+
+
+class _Common(TypedDict):
+    event_names: tuple[str, ...]
+    condition: CompiledCondition
+    priority: int
+    is_active: bool
+    stop_on_match: bool
+    is_shadow: bool
+    gates: Gates
 
 
 def _open(rule_id: object, raw: object) -> Definition:
@@ -168,16 +191,21 @@ def _open(rule_id: object, raw: object) -> Definition:
 
 
 def _close(rule_id: str, fields: Definition) -> None:
-    fields.refuse(_RESTRICTING, "is not evaluated here, so the rule would act too often")
     fields.refuse_misspelt()
     if fields.problems.found:
         raise InvalidRule(rule_id, tuple(fields.problems.found))
 
 
-def _parse_common(rule_id: str, fields: Definition, declared: Declarations) -> Rule:
+def _parse_common(
+    fields: Definition,
+    declared: Declarations,
+    *,
+    kind: str,
+    rule_id: str,
+    purposes_default: tuple[Purpose, ...],
+) -> _Common:
     for word in _DESCRIPTIVE:
         fields.take(word)
-    names = fields.require("target_event_name", "event_name_trigger")
     raw_conditions = fields.take("conditions")
     match_all = fields.take_with(flag, "match_all", default=False)
     condition: Condition = ALWAYS
@@ -188,30 +216,21 @@ def _parse_common(rule_id: str, fields: Definition, declared: Declarations) -> R
     elif not match_all:
         hint = "match_all: true says that every event of this name is meant"
         fields.problems.add("conditions", "must not be empty", hint)
-    return Rule(
-        rule_id=rule_id,
-        event_names=_event_names(names, fields),
+    return _Common(
+        event_names=take_event_names(fields),
         condition=compile_condition(condition),
         priority=fields.take_with(_priority, "priority", default=PRIORITY_DEFAULT),
         is_active=fields.take_with(flag, "is_active", default=True),
         stop_on_match=fields.take_with(flag, "stop_on_match", default=False),
+        is_shadow=fields.take_with(flag, "shadow", default=False),
+        gates=parse_gates(
+            fields,
+            rule_id=rule_id,
+            rule_key=f"{kind}:{rule_id}",
+            purposes_default=purposes_default,
+            declared=declared,
+        ),
     )
-
-
-def _event_names(raw: Any, fields: Definition) -> tuple[str, ...]:
-    if raw is None:
-        return ()
-    names = [raw] if isinstance(raw, str) else raw
-    place = "target_event_name"
-    if not isinstance(names, list) or not 0 < len(names) <= RULE_EVENT_NAMES_MAX:
-        hint = f'a name, a list of up to {RULE_EVENT_NAMES_MAX} names, or "{EVERY_EVENT}"'
-        fields.problems.add(place, "not an event name", hint)
-        return ()
-    for name in names:
-        if not isinstance(name, str) or not 0 < len(name) <= EVENT_NAME_CHARS_MAX:
-            fields.problems.add(place, f"a name is text of 1 to {EVENT_NAME_CHARS_MAX} characters")
-            return ()
-    return (EVERY_EVENT,) if EVERY_EVENT in names else tuple(dict.fromkeys(names))
 
 
 def _priority(raw: Any, where: str, problems: Problems) -> int:
@@ -220,26 +239,3 @@ def _priority(raw: Any, where: str, problems: Problems) -> int:
         problems.add(where, "must be a whole number")
         return PRIORITY_DEFAULT
     return int(raw)
-
-
-def _purposes(fields: Definition) -> tuple[Purpose, ...]:
-    """Return what `purposes: [a, b]` or `consent: {purpose: a}` say, or ad_personalization."""
-    raw = fields.take("purposes")
-    consent = fields.take("consent")
-    if consent is not None:
-        if raw is not None:
-            fields.problems.add("consent", "either purposes or consent")
-        if not isinstance(consent, Mapping):
-            fields.problems.add("consent", "must be an object", "consent: {purpose: a_purpose}")
-            return ()
-        inner = Definition(consent, "consent", fields.problems)
-        raw = inner.require("purpose", "purposes")
-        inner.refuse_rest()
-    elif raw is None:
-        return (AD_PERSONALIZATION,)
-    purposes = [raw] if isinstance(raw, str) else raw
-    is_list = isinstance(purposes, list) and 0 < len(purposes) <= CONSENT_PURPOSES_MAX
-    if is_list and all(map(is_purpose, purposes)):
-        return tuple(purposes)
-    fields.problems.add("purposes", "needs the name of a purpose, or a list of names")
-    return ()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from tagstitch.core.paths import Facts
+from tagstitch.core.consent import Purpose
+from tagstitch.core.paths import Facts, Lookup, Path, Source, is_lacking
 from tagstitch.core.requirements import NO_REQUIREMENTS, Requirements
-from tagstitch.core.rule import EVERY_EVENT, Rule
+from tagstitch.core.rule import Rule
 from tagstitch.core.rule_index import RuleIndex, index_in_steps
 from tagstitch.core.steps import Steps
+from tagstitch.core.targeting import EVERY_EVENT
 
 R = TypeVar("R", bound=Rule)
 
@@ -28,9 +31,31 @@ class RuleBucket(Generic[R]):
 
     own_rules: tuple[R, ...]
     """In the order in which they apply."""
+    purposes: frozenset[Purpose] = frozenset()
+    """Every purpose that one of the rules needs."""
+    remembers: bool = False
+    """Whether one of the rules needs a commit."""
+    looks_at: tuple[tuple[Path, Lookup], ...] = ()
+    """Every path of the rules that may lead to data behind consent."""
+    read_paths: frozenset[Path] = frozenset()
+    """Every path that decides whether one of the rules applies."""
     index: RuleIndex | None = None
     for_all: RuleBucket[R] | None = None
     """Rules for every event that are not among its own."""
+
+    @property
+    def reads_experiments(self) -> bool:
+        """Whether one of the rules looks at a variant."""
+        return any(path.root == "experiment" for path, _ in self.looks_at)
+
+    def has_just(self, rules: Sequence[R]) -> bool:
+        """Return whether its own rules are these very ones."""
+        own = self.own_rules
+        return len(own) == len(rules) and all(map(operator.is_, own, rules))
+
+    def looks_behind(self, facts: Facts, sources: frozenset[Source]) -> bool:
+        """Return whether a rule looks at one of these sources, for want of the event's own data."""
+        return any(is_lacking(path, find, facts, sources) for path, find in self.looks_at)
 
     @property
     def rules(self) -> Sequence[R]:
@@ -59,8 +84,18 @@ class RuleBucket(Generic[R]):
         )
 
 
-def buckets_in_steps(rules: Iterable[R]) -> Steps[Mapping[str, RuleBucket[R]]]:
-    """Return event name -> its active rules; under `*` those of all other events."""
+def rule_ids(rules: Iterable[Rule]) -> frozenset[str]:
+    """Return their ids."""
+    return frozenset(rule.rule_id for rule in rules)
+
+
+def buckets_in_steps(
+    rules: Iterable[R], present: Mapping[str, RuleBucket[R]]
+) -> Steps[dict[str, RuleBucket[R]]]:
+    """Return event name -> its active rules; under `*` those of all other events.
+
+    A bucket of the very same rules is taken over from the present ones.
+    """
     by_name: dict[str, list[R]] = {EVERY_EVENT: []}
     for count, rule in enumerate(rules):
         if rule.is_active:
@@ -69,27 +104,56 @@ def buckets_in_steps(rules: Iterable[R]) -> Steps[Mapping[str, RuleBucket[R]]]:
         if count % 500 == 0:
             yield
     every_event = by_name.pop(EVERY_EVENT)
-    for_all = yield from bucket_in_steps(every_event)
+    for_all = yield from _bucket_in_steps(every_event, present.get(EVERY_EVENT), None)
     buckets = {EVERY_EVENT: for_all}
     is_copied = len(every_event) <= COPIED_RULES_MAX
     for name, named in by_name.items():
-        if is_copied:
-            buckets[name] = yield from bucket_in_steps([*named, *every_event])
-        else:
-            buckets[name] = yield from bucket_in_steps(named, for_all)
+        own, others = ([*named, *every_event], None) if is_copied else (named, for_all)
+        buckets[name] = yield from _bucket_in_steps(own, present.get(name), others)
     return buckets
 
 
-def bucket_in_steps(
-    rules: Iterable[R], for_all: RuleBucket[R] | None = None
+def _bucket_in_steps(
+    rules: Iterable[R], present: RuleBucket[R] | None, for_all: RuleBucket[R] | None
 ) -> Steps[RuleBucket[R]]:
-    """Return the bucket of these rules."""
+    """Return the bucket of these rules and of those in `for_all`."""
     ordered = tuple(sorted(rules, key=_order))
     yield
+    if present is not None and present.for_all is for_all and present.has_just(ordered):
+        return present
+    return (yield from bucket_in_steps(ordered, for_all))
+
+
+def bucket_in_steps(
+    ordered: tuple[R, ...], for_all: RuleBucket[R] | None = None
+) -> Steps[RuleBucket[R]]:
+    """Return the bucket of these rules, in this order, and of those in `for_all`."""
+    purposes = set(for_all.purposes if for_all else ())
+    remembers = for_all is not None and for_all.remembers
+    paths = set(for_all.read_paths if for_all else ())
+    lookups: dict[Path, Lookup] = dict(for_all.looks_at if for_all else ())
+    for count, rule in enumerate(ordered):
+        purposes.update(rule.gates.purposes)
+        remembers = remembers or rule.remembers
+        paths.update(rule.read_paths)
+        lookups.update(rule.condition.lookups)
+        lookups.update(rule.other_lookups)
+        if count % 100 == 0:
+            yield
     index = None
     if len(ordered) > PLAIN_RULES_MAX:
         index = yield from index_in_steps([_requirements_of(rule) for rule in ordered])
-    return RuleBucket(ordered, index, for_all)
+    return RuleBucket(
+        ordered,
+        purposes=frozenset(purposes),
+        remembers=remembers,
+        looks_at=tuple(
+            (path, find) for path, find in lookups.items() if path.root not in ("event", "item")
+        ),
+        read_paths=frozenset(paths),
+        index=index,
+        for_all=for_all,
+    )
 
 
 def _order(rule: Rule) -> tuple[int, str]:

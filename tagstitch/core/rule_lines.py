@@ -6,9 +6,8 @@ whoever holds the lines of one version finds what changed in the next without de
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -85,14 +84,6 @@ def decode_line(line: bytes) -> tuple[str, str, Any]:
 def prefix_of(collection: str) -> bytes:
     """Return how the lines of a collection begin."""
     return b'["' + collection.encode() + b'",'
-
-
-def version_of(lines: Iterable[bytes]) -> str:
-    """Return the version of the book with these lines, in this order."""
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line + b"\n")
-    return VERSION_PREFIX + digest.hexdigest()
 
 
 VERSION_PREFIX: Final = "sha256:"

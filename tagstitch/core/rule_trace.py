@@ -6,38 +6,27 @@ from typing import Any, Literal
 
 from tagstitch.core.compiled_condition import Hides
 from tagstitch.core.paths import Facts, Source
-from tagstitch.core.profile import Profile
 from tagstitch.core.rule import Rule
 
 RuleReason = Literal[
     "MATCHED",
+    "SHADOW",
     "CONDITIONS_NOT_MET",
-    "UNAVAILABLE",
+    "NO_IDENTIFIER",
     "CONSENT_DENIED",
+    "OUT_OF_SCHEDULE",
+    "NOT_IN_ROLLOUT",
+    "CAPPED",
+    "UNAVAILABLE",
+    "NOT_COMMITTED",
     "ERROR",
     "STOPPED",
     "EVENT_DROPPED",
 ]
-"""STOPPED and EVENT_DROPPED: an earlier rule ended the evaluation."""
+"""SHADOW: its conditions hold, and it is only watched. NOT_COMMITTED: what it would remember could
+not be stored. STOPPED and EVENT_DROPPED: an earlier rule ended the evaluation."""
 
 TraceLine = dict[str, Any]
-
-
-def make_facts(parameters: Any, profile: Profile | None) -> Facts:
-    """Return what conditions look at; without a profile its paths are absent."""
-    if profile is None:
-        return Facts(parameters)
-    return Facts(parameters, profile.attributes, profile.state)
-
-
-def missing_sources(unavailable: frozenset[str]) -> frozenset[Source]:
-    """Return the sources that could not be loaded, for `profile` and `state`."""
-    found: set[Source] = set()
-    if "profile" in unavailable:
-        found.add("profile")
-    if "state" in unavailable:
-        found.add("user_state")
-    return frozenset(found)
 
 
 def trace_rule(

@@ -10,13 +10,22 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import re2
-
+from tagstitch.core.address_ranges import collect_ranges, read_address
+from tagstitch.core.bucketing import bucket_of
+from tagstitch.core.limits import CONDITION_REGEX_VALUE_CHARS_MAX, IDENTIFIER_VALUE_CHARS_MAX
 from tagstitch.core.paths import Facts
+from tagstitch.core.patterns import compile_pattern
+from tagstitch.core.times import Moment, epoch_seconds, read_moment, seconds_of
 from tagstitch.core.values import is_number, is_numeric_text, same
+from tagstitch.core.versions import Version, read_version
 
 Test = Callable[[Any, Facts], bool]
 """Compares one value, which is None when absent."""
+
+_BUCKETS: Final = 10_000
+"""Of version 2 of the bucketing hash: a hundredth of a per cent each."""
+
+_NUMBERS: Final = frozenset((int, float))
 
 TYPES: Final[Mapping[str, Callable[[Any], bool]]] = {
     "string": lambda value: isinstance(value, str),
@@ -50,11 +59,15 @@ def one_of(operand: tuple[Any, ...]) -> Test:
 
 def all_of(operand: tuple[Any, ...]) -> Test:
     """Find a list that holds every value of the operand."""
-    memberships = [_membership((wanted,)) for wanted in operand]
+    booleans = frozenset(value for value in operand if isinstance(value, bool))
+    others = frozenset(value for value in operand if not isinstance(value, bool))
 
     def test(value: Any, _: Facts) -> bool:
-        values = value if value.__class__ is list else [value]
-        return all(any(map(contains_value, values)) for contains_value in memberships)
+        values = value if value.__class__ is list else (value,)
+        present = {v for v in values if v.__class__ is str or v.__class__ in _NUMBERS}
+        return others <= present and (
+            not booleans or booleans <= {v for v in values if v.__class__ is bool}
+        )
 
     return test
 
@@ -91,9 +104,114 @@ def order(holds: Callable[[Any, Any], bool]) -> Callable[[Any], Test]:
     return build
 
 
-def is_between(value: float, bounds: tuple[float, float]) -> bool:
-    """Return whether the value lies between the bounds, which count."""
+def between(operand: tuple[Any, Any]) -> Test:
+    """Compare with two bounds, which count: numbers, or times when they are texts."""
+    if not isinstance(operand[0], str):
+        return order(_is_between)(operand)
+    low, high = moment(operand[0]), moment(operand[1]).end
+
+    def holds(seconds: float, now: float) -> bool:
+        return _at(low, now) <= seconds <= _at(high, now)
+
+    return _time(holds)
+
+
+def _is_between(value: float, bounds: tuple[float, float]) -> bool:
     return bounds[0] <= value <= bounds[1]
+
+
+def before(operand: str | float) -> Test:
+    """Find times before a moment."""
+    bound = moment(operand)
+    return _time(lambda seconds, now: seconds < _at(bound, now))
+
+
+def after(operand: str | float) -> Test:
+    """Find times after a moment."""
+    bound = moment(operand)
+    return _time(lambda seconds, now: seconds > _at(bound, now))
+
+
+def moment(operand: str | float) -> Moment:
+    """Return the moment of an operand that was checked."""
+    found = read_moment(operand)
+    if found is None and not isinstance(operand, str):
+        found = Moment(epoch_seconds(operand) or 0.0)
+    return found or Moment(0.0)
+
+
+def _at(bound: Moment, now: float) -> float:
+    return now + bound.seconds if bound.is_relative else bound.seconds
+
+
+def _time(holds: Callable[[float, float], bool]) -> Test:
+    """Compare values that are times; a text of digits is taken for an epoch, and counted."""
+
+    def test(value: Any, facts: Facts) -> bool:
+        if value is None:
+            return False
+        seconds = seconds_of(value)
+        if seconds is None and is_numeric_text(value):
+            seconds = epoch_seconds(float(value))
+            facts.coercions += seconds is not None
+        return seconds is not None and holds(seconds, facts.now)
+
+    return test
+
+
+def version(holds: Callable[[Version, Version], bool]) -> Callable[[str], Test]:
+    """Compare texts that are versions; `1.10` as a number could be 1.1, so it is none."""
+
+    def build(operand: str) -> Test:
+        bound = read_version(operand) or ()
+
+        def test(value: Any, _: Facts) -> bool:
+            found = read_version(value)
+            return found is not None and holds(found, bound)
+
+        return test
+
+    return build
+
+
+def is_in_ranges(operand: tuple[str, ...]) -> Test:
+    """Find addresses that lie in one of the ranges."""
+    of_4, of_6 = collect_ranges(operand)
+
+    def test(value: Any, _: Facts) -> bool:
+        if value.__class__ is not str:
+            return False
+        address = read_address(value)
+        return address is not None and int(address) in (of_4 if address.version == 4 else of_6)
+
+    return test
+
+
+def percent(operand: tuple[float, float, str]) -> Test:
+    """Find a stable share of visitors, by text or a whole number that tells them apart."""
+    low, high, salt = operand
+    first, end = round(low * _BUCKETS / 100), round(high * _BUCKETS / 100)
+
+    def test(value: Any, _: Facts) -> bool:
+        if value.__class__ is float and value.is_integer():
+            value = int(value)
+        elif value.__class__ is not str and value.__class__ is not int:
+            return False
+        identity = str(value)
+        if not 0 < len(identity) <= IDENTIFIER_VALUE_CHARS_MAX:
+            return False
+        return first <= round(bucket_of(identity, seed=salt) * _BUCKETS) < end
+
+    return test
+
+
+def changed(operand: bool, stored: Callable[[Facts], Any]) -> Test:  # noqa: FBT001 - its operand is a boolean
+    """Find a value that differs from the stored one, or that does not; never an absent one."""
+
+    def test(value: Any, facts: Facts) -> bool:
+        return value is not None and same(value, stored(facts)) is not operand
+
+    return test
 
 
 def exists(operand: bool) -> Test:  # noqa: FBT001 - the operand of `exists` is a boolean
@@ -120,9 +238,21 @@ def text(holds: Callable[[str, str], bool], *, ignore_case: bool = False) -> Cal
         if not ignore_case:
             return lambda value, _: value.__class__ is str and holds(value, operand)
         folded = operand.casefold()
-        return lambda value, _: value.__class__ is str and holds(value.casefold(), folded)
+        return lambda value, facts: value.__class__ is str and holds(facts.casefold(value), folded)
 
     return build
+
+
+def starts_with_ignoring_case(operand: str) -> Test:
+    """Find a start of a text; folding keeps or adds characters, so that many are enough."""
+    folded, length = operand.casefold(), len(operand.casefold())
+    return lambda value, _: value.__class__ is str and value[:length].casefold().startswith(folded)
+
+
+def ends_with_ignoring_case(operand: str) -> Test:
+    """Find an end of a text."""
+    folded, length = operand.casefold(), len(operand.casefold())
+    return lambda value, _: value.__class__ is str and value[-length:].casefold().endswith(folded)
 
 
 def contains(operand: str) -> Test:
@@ -152,26 +282,18 @@ def matches(*, ignore_case: bool = False) -> Callable[[str], Test]:
     """Find a regular expression anywhere in a text, as Tag Manager does; ^ and $ anchor."""
 
     def build(operand: str) -> Test:
-        search = _compile_pattern(operand, ignore_case=ignore_case).search
-        return lambda value, _: value.__class__ is str and search(value) is not None
+        pattern = compile_pattern(operand, ignore_case=ignore_case)
+        if pattern is None:  # the operand's check said so
+            return lambda _value, _facts: False
+
+        def test(value: Any, _: Facts) -> bool:
+            if value.__class__ is not str or len(value) > CONDITION_REGEX_VALUE_CHARS_MAX:
+                return False
+            return pattern.search(value) is not None
+
+        return test
 
     return build
-
-
-def is_pattern(expression: str) -> bool:
-    """Return whether RE2 can run the regular expression."""
-    try:
-        _compile_pattern(expression, ignore_case=False)
-    except (re2.error, UnicodeError):
-        return False
-    return True
-
-
-def _compile_pattern(expression: str, *, ignore_case: bool) -> Any:
-    options = re2.Options()
-    options.log_errors = False  # otherwise RE2 writes the expression to standard error
-    options.case_sensitive = not ignore_case
-    return re2.compile(expression, options)
 
 
 def is_of_type(operand: str) -> Test:

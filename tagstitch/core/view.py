@@ -71,6 +71,25 @@ def parse_views(definitions: Mapping[str, Mapping[str, Any]]) -> Views:
     return Views(MappingProxyType(by_name), frozenset(concealed))
 
 
+def declared_purposes(definitions: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
+    """Return attribute -> the purposes for which it may be used, by the documents `views/{name}`.
+
+    A document may hold `purposes: {attribute: [purpose]}`; what several say counts together.
+    """
+    found: dict[str, set[str]] = {}
+    for raw in definitions.values():
+        purposes = raw.get("purposes")
+        for attribute, names in purposes.items() if isinstance(purposes, Mapping) else ():
+            found.setdefault(attribute, set()).update(_names(names))
+    return found
+
+
+def declared_attributes(definitions: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """Return the attributes that the documents `views/{name}` name."""
+    words = ("attributes", "concealed")
+    return frozenset(n for raw in definitions.values() for w in words for n in _names(raw.get(w)))
+
+
 def visible_attributes(
     profile: Profile,
     views: Views,

@@ -19,6 +19,8 @@ class WrittenAction:
     type: object
     type_place: str
     details: Definition
+    index: int = 0
+    """Its place among the rule's actions."""
 
     def find(self, known: Mapping[str, T]) -> T | None:
         """Return the entry for the action's type, or None after noting that there is none."""
@@ -46,7 +48,7 @@ def take_actions(rule: Definition) -> list[WrittenAction]:
             rule.problems.add(f"{place}[{index}]", "an action must be an object")
             continue
         details = Definition(raw, f"{place}[{index}]", rule.problems)
-        found.append(WrittenAction(details.take("type"), details.place("type"), details))
+        found.append(WrittenAction(details.take("type"), details.place("type"), details, index))
     return found
 
 

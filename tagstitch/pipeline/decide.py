@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -31,12 +29,13 @@ from tagstitch.core.decision_record import (
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.event import event_time, identify_event
 from tagstitch.core.identifier import IdentitySettings
-from tagstitch.core.identity_graph import SALT_BYTES, new_profile_fields, touch_profile
 from tagstitch.core.profile import Profile
+from tagstitch.core.receipt import make_receipt
 from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attributes
-from tagstitch.pipeline.backend import Backend, Document, Put
+from tagstitch.pipeline.backend import Backend, Document
 from tagstitch.pipeline.claims import ClaimPublisher
-from tagstitch.pipeline.decision import DecideCall, Decision, DecisionMaker, Shape, Stages
+from tagstitch.pipeline.decision import CallDecision, DecideCall, DecisionMaker, Shape, Stages
+from tagstitch.pipeline.decision_writes import decision_writes
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.publish_audit import (
@@ -46,6 +45,7 @@ from tagstitch.pipeline.publish_audit import (
     publish_stored,
 )
 from tagstitch.pipeline.refreshed import Refreshed
+from tagstitch.pipeline.sealed_receipt import WITHOUT_VALUES, seal_receipt
 
 _DECISIONS_MAX: Final = 2
 """Decisions of one request: after a second lost race the state's actions are left out."""
@@ -130,41 +130,41 @@ class Decider:
             views = await self._views.get(call.stages.read)
             call = replace(call, hides=(views or ALL_CONCEALED).conceals)
         for _ in range(_DECISIONS_MAX):
-            decision = await self._maker.decide(call)
-            stored = decision.visitor.riders.get(call.mark.path)
+            loaded = await self._maker.load(call)
+            stored = loaded.visitor.riders.get(call.mark.path)
             if stored is not None and is_live(stored, now=self._backend.clock()):
                 return await self._repeat(call, stored)
-            if not decision.state_changes:
-                return await self._answer(call, decision)
-            if not _may_write(call, decision):
-                break
+            decided = self._maker.decide(call, loaded)
+            if not decided.decision.changes:
+                return await self._answer(call, decided)
             try:
-                return await self._commit_and_answer(call, decision)
+                return await self._commit_and_answer(call, decided)
             except Conflict:
                 continue  # another request of this visitor was first: decide again on its state
             except Unavailable:
                 break
-        return await self._answer(call, decision.without_state())
+        return await self._answer(call, self._maker.decide(call, loaded, can_commit=False))
 
-    async def _commit_and_answer(self, call: DecideCall, decision: Decision) -> bytes:
+    async def _commit_and_answer(self, call: DecideCall, decided: CallDecision) -> bytes:
         """Commit state, idempotency mark and audit records at once, then publish and answer.
 
         Raises Conflict when somebody else wrote the visitor's document first, and Unavailable when
         the state cannot be stored; also when no document can hold it.
         """
+        if not await self._publish_denial(call, decided):
+            decided = decided.also_degraded("stitch")
         now = self._backend.clock()
-        records = self._records(call, decision)
-        body = self._body(call, decision)
+        writes = decision_writes(call, decided, self._keyring, now=now)
+        records = self._records(call, decided, profile=writes[0].fields)
+        body = self._body(call, decided)
         mark = call.mark.put(
             records,
             {"body": body} if call.is_idempotent else {},
             now=now,
-            replaces=decision.visitor.riders.get(call.mark.path),
+            replaces=decided.loaded.visitor.riders.get(call.mark.path),
         )
         try:
-            await self._backend.documents.commit(
-                [self._state_write(call, decision, now=now), mark], deadline=call.stages.commit
-            )
+            await self._backend.documents.commit([*writes, mark], deadline=call.stages.commit)
         except InvalidInput as error:  # not the caller's fault: the event can be decided
             logger.warning("state_too_large", extra={"fields": {"code": error.code}})
             raise Unavailable("state", "no document can hold it") from None
@@ -173,39 +173,22 @@ class Decider:
         )
         return body
 
-    def _state_write(self, call: DecideCall, decision: Decision, *, now: datetime) -> Put:
-        """Return the write of the visitor's document, on condition that nobody else wrote it."""
-        visitor = decision.visitor
-        if visitor.profile is not None:
-            profile_id = visitor.profile.profile_id
-            fields = dict(visitor.profile.fields)
-        else:
-            primary = call.identifiers[0]
-            profile_id = self._keyring.profile_id(primary)
-            fields = new_profile_fields(now=now, salt=os.urandom(SALT_BYTES))
-            seen = {"first_seen": now, "last_seen": now}
-            fields["identifiers"] = {self._keyring.identifier_key(primary): seen}
-        fields["state"] = {**(fields.get("state") or {}), **decision.state_changes}
-        return Put(
-            f"profiles/{profile_id}", touch_profile(fields, now=now), if_version=visitor.version
-        )
-
-    async def _answer(self, call: DecideCall, decision: Decision) -> bytes:
+    async def _answer(self, call: DecideCall, decided: CallDecision) -> bytes:
         """Publish the records of a decision that changed nothing, and answer."""
-        if not await self._publish_denial(call, decision):
-            decision = decision.also_degraded("stitch")
-        records = encode_records(self._records(call, decision))
+        if not await self._publish_denial(call, decided):
+            decided = decided.also_degraded("stitch")
+        records = encode_records(self._records(call, decided, profile=_stored_fields(decided)))
         if records and not await publish_or_log(self._audit, records, deadline=call.stages.audit):
-            decision = decision.also_degraded("audit")
-        return self._body(call, decision)
+            decided = decided.also_degraded("audit")
+        return self._body(call, decided)
 
-    async def _publish_denial(self, call: DecideCall, decision: Decision) -> bool:
+    async def _publish_denial(self, call: DecideCall, decided: CallDecision) -> bool:
         """Publish what the event denies and the profile grants; return False when that failed.
 
         Without consent the profile was not read: then the denial is published unseen.
         """
-        denied = decision.consent.denied_by_request
-        profile = decision.visitor.profile
+        denied = decided.loaded.consent.denied_by_request
+        profile = decided.loaded.visitor.profile
         if profile is not None:
             denied = frozenset(p for p in denied if _grants(profile, p))
         if not denied or not call.identifiers:
@@ -231,7 +214,13 @@ class Decider:
             logger.warning("audit_left_to_sweep")
         return bytes(stored.fields["answer"]["body"])
 
-    def _records(self, call: DecideCall, decision: Decision) -> list[AuditRecord]:
+    def _records(
+        self, call: DecideCall, decided: CallDecision, *, profile: Mapping[str, Any]
+    ) -> list[AuditRecord]:
+        """Return the records of the parts that were asked for; the first has the receipt.
+
+        `profile` is the visitor's document as it will be stored.
+        """
         request = call.request
         now = self._backend.clock()
         context = DecisionContext(
@@ -240,52 +229,73 @@ class Decider:
             event=request.event,
             event_at=event_time(request.event, received_at=now),
             occurred_at=now,
-            subject=self._subject(call, decision),
-            consent=decision.consent,
-            rules_version=decision.rules_version,
-            degraded=decision.degraded,
+            subject=self._subject(call, decided),
+            consent=decided.loaded.consent,
+            rules_version=decided.loaded.rules_version,
+            degraded=decided.degraded,
             latency_ms=round((time.perf_counter() - call.started) * 1000, 3),
             audit_parameters=self._audit_parameters,
+            receipt=self._receipt(call, decided, profile),
         )
         records = []
-        if decision.event_decision is not None:
-            records.append(event_decision_record(decision.event_decision, context))
+        decision = decided.decision
+        if decision.event is not None:
+            records.append(event_decision_record(decision.event, context))
         if decision.personalization is not None:
-            records.append(personalization_record(decision.personalization, context))
+            exposures = decision.exposures
+            if records:
+                context = replace(context, receipt=None)  # one is enough for both parts
+            records.append(personalization_record(decision.personalization, exposures, context))
         return records
 
-    def _subject(self, call: DecideCall, decision: Decision) -> str | None:
-        if not decision.consent.allows("analytics_storage"):
+    def _receipt(
+        self, call: DecideCall, decided: CallDecision, profile: Mapping[str, Any]
+    ) -> bytes:
+        if decided.loaded.rules_version is None:
+            return WITHOUT_VALUES
+        receipt = make_receipt(
+            decided.situation, decided.loaded.book, decided.decision, call.request.include
+        )
+        return seal_receipt(
+            receipt, keyring=self._keyring, profile=profile, decision_id=call.decision_id
+        )
+
+    def _subject(self, call: DecideCall, decided: CallDecision) -> str | None:
+        if not decided.loaded.consent.allows("analytics_storage"):
             return None
-        if decision.visitor.profile is not None:
-            return self._keyring.pseudonym(decision.visitor.profile.profile_id)
+        if decided.loaded.visitor.profile is not None:
+            return self._keyring.pseudonym(decided.loaded.visitor.profile.profile_id)
         if call.identifiers:
             return self._keyring.pseudonym(self._keyring.profile_id(call.identifiers[0]))
         return None
 
-    def _body(self, call: DecideCall, decision: Decision) -> bytes:
+    def _body(self, call: DecideCall, decided: CallDecision) -> bytes:
         request = call.request
-        degraded = set(decision.degraded)
+        degraded = set(decided.degraded)
         if "profile" in request.include and self._views.value is None:
             degraded.add("profile")
         answer = DecideAnswer(
             decision_id=call.decision_id,
-            rules_version=decision.rules_version,
+            rules_version=decided.loaded.rules_version,
             degraded=tuple(sorted(degraded)),
             event=request.event,
-            event_decision=decision.event_decision,
-            personalization=decision.personalization,
-            profile=self._profile_part(call, decision) if "profile" in request.include else None,
+            event_decision=decided.decision.event,
+            personalization=decided.decision.personalization,
+            profile=self._profile_part(call, decided) if "profile" in request.include else None,
             explain=request.explain,
         )
         return msgspec.json.encode(call.shape(answer))
 
-    def _profile_part(self, call: DecideCall, decision: Decision) -> dict[str, Any]:
-        profile = decision.visitor.profile
+    def _profile_part(self, call: DecideCall, decided: CallDecision) -> dict[str, Any]:
+        profile = decided.loaded.visitor.profile
         views = self._views.value
-        if profile is None or views is None or not decision.consent.allows("analytics_storage"):
+        if (
+            profile is None
+            or views is None
+            or not decided.loaded.consent.allows("analytics_storage")
+        ):
             return {"found": False, "profile_id": None, "attributes": {}}
-        if not may_ask(views.get(call.request.view), decision.visitor.matched):
+        if not may_ask(views.get(call.request.view), decided.loaded.visitor.matched):
             return {"found": False, "profile_id": None, "attributes": {}}
         attributes = visible_attributes(
             profile,
@@ -321,14 +331,9 @@ def _check_scopes(request: DecideRequest, caller: Caller) -> None:
         caller.require("explain")
 
 
-def _may_write(call: DecideCall, decision: Decision) -> bool:
-    """Return whether state may be written for this visitor at all."""
-    return (
-        bool(call.identifiers)
-        and decision.consent.allows("analytics_storage")
-        and not decision.visitor.is_erased
-        and "profile" not in decision.degraded
-    )
+def _stored_fields(decided: CallDecision) -> Mapping[str, Any]:
+    profile = decided.loaded.profile
+    return {} if profile is None else profile.fields
 
 
 def _grants(profile: Profile, purpose: str) -> bool:

@@ -9,19 +9,22 @@ from typing import Any, Final
 
 from tagstitch.core.caller import Caller
 from tagstitch.core.compiled_condition import Hides, hides_nothing
-from tagstitch.core.consent import Consent, resolve_consent
+from tagstitch.core.consent import ANALYTICS_STORAGE, Consent, resolve_consent
 from tagstitch.core.decide_answer import DecideAnswer
 from tagstitch.core.decide_request import DecideRequest
+from tagstitch.core.decision import Decision, decide
 from tagstitch.core.decision_record import told_skipped
 from tagstitch.core.errors import Unavailable
-from tagstitch.core.event_decision import EventDecision, decide_event
+from tagstitch.core.event_decision import EventDecision
 from tagstitch.core.identifier import Identifier
-from tagstitch.core.personalization import PersonalizationDecision, decide_personalization
+from tagstitch.core.personalization import PersonalizationDecision
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import EMPTY_RULE_BOOK, RuleBook
+from tagstitch.core.situation import Situation
 from tagstitch.pipeline.backend import Clock
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import IdempotencyMark
+from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.visitor import NOBODY, Visitor, VisitorFinder
 
@@ -31,6 +34,8 @@ _COMMIT_SHARE: Final = 0.8
 """Part of the deadline by which state must be committed."""
 _AUDIT_SHARE: Final = 0.95
 """Part of the deadline by which the audit record must be published; then it goes to the log."""
+
+_WITHOUT_PROFILE: Final = frozenset({"profile", "state"})
 
 logger = logging.getLogger("tagstitch")
 
@@ -76,32 +81,36 @@ class DecideCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """One decision as the core made it; nothing is written yet."""
+class Loaded:
+    """What one decision is made from."""
 
+    book: RuleBook
     visitor: Visitor
     consent: Consent
-    event_decision: EventDecision | None
-    personalization: PersonalizationDecision | None
-    rules_version: str | None
     degraded: tuple[str, ...]
+    """Names of what could not be had."""
 
     @property
-    def state_changes(self) -> Mapping[str, Any]:
-        """What the fired rules write to the profile's state."""
-        return self.personalization.state_changes if self.personalization else {}
+    def rules_version(self) -> str | None:
+        """The version of the rule book, None when there was none."""
+        return None if self.book is EMPTY_RULE_BOOK else self.book.version
 
-    def without_state(self) -> Decision:
-        """Return the decision without the actions whose state could not be committed."""
-        if self.personalization is None:
-            return self
-        return replace(
-            self,
-            personalization=self.personalization.without_state_actions(),
-            degraded=(*self.degraded, "state"),
-        )
+    @property
+    def profile(self) -> Profile | None:
+        """The visitor's profile, as far as consent lets us look."""
+        return self.visitor.profile if self.consent.allows(ANALYTICS_STORAGE) else None
 
-    def also_degraded(self, *missing: str) -> Decision:
+
+@dataclass(frozen=True, slots=True)
+class CallDecision:
+    """The core's decision for one call; nothing is written yet."""
+
+    loaded: Loaded
+    situation: Situation
+    decision: Decision
+    degraded: tuple[str, ...]
+
+    def also_degraded(self, *missing: str) -> CallDecision:
         """Return the decision with more names of what could not be had."""
         return replace(self, degraded=(*self.degraded, *missing))
 
@@ -112,55 +121,59 @@ class DecisionMaker:
     def __init__(
         self,
         finder: VisitorFinder,
+        keyring: Keyring,
         rule_book: Refreshed[RuleBook],
         *,
         clock: Clock,
         consent_default_granted: bool,
     ) -> None:
         self._finder = finder
+        self._keyring = keyring
         self._rule_book = rule_book
         self._clock = clock
         self._consent_default_granted = consent_default_granted
 
-    async def decide(self, call: DecideCall) -> Decision:
-        """Load the visitor once and ask the core."""
-        request = call.request
-        book, visitor, consent, degraded = await self._load(call)
-        unavailable = frozenset({"profile", "state"}) if "profile" in degraded else frozenset()
-        profile = visitor.profile if consent.allows("analytics_storage") else None
-        event_decision = personalization = None
-        if "event" in request.include:
-            event_decision = decide_event(
-                request.event,
-                book,
-                profile,
-                unavailable=unavailable,
-                explain=request.explain,
-                hides=call.hides,
-            )
-        if "personalization" in request.include:
-            personalization = decide_personalization(
-                request.event,
-                book,
-                profile,
-                consent=consent,
-                unavailable=unavailable,
-                has_identifier=bool(call.identifiers),
-                explain=request.explain,
-                hides=call.hides,
-            )
-        _log_skipped(event_decision, personalization)
-        return Decision(
-            visitor,
-            consent,
-            event_decision,
-            personalization,
-            None if book is EMPTY_RULE_BOOK else book.version,
-            degraded,
+    def decide(self, call: DecideCall, loaded: Loaded, *, can_commit: bool = True) -> CallDecision:
+        """Ask the core; without `can_commit`, for what is left when nothing can be stored."""
+        situation = self._situation(call, loaded, can_commit=can_commit)
+        decision = decide(
+            situation,
+            loaded.book,
+            include=call.request.include,
+            explain=call.request.explain,
+            hides=call.hides,
+        )
+        _log_skipped(decision.event, decision.personalization)
+        degraded = (*loaded.degraded, "state") if decision.has_withheld else loaded.degraded
+        return CallDecision(loaded, situation, decision, degraded)
+
+    def _situation(self, call: DecideCall, loaded: Loaded, *, can_commit: bool) -> Situation:
+        profile = loaded.profile
+        nothing: Mapping[str, Any] = {}
+        return Situation(
+            event=call.request.event,
+            consent=loaded.consent,
+            now=self._clock().timestamp(),
+            attributes=profile.attributes if profile else nothing,
+            state=profile.state if profile else nothing,
+            caps=profile.caps if profile else nothing,
+            assignments=profile.assignments if profile else nothing,
+            subject=self._subject(call, loaded),
+            has_identifier=bool(call.identifiers),
+            unavailable=_WITHOUT_PROFILE if "profile" in loaded.degraded else frozenset(),
+            can_commit=can_commit and not loaded.visitor.is_erased,
         )
 
-    async def _load(self, call: DecideCall) -> tuple[RuleBook, Visitor, Consent, tuple[str, ...]]:
-        """Return rule book, visitor and consent, with the names of what could not be had."""
+    def _subject(self, call: DecideCall, loaded: Loaded) -> str | None:
+        """Return the profile's id, or the id that the visitor's profile would get."""
+        if not loaded.consent.allows(ANALYTICS_STORAGE) or "profile" in loaded.degraded:
+            return None
+        if loaded.visitor.profile is not None:
+            return loaded.visitor.profile.profile_id
+        return self._keyring.profile_id(call.identifiers[0]) if call.identifiers else None
+
+    async def load(self, call: DecideCall) -> Loaded:
+        """Load rule book and visitor once; what cannot be had in time is named."""
         request, stages = call.request, call.stages
         degraded: list[str] = []
         book = await self._rule_book.get(stages.read)
@@ -181,7 +194,7 @@ class DecisionMaker:
             degraded.append("profile")
         if visitor.profile is not None and visitor.profile.consent:
             consent = self._consent(request, visitor.profile)
-        return book or EMPTY_RULE_BOOK, visitor, consent, tuple(degraded)
+        return Loaded(book or EMPTY_RULE_BOOK, visitor, consent, tuple(degraded))
 
     def _consent(self, request: DecideRequest, profile: Profile | None) -> Consent:
         return resolve_consent(

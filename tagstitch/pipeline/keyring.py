@@ -48,24 +48,33 @@ class Keyring:
         kid, key = self.pseudonym_keys[0]
         return f"{kid}:{_keyed_hash(key, profile_id)}"
 
-    def seal(self, plaintext: bytes, *, purpose: str) -> bytes:
-        """Return nonce and AES-256-GCM ciphertext; `purpose` separates uses of the one key."""
+    def seal(
+        self, plaintext: bytes, *, purpose: str, salt: bytes = b"", context: bytes = b""
+    ) -> bytes:
+        """Return nonce and AES-256-GCM ciphertext.
+
+        `purpose` separates uses of the one key. A `salt` makes a key of its own: without it
+        nobody can unseal. `context` must be the same again and is not part of the result.
+        """
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # 40 ms to import
 
         nonce = os.urandom(12)
-        return nonce + AESGCM(self._sealing_key(purpose)).encrypt(nonce, plaintext, None)
+        return nonce + AESGCM(self._sealing_key(purpose, salt)).encrypt(nonce, plaintext, context)
 
-    def unseal(self, sealed: bytes, *, purpose: str) -> bytes:
+    def unseal(
+        self, sealed: bytes, *, purpose: str, salt: bytes = b"", context: bytes = b""
+    ) -> bytes:
         """Return what was sealed; raises `cryptography.exceptions.InvalidTag` when altered."""
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        return AESGCM(self._sealing_key(purpose)).decrypt(sealed[:12], sealed[12:], None)
+        return AESGCM(self._sealing_key(purpose, salt)).decrypt(sealed[:12], sealed[12:], context)
 
     def _identity_hash(self, identifier: Identifier) -> str:
         return _keyed_hash(self.identity_key, f"{identifier.type}\x1f{identifier.value}")
 
-    def _sealing_key(self, purpose: str) -> bytes:
-        return hmac.digest(self.receipt_key, purpose.encode(), hashlib.sha256)
+    def _sealing_key(self, purpose: str, salt: bytes) -> bytes:
+        message = purpose.encode() + b"\0" + salt if salt else purpose.encode()
+        return hmac.digest(self.receipt_key, message, hashlib.sha256)
 
 
 def own_profile_id(key: str) -> str:

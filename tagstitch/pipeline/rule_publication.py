@@ -296,12 +296,12 @@ def _replace_broken(
     rules = {collection: dict(found) for collection, found in definitions.collections.items()}
     kept = []
     for rule in broken:
-        collection = f"{rule.kind}_rules"
-        if (earlier := last.collections[collection].get(rule.rule_id)) is not None:
-            rules[collection][rule.rule_id] = earlier
+        earlier = last.collections[rule.collection].get(rule.rule_id)
+        if earlier is not None:
+            rules[rule.collection][rule.rule_id] = earlier
             kept.append(rule.rule_id)
         else:
-            rules[collection].pop(rule.rule_id, None)
+            rules[rule.collection].pop(rule.rule_id, None)
     return RuleDefinitions.of(rules, definitions.protected), kept
 
 

@@ -77,7 +77,7 @@ def test_rules_go_to_the_store_and_back(cli: Cli, tmp_path: Path) -> None:
     assert pulled.document["counts"] == {
         "event_rules": 5,
         "personalization_rules": 2,
-        "experiments": 0,
+        "experiments": 1,
         "audiences": 0,
     }
     assert again.document["is_new"] is False

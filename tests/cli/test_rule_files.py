@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from tagstitch.cli.rule_files import RuleFilesError, read_rule_files, write_rule_files
+from tagstitch.core.experiment_parsing import parse_experiment
 from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DROP = {"target_event_name": "view_item", "conditions": {"a": 1}, "action_type": "drop_event"}
+SPLIT = {"target_event_name": "view_item", "variants": {"a": 0.5, "b": 0.5}}
+GOLD = {"conditions": {"tier": "Gold"}}
 COOKIE = {"event_name_trigger": "view_item", "conditions": {"a": 1}, "action_type": "return_value"}
 
 
@@ -44,7 +47,10 @@ def test_the_samples_are_read_and_compile() -> None:
         "discount_electronics_gold_tier",
         "discount_electronics_items_gold_tier",
     }
+    assert definitions.experiments.keys() == {"free_shipping_bar"}
     assert compile_rule_book(definitions).broken == ()
+    for experiment_id, raw in definitions.experiments.items():
+        parse_experiment(experiment_id, raw)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +85,57 @@ def test_the_kind_comes_from_top_key_folder_or_event_field(tmp_path: Path) -> No
 
     assert definitions.event_rules.keys() == {"key", "folder", "field"}
     assert definitions.personalization_rules.keys() == {"cookie"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "ids"),
+    [
+        ("experiments/a.json", SPLIT, {"a"}),
+        ("experiments/some.json", [{**SPLIT, "experiment_id": "a"}], {"a"}),
+        ("experiments.json", {**SPLIT, "experiment_id": "a"}, {"a"}),
+        ("a.yaml", "target_event_name: x\nvariants: {a: 0.5, b: 0.5}\n", {"a"}),
+        ("some.json", [{**SPLIT, "experiment_id": "a"}, {**SPLIT, "experiment_id": "b"}], {"a", "b"}),
+        ("some.json", {"experiments": {"a": SPLIT}, "event_rules": {"b": DROP}}, {"a"}),
+        ("some.json", {"experiments": [{**SPLIT, "experiment_id": "a"}]}, {"a"}),
+    ],
+)  # fmt: skip
+def test_experiments_are_told_by_top_key_place_or_variants(
+    tmp_path: Path, name: str, content: Any, ids: set[str]
+) -> None:
+    write(tmp_path / name, content)
+
+    definitions = read_rule_files(tmp_path)
+
+    assert definitions.experiments.keys() == ids
+    assert all("experiment_id" not in found for found in definitions.experiments.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("audiences/gold.json", GOLD),
+        ("audiences.json", {**GOLD, "audience_id": "gold"}),
+        ("some.json", {"audiences": {"gold": GOLD}}),
+    ],
+)
+def test_audiences_are_told_by_top_key_or_place(tmp_path: Path, name: str, content: Any) -> None:
+    write(tmp_path / name, content)
+
+    assert read_rule_files(tmp_path).audiences == {"gold": GOLD}
+
+
+def test_conditions_alone_are_nothing_that_can_be_told(tmp_path: Path) -> None:
+    [(_, message)] = problems_of(write(tmp_path / "gold.json", GOLD))
+
+    assert "audience" in message
+
+
+def test_one_id_may_name_a_rule_and_an_experiment(tmp_path: Path) -> None:
+    both = {"event_rules": {"a": DROP}, "experiments": {"a": SPLIT}}
+
+    definitions = read_rule_files(write(tmp_path / "some.json", both))
+
+    assert definitions == RuleDefinitions({"a": DROP}, {}, {"a": SPLIT})
 
 
 def test_a_folder_is_read_to_the_bottom_and_other_files_are_left_alone(tmp_path: Path) -> None:
@@ -163,7 +220,9 @@ def test_norway_is_a_country_and_a_date_is_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["rules", "rules.yaml", "rules.json"])
 def test_what_is_written_is_read_again(tmp_path: Path, target: str) -> None:
     tricky = {**DROP, "conditions": {"x": ["yes", "NO", "1", 1, 1.5, None, True, "2026-11-21"]}}
-    definitions = RuleDefinitions({"a": tricky, "b.c": DROP}, {"d": COOKIE})
+    definitions = RuleDefinitions(
+        {"a": tricky, "b.c": DROP}, {"d": COOKIE}, {"e": SPLIT}, {"gold": GOLD}
+    )
 
     write_rule_files(tmp_path / target, definitions)
 

@@ -11,11 +11,10 @@ import pytest
 
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.event import parse_event
-from tagstitch.core.event_decision import decide_event
-from tagstitch.core.personalization import decide_personalization
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
+from tests.core.deciding import decide_both, decide_event
 
 CASES = Path(__file__).parent.parent / "cases"
 
@@ -79,25 +78,24 @@ def test_a_personalization_is_decided_as_its_case_wants(
         default_granted=case.get("default_granted", True),
     )
 
-    decision = decide_personalization(
-        event,
-        book_of(content),
-        profile,
-        consent=consent,
-        unavailable=frozenset(case.get("unavailable", ())),
-        has_identifier=case.get("has_identifier", True),
-    )
+    situation = {
+        "consent": consent,
+        "unavailable": frozenset(case.get("unavailable", ())),
+        "has_identifier": case.get("has_identifier", True),
+    }
+    decided = decide_both(event, book_of(content), profile, **situation)
+    decision = decided.personalization
+    assert decision is not None
 
     want = case["want"]
     got = {
         "reason": decision.reason,
         "actions": [dict(action) for action in decision.actions],
-        "state_changes": dict(decision.state_changes),
+        "state_changes": dict(decided.changes.state),
     }
     assert {"actions": [], "state_changes": {}, **{k: want[k] for k in got if k in want}} == got
-    if "reads_state" in want:
-        assert want["reads_state"] == decision.reads_state
     if "actions_without_state" in want:
-        left = decision.without_state_actions()
-        assert want["actions_without_state"] == [dict(action) for action in left.actions]
-        assert left.state_changes == {}
+        left = decide_both(event, book_of(content), profile, can_commit=False, **situation)
+        assert left.personalization is not None
+        assert want["actions_without_state"] == [dict(a) for a in left.personalization.actions]
+        assert not left.changes

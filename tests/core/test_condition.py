@@ -4,61 +4,9 @@ from typing import Any
 
 import pytest
 
-from tagstitch.core.compiled_condition import CompiledCondition, compile_condition
-from tagstitch.core.condition import parse_conditions
 from tagstitch.core.declarations import Declarations
-from tagstitch.core.errors import Problem
 from tagstitch.core.paths import Facts
-from tagstitch.core.problems import Problems
-
-EVENT: dict[str, Any] = {
-    "value": 7.5,
-    "count": 3,
-    "price_text": "5.00",
-    "flag": False,
-    "one": 1,
-    "empty": "",
-    "nothing": None,
-    "name": "Summer Sale",
-    "tags": ["a", "b", None],
-    "no_tags": [],
-    "odd": {"a": {"b": 1}, "list": [{"x": 9}]},
-    "gtm.start": 5,
-    "_resolved.user_id": "u-1",
-    "a": {"b.c": "deep", "b": {"c": "deeper"}},
-    "event": {"name": "inner"},
-    "items": [
-        {"brand": "A", "price": 5, "stock": "in", "tags": ["x"]},
-        {"brand": "B", "price": 20, "stock": "out", "coupon": None},
-    ],
-    "tier": "from the event",
-}
-PROFILE: dict[str, Any] = {
-    "tier": "Gold",
-    "lifetime_value": 900,
-    "segments": ["vip", "de"],
-    "scores": [1, 2.0, True],
-    "nested": {"deep": {"er": 1}},
-}
-STATE: dict[str, Any] = {"shown": True, "count": 2}
-
-
-def compiled(conditions: object, **options: Any) -> CompiledCondition:
-    problems = Problems()
-    condition = parse_conditions(conditions, "conditions", problems, **options)
-    assert problems.found == []
-    return compile_condition(condition)
-
-
-def holds(conditions: object, event: dict[str, Any] = EVENT) -> bool:
-    return compiled(conditions).holds(Facts(event, PROFILE, STATE))
-
-
-def problems_of(conditions: object) -> list[Problem]:
-    problems = Problems()
-    parse_conditions(conditions, "conditions", problems)
-    return problems.found
-
+from tests.core.conditions import EVENT, PROFILE, compiled, holds, problems_of
 
 TRUE: list[Any] = [
     # equality
@@ -324,3 +272,20 @@ def test_an_explanation_cuts_what_is_long() -> None:
     (line,) = compiled({"x": "y"}).explain(Facts({"x": "z" * 5000}), frozenset())
 
     assert len(line["actual"]) < 300
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("lessThen", "lessThan"), ("less_then", "lessThan"), ("equal", "equals"),
+        (">=", "atLeast"), ("lte", "atMost"), ("greaterThanOrEqual", "atLeast"),
+        ("oneOf", "in"), ("one_of", "in"), ("beginsWith", "startsWith"), ("regex", "matches"),
+        ("isNotEmpty", "notIsEmpty"), ("not_equal", "notEquals"), ("startswith", "startsWith"),
+    ],
+)  # fmt: skip
+def test_an_unknown_operator_gets_the_word_that_was_meant(word: str, meant: str) -> None:
+    problems = Problems()
+    parse_conditions({"a": {word: 1}}, "conditions", problems)
+
+    [problem] = problems.found
+    assert (problem.path, problem.hint) == (f"conditions.a.{word}", f"did you mean {meant}?")

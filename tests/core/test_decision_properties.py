@@ -9,21 +9,19 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tagstitch.core.consent import resolve_consent
 from tagstitch.core.event import Event
-from tagstitch.core.event_decision import decide_event
 from tagstitch.core.operators import OPERATORS
-from tagstitch.core.personalization import decide_personalization
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
+from tests.core.deciding import decide_both, decide_event
 
 NAMES = st.sampled_from(["purchase", "purchase", "view_item"])
 KEYS = st.sampled_from(["value", "tier", "items", "a", "b", "a.b", "x-ga-gcs", "price"])
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**63) + 1, 2**63 - 1), st.floats(-1e6, 1e6),
     st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=5),
-    st.sampled_from(["5.00", "A", "1e3", 0, 1, True]),
+    st.sampled_from(["5.00", "A", "1e3", 0, 1, True, "2026-11-21", "1.2.3", "10.0.0.1", 1_764_000_000_000]),
 )  # fmt: skip
 VALUES = st.recursive(
     SCALARS,
@@ -42,25 +40,36 @@ LIST_PATHS = st.sampled_from(
 NUMBERS = st.integers(-10, 10) | st.floats(-10, 10)
 LISTS = st.lists(st.booleans() | NUMBERS | st.text(max_size=2), min_size=1, max_size=3)
 TEXTS = st.text(min_size=1, max_size=2)
+MOMENTS = st.sampled_from(["2026-11-21", "2026-11-21T20:00:00+01:00", "now-5d", 1_764_000_000])
+VERSIONS = st.sampled_from(["1", "v2.0.1-rc.1", "120.0.6099.109"])
 OPERANDS: dict[str, st.SearchStrategy[Any]] = {
     "equals": VALUES, "in": LISTS, "lessThan": NUMBERS, "atMost": NUMBERS, "greaterThan": NUMBERS,
     "atLeast": NUMBERS, "between": st.just([-5, 5]), "exists": st.booleans(), "isEmpty": st.booleans(),
     "contains": TEXTS, "startsWith": TEXTS, "endsWith": TEXTS, "matches": st.sampled_from(["a", "^.$"]),
     "anyOf": LISTS, "allOf": LISTS, "size": st.integers(0, 3) | st.just({"atLeast": 1}),
     "type": st.sampled_from(["string", "number", "boolean", "list", "object"]),
+    "before": MOMENTS, "after": MOMENTS, "versionAtLeast": VERSIONS, "versionBelow": VERSIONS,
+    "cidr": st.sampled_from(["10.0.0.0/8", ["::/0", "192.0.2.1"]]), "percent": st.just([10, 60.5]),
 }  # fmt: skip
 assert set(OPERANDS) == set(OPERATORS)
 COMPARISONS = st.sampled_from(sorted(OPERANDS)).flatmap(
-    lambda word: st.tuples(st.sampled_from(["", "not_"]).map(lambda no: no + word), OPERANDS[word])
+    lambda word: st.builds(
+        lambda no, operand: {no + word: operand} | ({"salt": "s"} if word == "percent" else {}),
+        st.sampled_from(["", "not_"]),
+        OPERANDS[word],
+    )
+)
+CHANGES = st.builds(
+    lambda path, flag: {path: {"changed": flag}},
+    st.sampled_from(["value", "event.b"]),
+    st.booleans(),
 )
 PREDICATES = st.builds(
-    lambda path, comparison: {path: dict([comparison])}, PLAIN_PATHS | LIST_PATHS, COMPARISONS
+    lambda path, comparison: {path: comparison}, PLAIN_PATHS | LIST_PATHS, COMPARISONS
 ) | st.dictionaries(PLAIN_PATHS, LISTS | st.booleans() | NUMBERS | TEXTS, min_size=1, max_size=2)
-ITEM_PREDICATES = st.builds(
-    lambda path, comparison: {path: dict([comparison])}, TARGETS, COMPARISONS
-)
+ITEM_PREDICATES = st.builds(lambda path, comparison: {path: comparison}, TARGETS, COMPARISONS)
 CONDITIONS: st.SearchStrategy[Any] = st.recursive(
-    st.one_of(PREDICATES, PREDICATES, PREDICATES, ITEM_PREDICATES.map(lambda c: {"items.$": {"match": c}})),
+    st.one_of(PREDICATES, PREDICATES, PREDICATES, CHANGES, ITEM_PREDICATES.map(lambda c: {"items.$": {"match": c}})),
     lambda inner: st.dictionaries(
         st.sampled_from(["any", "all", "none"]), st.lists(inner, min_size=1, max_size=2), min_size=1
     ),
@@ -71,7 +80,9 @@ COMPUTATIONS = st.one_of(
     st.tuples(st.sampled_from(["set", "set_default"]), VALUES.filter(lambda value: value is not None)),
     st.tuples(st.sampled_from(["multiply", "add"]), NUMBERS | st.just(1e12)),
     st.tuples(st.just("round"), st.integers(0, 3)),
-    st.tuples(st.sampled_from(["delete", "lower", "upper", "trim"]), st.none()),
+    st.tuples(st.sampled_from(["delete", "lower", "upper", "trim", "hash"]), st.none()),
+    st.tuples(st.just("map"), st.dictionaries(TEXTS, VALUES.filter(lambda value: value is not None), min_size=1, max_size=2)),
+    st.tuples(st.just("template"), st.sampled_from(["${a}${a}", "$${b}", "${profile.tier}-${items[0].price}"])),
 )  # fmt: skip
 
 
@@ -81,12 +92,24 @@ def modify(parameter: str, computation: tuple[str, Any]) -> dict[str, Any]:
     return details if operand is None else {**details, "operand": operand}
 
 
+def map_items(
+    item_property: str, computation: tuple[str, Any], match: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    details = {**modify("a", computation), "type": "map_items", "item_property": item_property}
+    del details["parameter"]
+    return {**details, "match": match}
+
+
 EVENT_ACTIONS = st.one_of(
     st.fixed_dictionaries({"type": st.just("rename_event"), "new_event_name": st.text("ab", min_size=1)}),
     st.builds(modify, TARGETS, COMPUTATIONS),
     st.builds(modify, TARGETS, COMPUTATIONS),
     st.fixed_dictionaries({"type": st.just("modify_parameter"), "parameter": TARGETS, "operator": st.just("copy"), "from": PLAIN_PATHS}),
     st.fixed_dictionaries({"type": st.just("filter_items"), "match": ITEM_PREDICATES}),
+    st.builds(map_items, TARGETS, COMPUTATIONS),
+    st.builds(map_items, TARGETS, COMPUTATIONS, ITEM_PREDICATES),
+    st.fixed_dictionaries({"type": st.just("modify_parameter"), "parameter": TARGETS, "operator": st.just("regex_replace"), "pattern": st.sampled_from(["a*", "(.)(b)?", "^"]), "replacement": st.sampled_from(["", "\\0\\0"])}),
+    st.fixed_dictionaries({"type": st.just("sample"), "percent": st.integers(0, 100), "by": PLAIN_PATHS}),
     st.fixed_dictionaries({"type": st.just("redact"), "parameters": st.lists(TARGETS, min_size=1, max_size=3)}),
     st.just({"type": "drop_event"}),
 )  # fmt: skip
@@ -124,7 +147,6 @@ PROFILES = st.none() | st.builds(
     st.dictionaries(KEYS, VALUES, max_size=3),
 )
 UNAVAILABLE = st.sets(st.sampled_from(["profile", "state"])).map(frozenset)
-CONSENT = resolve_consent(requested=None, event=None, profile=None, default_granted=True)
 
 
 def relaxed(examples: int) -> settings:
@@ -194,10 +216,7 @@ def test_the_order_of_rules_in_the_store_does_not_matter(
     other = book_of(shuffled(for_events), shuffled(for_visitors))
 
     assert (one.version, one.broken) == (other.version, other.broken)
-    assert decide_event(event, one, profile) == decide_event(event, other, profile)
-    assert decide_personalization(
-        event, one, profile, consent=CONSENT, has_identifier=True
-    ) == decide_personalization(event, other, profile, consent=CONSENT, has_identifier=True)
+    assert decide_both(event, one, profile) == decide_both(event, other, profile)
 
 
 @given(EVENTS, rules(EVENT_ACTIONS), PROFILES, VALUES | st.dictionaries(st.text(), VALUES))
@@ -223,18 +242,18 @@ def test_a_personalization_is_finite_json_and_explaining_changes_nothing(
 ) -> None:
     book = book_of({}, definitions)
 
-    decision, explained = (
-        decide_personalization(
-            event, book, profile, consent=CONSENT, unavailable=unavailable, has_identifier=True,
-            explain=explain,
-        )
-        for explain in (False, True)
-    )  # fmt: skip
+    decided = decide_both(event, book, profile, unavailable=unavailable)
+    explained = decide_both(event, book, profile, unavailable=unavailable, explain=True)
+    uncommitted = decide_both(event, book, profile, unavailable=unavailable, can_commit=False)
 
-    assert decision == replace(explained, trace=())
+    decision, told = decided.personalization, explained.personalization
+    assert decision is not None
+    assert told is not None
+    assert decision == replace(told, trace=())
+    assert decided.changes == explained.changes
     assert decision.skipped == ()
-    assert is_finite_json([list(decision.actions), dict(decision.state_changes), explained.trace])
-    assert not decision.without_state_actions().state_changes
+    assert is_finite_json([list(decision.actions), dict(decided.changes.state), told.trace])
+    assert not uncommitted.changes
     for action in decision.actions:
         if action["type"] == "set_cookie":
             assert not set(f"{action['name']}{action['value']}") & set('\r\n ;,="\\')

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from tagstitch.core.event import Event
-from tagstitch.core.event_decision import EventDecision, decide_event
+from tagstitch.core.event_decision import EventDecision
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import EMPTY_RULE_BOOK, RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
+from tests.core.deciding import decide_event
 
 
 def book(**rules: dict[str, Any]) -> RuleBook:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tagstitch.core.errors import InvalidRule
+from tagstitch.core.paths import Facts
 from tagstitch.core.rule import (
     EventRule,
     PersonalizationRule,
@@ -86,8 +87,8 @@ def test_metadata_of_other_people_is_left_alone() -> None:
         ({"is_active": "true"}, "is_active", "true or false"),
         ({"stop_on_match": 1}, "stop_on_match", "true or false"),
         ({"priorty": 3}, "priorty", "did you mean priority?"),
-        ({"frequency_cap": {"max": 3}}, "frequency_cap", "too often"),
-        ({"shadow": True}, "shadow", "too often"),
+        ({"frequency_cap": {"max": 0}}, "frequency_cap.max", "whole number"),
+        ({"shadow": "yes"}, "shadow", "true or false"),
         ({"updates_user_state": {"a": 1}}, "updates_user_state", "no meaning"),
         ({"action_type": None, "action_details": None}, "actions", "at least one action"),
         ({"action_type": None}, "action_type", "is missing"),
@@ -205,9 +206,10 @@ def test_a_rule_needs_a_usable_id(rule_id: str) -> None:
 def test_a_rule_knows_what_its_actions_read() -> None:
     details = {"parameter": "a", "operator": "copy", "from": "user_state.x"}
 
-    assert {"event", "user_state"} == event_rule(
-        conditions={"event.v": 1}, **modify(**details)
-    ).reads
+    rule = event_rule(conditions={"event.v": 1}, **modify(**details))
+
+    assert [path.text for path, _ in rule.other_lookups] == ["user_state.x"]
+    assert rule.is_lacking(Facts({"v": 1}), frozenset(("user_state",)))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ def test_a_rule_knows_what_its_actions_read() -> None:
 def test_a_personalization_rule_names_its_purposes(
     fields: dict[str, Any], wanted: tuple[str, ...]
 ) -> None:
-    assert wanted == personalization_rule(**fields).purposes
+    assert wanted == personalization_rule(**fields).gates.purposes
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,8 @@ def test_a_personalization_rule_names_its_purposes(
         ({"updates_user_state": {"__a__": 1}}, "updates_user_state.__a__"),
         ({"updates_user_state": {"a": "x" * 2000}}, "bytes"),
         ({"updates_user_state": {"a": float("nan")}}, "finite"),
-        ({"rollout": {"percent": 5}}, "too often"),
+        ({"rollout": {"percent": 500}}, "rollout.percent: must be 0 to 100"),
+        ({"chain": True}, "chain: has no meaning"),
         ({"action_type": "send_pigeon"}, "unknown action type"),
         ({"action_type": None, "action_details": None}, "at least one action"),
         (cookie(cookie_name="a b"), "must be a token"),

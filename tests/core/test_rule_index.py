@@ -16,14 +16,13 @@ from tagstitch.core.paths import Facts
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule import EventRule, parse_event_rule
 from tagstitch.core.rule_bucket import RuleBucket, bucket_in_steps, buckets_in_steps
-from tagstitch.core.rule_trace import make_facts
 from tagstitch.core.steps import finished
 from tests.core.test_decision_properties import CONDITIONS, EVENTS, PROFILES, relaxed
 
 
 def rule_of(rule_id: str, conditions: dict[str, Any], **fields: Any) -> EventRule:
     definition = {"target_event_name": "purchase", "action_type": "drop_event", **fields}
-    declared = Declarations(protected=frozenset(["tier"]))
+    declared = Declarations(protected=frozenset(["tier"]), experiments={"x": frozenset(["b"])})
     return parse_event_rule(
         rule_id, {**definition, "conditions": conditions}, declared=declared
     )  # fmt: skip
@@ -31,9 +30,15 @@ def rule_of(rule_id: str, conditions: dict[str, Any], **fields: Any) -> EventRul
 
 def indexed(rules: list[EventRule]) -> RuleBucket[EventRule]:
     with patch.object(rule_bucket, "PLAIN_RULES_MAX", 0):
-        bucket = finished(bucket_in_steps(rules))
+        bucket = finished(bucket_in_steps(tuple(sorted(rules, key=lambda rule: rule.rule_id))))
     assert bucket.index is not None
     return bucket
+
+
+def facts_of(event: Event, profile: Profile | None) -> Facts:
+    if profile is None:
+        return Facts(event.parameters)
+    return Facts(event.parameters, profile.attributes, profile.state)
 
 
 def ids(rules: Any) -> list[str]:
@@ -66,7 +71,7 @@ def test_the_index_finds_every_rule_that_holds(
         bucket = indexed(rules)
 
     for event in events:
-        facts = make_facts(event.parameters, profile)
+        facts = facts_of(event, profile)
 
         assert held(bucket.candidates(facts), facts) == held(bucket.rules, facts)
 
@@ -162,7 +167,7 @@ def test_without_a_profile_nothing_is_told_from_its_silence() -> None:
 
 
 def test_few_rules_have_no_index() -> None:
-    bucket = finished(bucket_in_steps([rule_of("a", {"x": 1})]))
+    bucket = finished(bucket_in_steps((rule_of("a", {"x": 1}),)))
 
     assert bucket.index is None
     assert bucket.candidates(Facts({})) == bucket.rules
@@ -177,7 +182,7 @@ def test_rules_for_every_event_come_in_order_with_those_of_the_name(copied: int)
     ]  # fmt: skip
 
     with patch.object(rule_bucket, "COPIED_RULES_MAX", copied):
-        buckets = finished(buckets_in_steps(rules))
+        buckets = finished(buckets_in_steps(rules, {}))
 
     assert [rule.rule_id for rule in buckets["purchase"].rules] == ["c", "b", "a", "e"]
     assert [rule.rule_id for rule in buckets["*"].rules] == ["b", "e"]

@@ -140,6 +140,7 @@ class World:
         book = compile_rule_book(RuleDefinitions(event_rules or {}, personalization_rules or {}))
         maker = DecisionMaker(
             self.finder,
+            KEYRING,
             rule_book or self.refreshed(book),
             clock=self.backend.clock,
             consent_default_granted=consent_default_granted,

@@ -1,0 +1,215 @@
+"""The static checks at the command line: what they are told, and how their findings are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tagstitch.adapters.ga4_export import convert_row, is_export_row, row_from_text
+from tagstitch.cli.json_lines import BadLine, read_lines
+from tagstitch.cli.output import CommandFailed, err, printable, table_of
+from tagstitch.cli.rule_files import RuleFilesError, read_document
+from tagstitch.core.errors import InvalidInput
+from tagstitch.core.event import parse_event
+from tagstitch.core.field_catalogue import FieldCatalogue, parse_catalogue
+from tagstitch.core.finding import CheckReport
+from tagstitch.core.rule_book import BrokenRule
+from tagstitch.core.rule_checks import CheckContext, check_rules
+from tagstitch.core.rule_definitions import RuleDefinitions
+from tagstitch.core.view import declared_attributes, declared_purposes
+from tagstitch.pipeline.backend import DocumentStore
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.list_all import list_all
+
+SamplesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--samples", exists=True, dir_okay=False,
+        help="JSON Lines of events or GA4 export rows, .gz too: which fields are there?",
+    ),
+]  # fmt: skip
+ProfilesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--profiles", exists=True, dir_okay=False,
+        help="JSON Lines of profiles, as `tagstitch profiles export` writes them.",
+    ),
+]  # fmt: skip
+CatalogueOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--catalogue", exists=True, dir_okay=False, help="What `tagstitch rules fields` wrote."
+    ),
+]
+ViewsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--views", exists=True, dir_okay=False,
+        help="YAML or JSON of the documents views/{name}: attributes and their purposes.",
+    ),
+]  # fmt: skip
+
+
+def learn_fields(
+    events: Sequence[Path], profiles: Sequence[Path], catalogue: Path | None = None
+) -> FieldCatalogue | None:
+    """Return the catalogue of the samples, added to a saved one; None when nothing is given."""
+    if not (events or profiles or catalogue):
+        return None
+    learnt = parse_catalogue(_document(catalogue)) if catalogue else FieldCatalogue()
+    for file in events:
+        _report_unread(file, sum(not _learn_event(learnt, raw) for _, raw in read_lines(file)))
+    for file in profiles:
+        _report_unread(file, sum(not _learn_profile(learnt, raw) for _, raw in read_lines(file)))
+    return learnt
+
+
+def context_of(
+    views: Mapping[str, Mapping[str, Any]], catalogue: FieldCatalogue | None = None
+) -> CheckContext:
+    """Return what the checks are told besides the rules; `views` are the documents views/{name}."""
+    return CheckContext(
+        attribute_purposes=declared_purposes(views),
+        attributes=declared_attributes(views),
+        catalogue=catalogue,
+    )
+
+
+def read_views(file: Path | None) -> dict[str, Mapping[str, Any]]:
+    """Return the documents of a file, name -> document."""
+    content = _document(file) if file else {}
+    if not isinstance(content, Mapping) or not all(
+        isinstance(view, Mapping) for view in content.values()
+    ):
+        raise CommandFailed(f"{file} must be an object of views, each an object")
+    return {str(name): view for name, view in content.items()}
+
+
+def broken_problems(broken: Sequence[BrokenRule]) -> list[dict[str, Any]]:
+    """Return what the parsers found, in the form of findings."""
+    return [
+        {
+            "severity": "error",
+            "code": "invalid",
+            "rule_id": rule.rule_id,
+            "kind": rule.kind,
+            "path": problem.path,
+            "message": problem.message,
+            "hint": problem.hint,
+            "related": [],
+        }
+        for rule in broken
+        for problem in rule.problems
+    ]
+
+
+def found_problems(report: CheckReport) -> list[dict[str, Any]]:
+    """Return the findings of a report as commands print them."""
+    return [finding.to_json() for finding in report.findings]
+
+
+def checked_push(
+    wanted: RuleDefinitions, pushed: RuleDefinitions, context: CheckContext
+) -> list[dict[str, Any]]:
+    """Return the warnings about the pushed rules among all; raises CommandFailed for errors."""
+    ids = {"event": pushed.event_rules, "personalization": pushed.personalization_rules}
+    found = check_rules(wanted, context)
+    report = replace(found, findings=tuple(f for f in found.findings if f.rule_id in ids[f.kind]))
+    if report.has_errors:
+        problems = found_problems(report)
+        errors = [problem for problem in problems if problem["severity"] == "error"]
+        raise CommandFailed(problem_lines(errors), {"ok": False, "problems": problems})
+    return found_problems(report)
+
+
+async def load_view_documents(
+    documents: DocumentStore, deadline: Deadline
+) -> dict[str, Mapping[str, Any]]:
+    """Return the documents views/{name} of the store."""
+    found = await list_all(documents, "views", deadline=deadline)
+    return {document.path.partition("/")[2]: document.fields for document in found}
+
+
+def problem_lines(problems: Sequence[Mapping[str, Any]]) -> str:
+    """Return one line for each problem."""
+    return "\n".join(
+        " ".join(
+            str(part)
+            for part in (
+                problem.get("file") or "",
+                f"{problem['rule_id']}:" if problem.get("rule_id") else "",
+                problem.get("path") or "",
+                problem["message"],
+                f"({problem['hint']})" if problem.get("hint") else "",
+            )
+            if part
+        )
+        for problem in problems
+    )
+
+
+def show_problems(
+    out: Console, problems: Sequence[Mapping[str, Any]], notes: Sequence[str]
+) -> None:
+    """Print problems by severity, each with its rule, place and code on a line of its own."""
+    for severity in ("error", "warning"):
+        found = [problem for problem in problems if problem["severity"] == severity]
+        if found:
+            out.print(f"{len(found)} {severity}{'s' if len(found) > 1 else ''}", style="bold")
+        for problem in found:
+            place = [problem["rule_id"], problem["path"], problem["code"]]
+            others = ", ".join(problem["related"])
+            out.print(printable("  " + "  ".join(filter(None, place))), markup=False)
+            said = [problem["message"], problem["hint"], others and f"other rules: {others}"]
+            out.print(printable("    " + "; ".join(filter(None, said))), markup=False)
+    for note in notes:
+        out.print(note, markup=False)
+
+
+def show_fields(out: Console, catalogue: Mapping[str, Any]) -> None:
+    """Print the document of a field catalogue as a table."""
+    kinds = {**catalogue["events"], "profiles": catalogue["profiles"]}
+    rows = [
+        {"samples": name, "field": field, "share": f"{seen['share']:.0%}", "types": ", ".join(seen["types"])}
+        for name, fields in kinds.items()
+        for field, seen in fields["fields"].items()
+    ]  # fmt: skip
+    out.print(table_of(rows, ["samples", "field", "share", "types"]))
+
+
+def _learn_event(catalogue: FieldCatalogue, raw: Mapping[str, Any] | BadLine) -> bool:
+    """Learn from one line; False when it is no event."""
+    row = row_from_text(raw.text) if isinstance(raw, BadLine) else raw
+    if row is None:
+        return False
+    try:
+        event = parse_event(convert_row(row) if is_export_row(row) else dict(row))
+    except InvalidInput:
+        return False
+    catalogue.add_event(event.name, event.parameters)
+    return True
+
+
+def _learn_profile(catalogue: FieldCatalogue, raw: Mapping[str, Any] | BadLine) -> bool:
+    attributes = None if isinstance(raw, BadLine) else raw.get("attributes", {})
+    if not isinstance(attributes, Mapping):
+        return False
+    catalogue.add_profile(attributes)
+    return True
+
+
+def _report_unread(file: Path, lines: int) -> None:
+    if lines:
+        err().print(f"{file}: {lines} line(s) left out, which are no sample", markup=False)
+
+
+def _document(file: Path) -> Any:
+    try:
+        return read_document(file)
+    except RuleFilesError as error:
+        raise CommandFailed(f"{file} {error.problems[0].message}") from error

@@ -1,0 +1,89 @@
+"""Decisions: what becomes of one event and what its visitor gets, by one rule book."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tagstitch.core.assignment import Exposure
+from tagstitch.core.compiled_condition import Hides, hides_nothing
+from tagstitch.core.event_decision import EventDecision, decide_event
+from tagstitch.core.experiment_decision import assign_experiments
+from tagstitch.core.paths import Path
+from tagstitch.core.personalization import PersonalizationDecision, decide_personalization
+from tagstitch.core.rule_book import RuleBook
+from tagstitch.core.situation import Situation
+from tagstitch.core.state_ledger import StateChanges, StateLedger
+
+EVENT_AND_PERSONALIZATION: Final = frozenset({"event", "personalization"})
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision of the core, and what it wants stored; parts not asked for are None."""
+
+    event: EventDecision | None
+    personalization: PersonalizationDecision | None
+    changes: StateChanges
+    exposures: tuple[Exposure, ...] = ()
+    """Experiments of which the visitor sees a variant for the first time."""
+    has_withheld: bool = False
+    """Whether something was left out because what it changes could not be stored."""
+
+    @property
+    def action_paths(self) -> tuple[Path, ...]:
+        """What the actions of the rules that matched looked at and changed."""
+        parts = (self.event, self.personalization)
+        return tuple(path for part in parts if part is not None for path in part.action_paths)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the parts as the body of `POST /decide` has them."""
+        body: dict[str, Any] = {}
+        if self.event is not None:
+            body["event"] = self.event.to_json()
+        if self.personalization is not None:
+            body["personalization"] = self.personalization.to_json()
+        return body
+
+
+def decide(
+    situation: Situation,
+    book: RuleBook,
+    *,
+    include: frozenset[str] = EVENT_AND_PERSONALIZATION,
+    explain: bool = False,
+    hides: Hides = hides_nothing,
+) -> Decision:
+    """Return the decision; never raises.
+
+    `include` names the parts wanted: `event`, `personalization`. The event's rules come first;
+    caps that they use up count for the personalization of the same request.
+    """
+    ledger = StateLedger(situation)
+    name = situation.event.name
+    experiments = book.experiments_for(name)
+    if "personalization" not in include and not book.event_bucket(name).reads_experiments:
+        experiments = ()  # nobody would see a variant: that is no exposure
+    assigned = assign_experiments(situation, experiments, ledger)
+    event = personalization = None
+    if "event" in include:
+        event = decide_event(
+            situation,
+            book.event_bucket(name),
+            ledger,
+            experiments=assigned.variants,
+            explain=explain,
+            hides=hides,
+        )
+    if "personalization" in include:
+        personalization = decide_personalization(
+            situation,
+            book.personalization_bucket(name),
+            ledger,
+            experiments=assigned.variants,
+            explain=explain,
+            hides=hides,
+        )
+    return Decision(
+        event, personalization, ledger.changes(), assigned.exposures, ledger.has_withheld
+    )

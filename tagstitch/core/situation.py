@@ -1,0 +1,71 @@
+"""Situations: everything that one decision looks at, as plain data.
+
+The same rule book and the same situation always give the same decision. That is what makes a
+decision explainable, repeatable after a lost race, and replayable from its receipt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tagstitch.core.consent import ANALYTICS_STORAGE, Consent
+from tagstitch.core.event import Event
+from tagstitch.core.paths import Facts, Source
+
+Obstacle = Literal["NO_IDENTIFIER", "CONSENT_DENIED", "UNAVAILABLE"]
+"""Why nothing can be remembered about this visitor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One event, what is known about its visitor, and what may be done with it."""
+
+    event: Event
+    consent: Consent
+    now: float
+    """When it is decided, in seconds since 1970 (UTC)."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """The profile's; empty without consent, as are the three below."""
+    state: Mapping[str, Any] = field(default_factory=dict)
+    caps: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Cap -> when rules used it."""
+    assignments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Experiment -> the variant that the visitor was given before."""
+    subject: str | None = None
+    """The id by which shares of visitors are chosen; None when nobody is known or may be."""
+    has_identifier: bool = True
+    unavailable: frozenset[str] = frozenset()
+    """What could not be loaded: `profile`, `state`."""
+    can_commit: bool = True
+    """Whether a change of state can still be stored; otherwise rules that need one do nothing."""
+
+    @property
+    def missing(self) -> frozenset[Source]:
+        """The data that paths cannot look at."""
+        found: set[Source] = set()
+        if "profile" in self.unavailable:
+            found |= {"profile", "experiment"}
+        if "state" in self.unavailable:
+            found.add("user_state")
+        return frozenset(found)
+
+    @property
+    def obstacle(self) -> Obstacle | None:
+        """Why nothing can be remembered about this visitor, or None when it can."""
+        if not self.has_identifier:
+            return "NO_IDENTIFIER"
+        if not self.consent.allows(ANALYTICS_STORAGE):
+            return "CONSENT_DENIED"
+        return "UNAVAILABLE" if self.unavailable else None
+
+    def facts(self, experiments: Mapping[str, str]) -> Facts:
+        """Return what conditions look at."""
+        return Facts(
+            self.event.parameters,
+            self.attributes,
+            self.state,
+            now=self.now,
+            experiments=experiments,
+        )

@@ -1,0 +1,108 @@
+"""What one decision writes: the visitor's document, outbox entries and exposures, in one commit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tagstitch.core.identity_graph import SALT_BYTES, new_profile_fields, touch_profile
+from tagstitch.core.limits import EXPOSURE_EXPIRY_DAYS, OUTBOX_EXPIRY_DAYS
+from tagstitch.pipeline.backend import Put
+from tagstitch.pipeline.decision import CallDecision, DecideCall
+from tagstitch.pipeline.keyring import Keyring
+
+
+def decision_writes(
+    call: DecideCall, decided: CallDecision, keyring: Keyring, *, now: datetime
+) -> list[Put]:
+    """Return the writes; the first is the visitor's document, refused if somebody else wrote it."""
+    return [
+        _profile_write(call, decided, keyring, now=now),
+        *_outbox_writes(call, decided, keyring, now=now),
+        *_exposure_writes(call, decided, keyring, now=now),
+    ]
+
+
+def _profile_write(
+    call: DecideCall, decided: CallDecision, keyring: Keyring, *, now: datetime
+) -> Put:
+    visitor = decided.loaded.visitor
+    if visitor.profile is not None:
+        profile_id = visitor.profile.profile_id
+        fields = dict(visitor.profile.fields)
+    else:
+        primary = call.identifiers[0]
+        profile_id = keyring.profile_id(primary)
+        fields = new_profile_fields(now=now, salt=os.urandom(SALT_BYTES))
+        seen = {"first_seen": now, "last_seen": now}
+        fields["identifiers"] = {keyring.identifier_key(primary): seen}
+    changes = decided.decision.changes
+    for name, changed in (
+        ("state", changes.state),
+        ("caps", changes.caps),
+        ("assignments", changes.assignments),
+    ):
+        if changed:
+            stored = fields.get(name)
+            fields[name] = {**(stored if isinstance(stored, Mapping) else {}), **changed}
+    return Put(f"profiles/{profile_id}", touch_profile(fields, now=now), if_version=visitor.version)
+
+
+def _outbox_writes(
+    call: DecideCall, decided: CallDecision, keyring: Keyring, *, now: datetime
+) -> list[Put]:
+    """Return the outbox entries; the visitor's data is looked up in the profile when one is sent."""
+    subject = decided.situation.subject
+    assert subject is not None  # noqa: S101 - without a visitor no rule sends anything
+    decided_at = datetime.fromtimestamp(decided.situation.now, UTC)
+    shared: dict[str, Any] = {
+        "kind": "action",
+        "status": "held",
+        "profile_id": subject,
+        "subject": keyring.pseudonym(subject),
+        "decision_id": call.decision_id,
+        "event_name": call.request.event.name,
+        "rules_version": decided.loaded.rules_version,
+        "created_at": now,
+        "expires_at": now + timedelta(days=OUTBOX_EXPIRY_DAYS),
+    }
+    return [
+        Put(
+            "outbox/"
+            + keyring.derived_id(
+                "action", subject, entry.action_key, entry.window(decided_at) or call.decision_id
+            ),
+            shared | {"action": entry.to_json()},
+        )
+        for entry in decided.decision.changes.outbox
+    ]
+
+
+def _exposure_writes(
+    call: DecideCall, decided: CallDecision, keyring: Keyring, *, now: datetime
+) -> list[Put]:
+    """Return one document a visitor, experiment and version: a repeat would overwrite its twin."""
+    subject = decided.situation.subject
+    if subject is None:
+        return []
+    shared = {
+        "subject": keyring.pseudonym(subject),
+        "decision_id": call.decision_id,
+        "event_name": call.request.event.name,
+        "rules_version": decided.loaded.rules_version,
+        "consent": decided.loaded.consent.to_record("analytics_storage", "ad_personalization"),
+        "at": now,
+        "expires_at": now + timedelta(days=EXPOSURE_EXPIRY_DAYS),
+    }
+    return [
+        Put(
+            "exposures/"
+            + keyring.derived_id(
+                "exposure", subject, exposure.experiment_id, str(exposure.version)
+            ),
+            shared | exposure.to_json(),
+        )
+        for exposure in decided.decision.exposures
+    ]
