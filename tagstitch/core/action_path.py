@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, get_args
 
@@ -20,6 +21,9 @@ NO_ITEM: Final[Item] = MappingProxyType({})
 
 Look = Callable[[Facts, Item], Any]
 """Returns a JSON value, or None when it is absent."""
+
+_ORIGINS_SHARED_MAX: Final = 1_024
+"""Paths whose look-up is shared, below 1 MB."""
 
 _INTERNAL_PREFIXES: Final = ("x-ga-", "x-sst-")
 _ROOTS: Final = tuple(root + mark for root in get_args(Source) for mark in (".", "["))
@@ -56,17 +60,17 @@ def parse_origin(text: object, where: str, problems: Problems, scope: PathScope)
     if path.quantifier is not None:
         problems.add(where, "one value, not every element of a list", "items[0].x is one value")
         return None
-    return Origin(path, _look_in_item(path) if in_item else _look(path))
+    return _origin(path)
 
 
-def _look_in_item(path: Path) -> Look:
-    find = finder(path.base, literal=path.literal)
-    return lambda _, item: find(item)
-
-
-def _look(path: Path) -> Look:
+@lru_cache(maxsize=_ORIGINS_SHARED_MAX)
+def _origin(path: Path) -> Origin:
+    """Return the same object for the same path: 100,000 rules look at few different places."""
+    if path.root == "item":
+        find_in_item = finder(path.base, literal=path.literal)
+        return Origin(path, lambda _, item: find_in_item(item))
     find = compile_base(path)
-    return lambda facts, _: to_json_value(find(facts))
+    return Origin(path, lambda facts, _: to_json_value(find(facts)))
 
 
 def parse_target(text: object, where: str, problems: Problems) -> Path | None:

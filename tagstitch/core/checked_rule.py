@@ -140,7 +140,7 @@ def _personalization_rule(
         condition=condition,
         form=form_of(condition),
         effects=tuple(_effects(raw)),
-        purposes=frozenset(rule.purposes),
+        purposes=frozenset(rule.gates.purposes),
         writes_state=bool(rule.state_changes),
         is_gated=_is_given(raw, _GATES),
         is_chained=_is_given(raw, ("chain",)),

@@ -10,7 +10,7 @@ from tagstitch.core.condition_form import conditions_below, form_of
 from tagstitch.core.finding import Finding
 from tagstitch.core.operators import Comparison
 from tagstitch.core.paths import Path
-from tagstitch.core.rule import EVERY_EVENT
+from tagstitch.core.targeting import EVERY_EVENT
 from tagstitch.core.value_kinds import possible_kinds
 
 _ROOT = "conditions"

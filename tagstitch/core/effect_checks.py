@@ -12,8 +12,8 @@ from tagstitch.core.finding import Finding
 from tagstitch.core.limits import CHECK_RELATED_MAX
 from tagstitch.core.paths import parse_path
 from tagstitch.core.problems import Problems
-from tagstitch.core.rule import EVERY_EVENT
 from tagstitch.core.rule_pairs import Budget, Key, buckets_of, pinned_keys
+from tagstitch.core.targeting import EVERY_EVENT
 
 
 @dataclass(frozen=True, slots=True)

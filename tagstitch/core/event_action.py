@@ -113,14 +113,13 @@ class MapItems:
     ) -> Modification | None:
         """Replace one item by its changed copy; return the values, or None when it stays."""
         item, path = items[index], self.item_property
-        keys = keys_of(item, path)
         old = finder(path.base, literal=path.literal)(item)
         new = self.compute(old, facts, item)
         if new is UNCHANGED or same(old, new):
             return None
         if new is not None:
             draft.charge(new, path, levels=2)
-        copy = edited(item, keys, REMOVED if new is None else new)
+        copy = edited(item, keys_of(item, path), REMOVED if new is None else new)
         if copy is IMPOSSIBLE:
             return None
         items[index] = copy

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-
 from tagstitch.core.arithmetic import ResultOutOfRange
 from tagstitch.core.event import Event
 from tagstitch.core.limits import EVENT_WRITES_BYTES_MAX, JSON_DEPTH_MAX
 from tagstitch.core.paths import Path, finder
-from tagstitch.core.values import is_deeper, same
+from tagstitch.core.values import is_deeper, json_bytes, same
 
 ORIGINAL_NAME: Final = "_original_event_name"
 """Where a renamed event keeps the name with which it arrived."""
@@ -84,9 +82,10 @@ class EventDraft:
         Raises ResultOutOfRange when it is nested too deeply, or when all that was written becomes
         too much: an event could double by each copy of itself into itself.
         """
-        if is_deeper(value, JSON_DEPTH_MAX - levels - len(path.base)):
+        is_container = isinstance(value, list | dict)
+        if is_container and is_deeper(value, JSON_DEPTH_MAX - levels - len(path.base)):
             raise ResultOutOfRange
-        written = self._written_bytes + len(path.text) + len(msgspec.json.encode(value))
+        written = self._written_bytes + len(path.text) + json_bytes(value)
         if written > EVENT_WRITES_BYTES_MAX:
             raise ResultOutOfRange
         self._written_bytes = written

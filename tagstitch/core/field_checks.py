@@ -13,7 +13,7 @@ from tagstitch.core.field_catalogue import FieldCatalogue, SeenFields
 from tagstitch.core.finding import Finding
 from tagstitch.core.operators import Comparison
 from tagstitch.core.paths import Path
-from tagstitch.core.rule import EVERY_EVENT
+from tagstitch.core.targeting import EVERY_EVENT
 from tagstitch.core.value_kinds import negated, possible_kinds
 
 _INTERNAL: Final = ("x-ga-", "x-sst-")

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import msgspec
-
 from tagstitch.core.action_path import NO_ITEM, Look
 from tagstitch.core.arithmetic import ResultOutOfRange
 from tagstitch.core.consent import Purpose
@@ -15,7 +13,7 @@ from tagstitch.core.limits import JSON_DEPTH_MAX, OUTBOX_BYTES_MAX
 from tagstitch.core.outbox_entry import OncePer, OutboxEntry, OutboxType
 from tagstitch.core.paths import Facts, Path
 from tagstitch.core.template import Template
-from tagstitch.core.values import is_deeper
+from tagstitch.core.values import is_deeper, json_bytes
 
 FieldValue = str | int | float | bool | Template | Look
 
@@ -45,9 +43,7 @@ class OutboxAction:
         found = {name: _value_of(value, facts) for name, value in self.values.items()}
         values = {name: value for name, value in found.items() if value is not None}
         fields: dict[str, Any] = {**self.constants, self.values_name: values}
-        is_large = is_deeper(fields, JSON_DEPTH_MAX) or (
-            len(msgspec.json.encode(fields)) > OUTBOX_BYTES_MAX
-        )
+        is_large = is_deeper(fields, JSON_DEPTH_MAX) or (json_bytes(fields) > OUTBOX_BYTES_MAX)
         if is_large:
             raise ResultOutOfRange
         return OutboxEntry(

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from tagstitch.core.checked_rule import CheckedRule
 from tagstitch.core.condition_form import Alternative, Place
 from tagstitch.core.limits import CHECK_PAIRS_MAX
-from tagstitch.core.rule import EVERY_EVENT
+from tagstitch.core.targeting import EVERY_EVENT
 from tagstitch.core.value_kinds import pinned_values
 
 Key = tuple[Place, Hashable]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
+
+import msgspec
 
 from tagstitch.core.limits import (
     INTEGER_ABS_MAX,
@@ -83,7 +84,7 @@ def _scalar_problem(value: object) -> str | None:
 
 def json_bytes(value: object) -> int:
     """Return the size of the value as compact JSON, in bytes."""
-    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    return len(msgspec.json.encode(value))
 
 
 def to_json_value(value: Any) -> Any:

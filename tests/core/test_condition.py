@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from tagstitch.core.condition import parse_conditions
 from tagstitch.core.declarations import Declarations
 from tagstitch.core.paths import Facts
+from tagstitch.core.problems import Problems
 from tests.core.conditions import EVENT, PROFILE, compiled, holds, problems_of
 
 TRUE: list[Any] = [

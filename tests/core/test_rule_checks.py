@@ -10,15 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagstitch.core.checked_rule import CheckedRule, WrittenEffect, read_rules
+from tagstitch.core.consent import resolve_consent
 from tagstitch.core.declarations import NOTHING_DECLARED
+from tagstitch.core.event import Event
+from tagstitch.core.event_decision import decide_event
 from tagstitch.core.field_catalogue import FieldCatalogue
 from tagstitch.core.finding import SEVERITIES
+from tagstitch.core.personalization import decide_personalization
+from tagstitch.core.profile import Profile
+from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_checks import CheckContext, check_rules
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.trust_checks import check_forgeable, check_purposes
 from tests.core.test_decision_properties import (
     EVENT_ACTIONS,
+    EVENTS,
+    NAMES,
     PERSONAL_ACTIONS,
+    PROFILES,
     VALUES,
     relaxed,
     rules,
@@ -402,3 +411,62 @@ def test_a_check_never_raises(
 
     assert {finding.code for finding in report.findings} <= SEVERITIES.keys()
     assert list(report.findings) == sorted(report.findings, key=lambda f: f.severity)
+
+
+NEAR_EVENTS = st.builds(
+    lambda name, parameters: Event(name, {**parameters, "event_name": name}),
+    NAMES,
+    st.dictionaries(
+        st.sampled_from(["value", "tier", "a"]),
+        st.sampled_from([0, 1, 0.5, 4, 7, "A", "AB", "0", "3", None, ["A"], [0, "A"]]),
+    ),
+)
+SIMILAR = st.sampled_from(["value", "tier"]).flatmap(
+    lambda path: st.sampled_from(
+        [{"lessThan": 5}, {"lessThan": 1}, {"atLeast": 0}, {"between": [0, 1]}, {"equals": 0}, {"in": [0, "A"]},
+         {"in": ["A"]}, {"exists": True}, {"notEquals": "A"}, {"startsWith": "A"}, {"type": "number"}]
+    ).map(lambda comparison: {path: comparison})
+)  # fmt: skip
+ENDING = st.fixed_dictionaries({
+    "target_event_name": st.sampled_from(["*", "purchase", ["purchase", "view_item"]]),
+    "conditions": SIMILAR | st.builds(lambda a, b: {**a, "any": [b, {"a": 1}]}, SIMILAR, SIMILAR),
+    "priority": st.integers(0, 9),
+    "stop_on_match": st.booleans(),
+})  # fmt: skip
+MANY = st.lists(ENDING, min_size=4, max_size=8)
+
+
+@given(MANY, st.lists(EVENTS | NEAR_EVENTS, min_size=8, max_size=8), PROFILES, st.booleans())
+@relaxed(400)
+def test_a_rule_that_is_said_to_be_unreachable_never_applies(
+    many: list[dict[str, Any]],
+    events: list[Event],
+    profile: Profile | None,
+    allowed: bool,  # noqa: FBT001 - drawn at random
+) -> None:
+    for_events = {f"r{i}": {**fields, **write("q", 1)} for i, fields in enumerate(many)}
+    for_visitors = {f"r{i}": cookie(fields["conditions"], **fields_without_conditions(fields)) for i, fields in enumerate(many)}  # fmt: skip
+    definitions = RuleDefinitions(for_events, for_visitors)
+    book = compile_rule_book(definitions)
+    consent = resolve_consent(requested=None, event=None, profile=None, default_granted=allowed)
+
+    applied = {
+        (kind, rule_id)
+        for event in events
+        for kind, decision in (
+            ("event", decide_event(event, book, profile)),
+            (
+                "personalization",
+                decide_personalization(event, book, profile, consent=consent, has_identifier=True),
+            ),
+        )
+        for rule_id in decision.rule_ids
+    }
+
+    findings = check_rules(definitions).findings
+    assert applied.isdisjoint((f.kind, f.rule_id) for f in findings if f.code == "unreachable")
+    assert applied.isdisjoint((f.kind, f.rule_id) for f in findings if f.code == "never_holds")
+
+
+def fields_without_conditions(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "conditions"}

@@ -543,3 +543,26 @@ async def test_ids_of_removed_items_are_recorded_only_when_items_are(
     assert answer["event"]["modifications"][0]["removed_items"] == ["anna@example.com"]
     assert modification["removed_count"] == 1
     assert modification.get("removed_items") == recorded
+
+
+LOUD_NOTES = {
+    "target_event_name": "purchase",
+    "match_all": True,
+    "actions": [{"type": "map_items", "item_property": "note", "operator": "upper"}],
+}
+
+
+@pytest.mark.parametrize("listed", [(), ("items",)])
+async def test_values_of_changed_items_are_recorded_only_when_items_are(
+    world: World, listed: tuple[str, ...]
+) -> None:
+    decider = world.decider({"loud": LOUD_NOTES}, audit_parameters=listed)
+
+    answer = await decide(decider, {"event": event(items=[{"item_id": "1", "note": "anna"}])})
+
+    (record,) = world.published["audit"][0]["records"][:1]
+    (modification,) = record["modifications"]
+    changed = [{"item": "1", "old_value": "anna", "new_value": "ANNA"}]
+    assert answer["event"]["modifications"][0]["changed_items"] == changed
+    assert modification["changed_count"] == 1
+    assert modification.get("changed_items") == (changed if listed else None)

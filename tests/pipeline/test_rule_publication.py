@@ -139,6 +139,25 @@ async def test_a_broken_edit_keeps_the_last_valid_version(store: SqliteDocuments
     assert (await pointer_of(store)).counts["broken"] == 1
 
 
+async def test_a_broken_audience_keeps_its_last_valid_version_and_so_do_its_rules(
+    store: SqliteDocuments,
+) -> None:
+    drop = {**DROP, "conditions": {"profile": {"inAudience": "vip"}}}
+    vip = {"conditions": {"tier": "Gold"}}
+    await store.commit([Put("event_rules/drop", drop), Put("audiences/vip", vip)], deadline=soon())
+    await publish_stored_rules(store, NOW, soon())
+    await store.commit([Put("audiences/vip", {"conditions": {"tier": {}}})], deadline=soon())
+
+    publication = await publish_stored_rules(store, NOW, soon())
+    in_force = await published(store)
+
+    assert {(rule.kind, rule.rule_id) for rule in publication.broken} == {
+        ("audience", "vip"),
+        ("event", "drop"),
+    }
+    assert (in_force.audiences, in_force.event_rules) == ({"vip": vip}, {"drop": drop})
+
+
 async def test_a_new_broken_rule_is_left_out_and_the_rest_is_published(
     store: SqliteDocuments,
 ) -> None:
