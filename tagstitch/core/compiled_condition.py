@@ -17,6 +17,7 @@ from tagstitch.core.paths import (
     element_finder,
     is_lacking,
 )
+from tagstitch.core.requirements import Requirements, requirements_of
 from tagstitch.core.value_tests import Test, changed
 from tagstitch.core.values import shown
 
@@ -66,6 +67,8 @@ class CompiledCondition:
     root: Node
     holds: Check
     leaves: tuple[Leaf, ...]
+    requirements: Requirements
+    """What an index may look up before it asks the condition itself."""
 
     @property
     def reads(self) -> frozenset[Source]:
@@ -108,7 +111,7 @@ def compile_condition(condition: Condition) -> CompiledCondition:
     """Return the condition as closures."""
     root = _compile(condition)
     leaves = tuple(_leaves(root))
-    return CompiledCondition(root, root.check, leaves)
+    return CompiledCondition(root, root.check, leaves, requirements_of(condition))
 
 
 def compile_item_test(condition: Condition) -> Test:

@@ -12,7 +12,7 @@ from tagstitch.core.event_action import VALUE_FIELDS, EventAction, Redact
 from tagstitch.core.event_draft import EventDraft
 from tagstitch.core.paths import Facts, Path
 from tagstitch.core.rule import EventRule
-from tagstitch.core.rule_book import RuleBucket
+from tagstitch.core.rule_bucket import RuleBucket, rule_ids
 from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
@@ -83,11 +83,15 @@ def decide_event(
     nothing else. What rules use up is noted in the ledger.
     """
     run = _Run(situation, ledger, situation.facts(experiments))
-    is_whole = explain or bool(run.missing)
-    rules = bucket.rules if is_whole else bucket.candidates(run.facts)
+    candidates = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
+    rules = bucket.rules if explain else candidates
+    unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
     trace: list[TraceLine] = []
     for position, rule in enumerate(rules):
         facts = run.facts_for(rule)
+        if rule.rule_id in unasked:
+            trace.append(trace_rule(rule, "CONDITIONS_NOT_MET", facts, run.missing, hides))
+            continue
         reason = run.decide_rule(rule, facts)
         if explain:
             trace.append(trace_rule(rule, reason, facts, run.missing, hides))

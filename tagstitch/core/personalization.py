@@ -14,7 +14,7 @@ from tagstitch.core.outbox_entry import OutboxEntry
 from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.personalization_action import AnswerAction
 from tagstitch.core.rule import PersonalizationRule
-from tagstitch.core.rule_book import RuleBucket
+from tagstitch.core.rule_bucket import RuleBucket, rule_ids
 from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
@@ -76,9 +76,14 @@ def decide_personalization(
         return PersonalizationDecision("NO_IDENTIFIER")
     facts = situation.facts(experiments)
     run = _Run(situation, ledger, facts.with_state(ledger.state))
-    rules = bucket.rules if explain or run.missing else bucket.candidates(run.facts)
+    candidates = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
+    rules = bucket.rules if explain else candidates
+    unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
     trace: list[TraceLine] = []
     for position, rule in enumerate(rules):
+        if rule.rule_id in unasked:
+            trace.append(trace_rule(rule, "CONDITIONS_NOT_MET", run.facts, run.missing, hides))
+            continue
         facts, reason = run.facts, run.decide_rule(rule)
         if explain:
             trace.append(trace_rule(rule, reason, facts, run.missing, hides))

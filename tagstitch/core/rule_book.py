@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, Final, Generic, Literal, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypeVar
 
 from tagstitch.core.audience import parse_audience
 from tagstitch.core.condition import Condition
-from tagstitch.core.consent import Purpose
-from tagstitch.core.declarations import Declarations
+from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.errors import InvalidRule, Problem
 from tagstitch.core.experiment import Experiment
 from tagstitch.core.experiment_parsing import parse_experiment
-from tagstitch.core.limits import RULE_DEPTH_MAX
-from tagstitch.core.paths import Facts, Lookup, Path, Source, is_lacking
 from tagstitch.core.read_set import ReadSet, read_set_of
 from tagstitch.core.rule import (
     EventRule,
@@ -26,52 +21,66 @@ from tagstitch.core.rule import (
     parse_event_rule,
     parse_personalization_rule,
 )
-from tagstitch.core.rule_definitions import RuleDefinitions
+from tagstitch.core.rule_bucket import RuleBucket, buckets_in_steps
+from tagstitch.core.rule_definitions import COLLECTIONS, RuleDefinitions
+from tagstitch.core.rule_lines import (
+    PROTECTED,
+    VERSION_PREFIX,
+    decode_line,
+    encode_line,
+    prefix_of,
+)
+from tagstitch.core.steps import Steps, finished
 from tagstitch.core.targeting import EVERY_EVENT
 
 RuleKind = Literal["event", "personalization", "experiment", "audience"]
 
 R = TypeVar("R", bound=Rule)
-D = TypeVar("D", EventRule, PersonalizationRule, Experiment)
+T = TypeVar("T")
+
+_DECLARING: Final = ("audiences", "experiments", PROTECTED)
+"""What rules refer to."""
+
+_LINES_PER_STEP: Final = 100
+_RULES_PER_STEP: Final = 5
+"""Reading a rule takes about 40 microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenRule:
-    """A rule or an audience that was left out, and why."""
+    """A rule, an experiment or an audience that was left out, and why."""
 
     rule_id: str
-    kind: RuleKind | Literal["audience"]
+    kind: RuleKind
     problems: tuple[Problem, ...]
 
     @property
     def collection(self) -> str:
         """Where its authors edit it."""
-        return "audiences" if self.kind == "audience" else f"{self.kind}_rules"
+        return _COLLECTIONS[self.kind]
+
+
+_COLLECTIONS: Final[Mapping[RuleKind, str]] = {
+    "event": "event_rules",
+    "personalization": "personalization_rules",
+    "experiment": "experiments",
+    "audience": "audiences",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class RuleBucket(Generic[R]):
-    """The active rules for one event name."""
+class Compiled:
+    """What a later version of the book can take over, by the digest of its line."""
 
-    rules: tuple[R, ...]
-    """In the order in which they apply."""
-    purposes: frozenset[Purpose] = frozenset()
-    """Every purpose that one of the rules needs."""
-    remembers: bool = False
-    """Whether one of the rules needs a commit."""
-    reads_experiments: bool = False
-    """Whether one of the rules looks at a variant."""
-    looks_at: tuple[tuple[Path, Lookup], ...] = ()
-    """Every path of the rules that may lead to data behind consent."""
+    event_rules: Mapping[bytes, EventRule | BrokenRule] = field(default_factory=dict)
+    personalization_rules: Mapping[bytes, PersonalizationRule | BrokenRule] = field(
+        default_factory=dict
+    )
+    declaring: bytes = b""
+    """Digest of the lines that rules refer to: when one changes, every rule is read anew."""
 
-    def candidates(self, facts: Facts) -> Sequence[R]:
-        """Return the rules that may hold for these facts, in their order, and perhaps others."""
-        del facts
-        return self.rules
 
-    def looks_behind(self, facts: Facts, sources: frozenset[Source]) -> bool:
-        """Return whether a rule looks at one of these sources, for want of the event's own data."""
-        return any(is_lacking(path, find, facts, sources) for path, find in self.looks_at)
+NOTHING_COMPILED: Final = Compiled()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +93,12 @@ class RuleBook:
     broken: tuple[BrokenRule, ...]
     event_buckets: Mapping[str, RuleBucket[EventRule]]
     personalization_buckets: Mapping[str, RuleBucket[PersonalizationRule]]
-
     experiment_buckets: Mapping[str, tuple[Experiment, ...]]
-
     read_sets: Mapping[str, ReadSet]
+    compiled: Compiled = field(default=NOTHING_COMPILED, repr=False, compare=False)
+    withheld: int = 0
+    """Definitions that were broken when the book was published: they are not in it, or only as an
+    earlier version."""
 
     # The methods below are the only way to the rules of an event.
 
@@ -112,83 +123,175 @@ class RuleBook:
         return buckets[event_name] if event_name in buckets else buckets[EVERY_EVENT]
 
 
-def compile_rule_book(
-    definitions: RuleDefinitions,
-) -> RuleBook:
+def compile_rule_book(definitions: RuleDefinitions) -> RuleBook:
     """Return the book of these definitions; a broken one is left out and listed."""
-    broken: list[BrokenRule] = []
-    declared = Declarations(
-        protected=frozenset(definitions.protected),
-        audiences=_audiences(definitions, broken),
-    )
+    raw: dict[bytes, tuple[str, Any]] = {
+        encode_line(collection, definition_id, definition): (definition_id, definition)
+        for collection, found in definitions.collections.items()
+        for definition_id, definition in found.items()
+    }
+    for name in definitions.protected:
+        raw[encode_line(PROTECTED, name, definition=True)] = (name, True)
+    return finished(_Compilation(raw.__getitem__, None).run(sorted(raw)))
 
-    def parse_all(
-        kind: RuleKind,
-        raw_by_id: Mapping[str, object],
-        parse: Callable[..., D],
-        declared: Declarations,
-    ) -> list[D]:
-        parsed = []
-        for definition_id, raw in raw_by_id.items():
-            try:
-                parsed.append(parse(definition_id, raw, declared=declared))
-            except InvalidRule as invalid:
-                broken.append(BrokenRule(invalid.rule_id, kind, invalid.problems))
-        return parsed
 
-    experiments = parse_all("experiment", definitions.experiments, parse_experiment, declared)
-    declared = replace(
-        declared,
-        experiments={
+def compile_in_steps(lines: Iterable[bytes], present: RuleBook | None) -> Steps[RuleBook]:
+    """Return the book of these lines, which are in order; pauses between small pieces of work.
+
+    What has not changed since the present book is taken over from it.
+    """
+    return _Compilation(lambda line: decode_line(line)[1:], present).run(lines)
+
+
+class _Compilation:
+    """One compilation in progress."""
+
+    __slots__ = ("_broken", "_declared", "_earlier", "_present", "_read")
+
+    def __init__(self, read: Callable[[bytes], tuple[str, Any]], present: RuleBook | None) -> None:
+        self._read = read
+        """Gives the id and the definition of a line."""
+        self._present = present
+        self._earlier = present.compiled if present is not None else NOTHING_COMPILED
+        self._declared = NOTHING_DECLARED
+        self._broken: list[BrokenRule] = []
+
+    def run(self, lines: Iterable[bytes]) -> Steps[RuleBook]:
+        """Compile; what rules refer to comes before the rules."""
+        by_collection, version = yield from _sort_in_steps(lines)
+        experiments = self._declare(by_collection)
+        declaring = _digest(line for name in _DECLARING for line in by_collection.get(name, ()))
+        if declaring != self._earlier.declaring:
+            self._earlier, self._present = NOTHING_COMPILED, None
+        for_events = yield from self._parse_in_steps(
+            "event", by_collection, parse_event_rule, self._earlier.event_rules
+        )
+        for_visitors = yield from self._parse_in_steps(
+            "personalization",
+            by_collection,
+            parse_personalization_rule,
+            self._earlier.personalization_rules,
+        )
+        compiled = Compiled(for_events, for_visitors, declaring)
+        return (yield from self._assemble_in_steps(version, compiled, experiments))
+
+    def _declare(self, by_collection: Mapping[str, Sequence[bytes]]) -> list[Experiment]:
+        """Read what rules refer to."""
+        names = [self._read(line)[0] for line in by_collection.get(PROTECTED, ())]
+        audiences: dict[str, Condition] = {}
+        self._declared = Declarations(protected=frozenset(names), audiences=audiences)
+        for line in by_collection.get("audiences", ()):
+            audience_id, raw = self._read(line)
+            parsed = self._parse("audience", audience_id, raw, _parse_audience)
+            if not isinstance(parsed, BrokenRule):
+                audiences[audience_id] = parsed
+        experiments: list[Experiment] = []
+        for line in by_collection.get("experiments", ()):
+            experiment_id, raw = self._read(line)
+            experiment = self._parse("experiment", experiment_id, raw, parse_experiment)
+            if not isinstance(experiment, BrokenRule):
+                experiments.append(experiment)
+        variants = {
             experiment.experiment_id: frozenset(variant.name for variant in experiment.variants)
             for experiment in experiments
-        },
-    )
-    for_events = parse_all("event", definitions.event_rules, parse_event_rule, declared)
-    for_visitors = parse_all(
-        "personalization",
-        definitions.personalization_rules,
-        parse_personalization_rule,
-        declared,
-    )
-    event_buckets = {name: _bucket(rules) for name, rules in _by_event(for_events).items()}
-    personalization_buckets = {
-        name: _bucket(rules) for name, rules in _by_event(for_visitors).items()
-    }
-    experiment_buckets = _by_event(experiments)
-    return RuleBook(
-        version=_version(definitions),
-        count=len(for_events) + len(for_visitors),
-        broken=tuple(sorted(broken, key=lambda rule: (rule.kind, rule.rule_id))),
-        event_buckets=event_buckets,
-        personalization_buckets=personalization_buckets,
-        experiment_buckets=experiment_buckets,
-        read_sets=_read_sets(
-            {name: bucket.rules for name, bucket in event_buckets.items()},
-            {name: bucket.rules for name, bucket in personalization_buckets.items()},
-            experiment_buckets,
-        ),
-    )
+        }
+        self._declared = replace(self._declared, experiments=variants)
+        return sorted(experiments, key=lambda experiment: experiment.experiment_id)
 
+    def _parse_in_steps(
+        self,
+        kind: RuleKind,
+        by_collection: Mapping[str, Sequence[bytes]],
+        parse: Callable[..., R],
+        earlier: Mapping[bytes, R | BrokenRule],
+    ) -> Steps[dict[bytes, R | BrokenRule]]:
+        rules: dict[bytes, R | BrokenRule] = {}
+        for count, line in enumerate(by_collection.get(_COLLECTIONS[kind], ())):
+            digest = _digest((line,))
+            rule = earlier.get(digest)
+            if rule is None:
+                rule = self._parse(kind, *self._read(line), parse)
+            elif isinstance(rule, BrokenRule):
+                self._broken.append(rule)
+            rules[digest] = rule
+            if count % _RULES_PER_STEP == 0:
+                yield
+        return rules
 
-def _audiences(definitions: RuleDefinitions, broken: list[BrokenRule]) -> Mapping[str, Condition]:
-    """Return the audiences that can be used; a rule that names another one is broken."""
-    audiences: dict[str, Condition] = {}
-    for audience_id, raw in definitions.audiences.items():
+    def _parse(
+        self, kind: RuleKind, definition_id: str, raw: object, parse: Callable[..., T]
+    ) -> T | BrokenRule:
         try:
-            audiences[audience_id] = parse_audience(audience_id, raw)
+            return parse(definition_id, raw, declared=self._declared)
         except InvalidRule as invalid:
-            broken.append(BrokenRule(invalid.rule_id, "audience", invalid.problems))
-    return audiences
+            broken = BrokenRule(invalid.rule_id, kind, invalid.problems)
+            self._broken.append(broken)
+            return broken
+
+    def _assemble_in_steps(
+        self, version: str, compiled: Compiled, experiments: Sequence[Experiment]
+    ) -> Steps[RuleBook]:
+        present = self._present
+        events = yield from buckets_in_steps(
+            _usable(compiled.event_rules), present.event_buckets if present else {}
+        )
+        personal = yield from buckets_in_steps(
+            _usable(compiled.personalization_rules),
+            present.personalization_buckets if present else {},
+        )
+        by_event = _by_event(experiments)
+        usable = len(compiled.event_rules) + len(compiled.personalization_rules)
+        return RuleBook(
+            version=version,
+            count=usable - sum(rule.kind in ("event", "personalization") for rule in self._broken),
+            broken=tuple(sorted(self._broken, key=lambda rule: (rule.kind, rule.rule_id))),
+            event_buckets=events,
+            personalization_buckets=personal,
+            experiment_buckets=by_event,
+            read_sets=_read_sets(events, personal, by_event),
+            compiled=compiled,
+        )
 
 
-def _by_event(definitions: Iterable[D]) -> dict[str, tuple[D, ...]]:
-    """Return event name -> its active definitions; those of `*` are under every name."""
-    found: dict[str, list[D]] = {EVERY_EVENT: []}
-    for definition in definitions:
-        if definition.is_active:
-            for name in definition.event_names:
-                found.setdefault(name, []).append(definition)
+def _sort_in_steps(lines: Iterable[bytes]) -> Steps[tuple[dict[str, list[bytes]], str]]:
+    """Return collection -> its lines, and the version of all of them."""
+    prefixes = {prefix_of(name): name for name in (*COLLECTIONS, PROTECTED)}
+    found: dict[str, list[bytes]] = {}
+    digest = hashlib.sha256()
+    for count, line in enumerate(lines):
+        digest.update(line + b"\n")
+        name = prefixes.get(line[: line.find(b",") + 1])
+        if name is not None:
+            found.setdefault(name, []).append(line)
+        if count % _LINES_PER_STEP == 0:
+            yield
+    return found, VERSION_PREFIX + digest.hexdigest()
+
+
+def _digest(lines: Iterable[bytes]) -> bytes:
+    """Return what tells lines apart: 16 bytes instead of a few hundred per rule."""
+    digest = hashlib.blake2b(digest_size=16)
+    for line in lines:
+        digest.update(line)
+    return digest.digest()
+
+
+def _parse_audience(audience_id: str, raw: object, *, declared: Declarations) -> Condition:
+    del declared  # an audience refers to nothing
+    return parse_audience(audience_id, raw)
+
+
+def _usable(rules: Mapping[bytes, R | BrokenRule]) -> Iterator[R]:
+    return (rule for rule in rules.values() if not isinstance(rule, BrokenRule))
+
+
+def _by_event(experiments: Iterable[Experiment]) -> dict[str, tuple[Experiment, ...]]:
+    """Return event name -> its active experiments; those of `*` are under every name."""
+    found: dict[str, list[Experiment]] = {EVERY_EVENT: []}
+    for experiment in experiments:
+        if experiment.is_active:
+            for name in experiment.event_names:
+                found.setdefault(name, []).append(experiment)
     for_all = found[EVERY_EVENT]
     return {
         name: tuple(named if name == EVERY_EVENT else named + for_all)
@@ -196,58 +299,26 @@ def _by_event(definitions: Iterable[D]) -> dict[str, tuple[D, ...]]:
     }
 
 
-def _read_sets(*buckets: Mapping[str, Iterable[Rule] | Iterable[Experiment]]) -> dict[str, ReadSet]:
+def _read_sets(
+    events: Mapping[str, RuleBucket[EventRule]],
+    personal: Mapping[str, RuleBucket[PersonalizationRule]],
+    experiments: Mapping[str, tuple[Experiment, ...]],
+) -> dict[str, ReadSet]:
     """Return event name -> everything that rules and experiments of this event look at."""
-    names = {name for by_name in buckets for name in by_name}
     return {
         name: read_set_of(
-            path
-            for by_name in buckets
-            for definition in by_name.get(name, by_name[EVERY_EVENT])
-            for path in definition.read_paths
+            {
+                *(events.get(name) or events[EVERY_EVENT]).read_paths,
+                *(personal.get(name) or personal[EVERY_EVENT]).read_paths,
+                *(
+                    path
+                    for experiment in experiments.get(name, experiments[EVERY_EVENT])
+                    for path in experiment.read_paths
+                ),
+            }
         )
-        for name in names
+        for name in {*events, *personal, *experiments}
     }
-
-
-def _bucket(rules: Iterable[R]) -> RuleBucket[R]:
-    ordered = tuple(sorted(rules, key=lambda rule: (rule.priority, rule.rule_id)))
-    looks_at = {
-        path.text: (path, look_up)
-        for rule in ordered
-        for path, look_up in (*rule.condition.lookups, *rule.other_lookups)
-        if path.root not in ("event", "item")
-    }
-    return RuleBucket(
-        ordered,
-        purposes=frozenset(purpose for rule in ordered for purpose in rule.gates.purposes),
-        remembers=any(rule.remembers for rule in ordered),
-        reads_experiments=any(path.root == "experiment" for path, _ in looks_at.values()),
-        looks_at=tuple(looks_at.values()),
-    )
-
-
-def _version(definitions: RuleDefinitions) -> str:
-    content = {
-        **{
-            name: _canonical(rules, RULE_DEPTH_MAX + 2)
-            for name, rules in definitions.collections.items()
-        },
-        "protected": sorted(definitions.protected),
-    }
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-
-
-def _canonical(value: object, depth: int) -> Any:
-    """Return the value as JSON can write it; below a rule's depth limit nothing counts."""
-    if isinstance(value, Mapping):
-        return {str(k): _canonical(v, depth - 1) for k, v in value.items()} if depth else {}
-    if isinstance(value, list | tuple):
-        return [_canonical(element, depth - 1) for element in value] if depth else []
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return value.isoformat() if isinstance(value, datetime) else str(type(value))
 
 
 EMPTY_RULE_BOOK: Final = compile_rule_book(RuleDefinitions())

@@ -1,18 +1,15 @@
 """Publishing rules: documents, bundle, pointer, in this order; and loading them back.
 
-`rule_book/current` is the pointer that decide reads once an interval. `rule_bundles/{hash}` holds
-what it points to, compressed and in parts, since a document ends at 1 MiB. People edit the
-documents in `event_rules` and `personalization_rules`; nothing that they break there reaches
-decide before it is published.
+`rule_book/current` is the pointer that decide reads once an interval; `rule_bundle.py` keeps what
+it points to. People edit the documents in `event_rules`, `personalization_rules`, `experiments`
+and `audiences`; nothing that they break there reaches decide before it is published.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -22,28 +19,35 @@ from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
 from tagstitch.core.rule_book import BrokenRule, compile_rule_book
 from tagstitch.core.rule_definitions import COLLECTIONS, RuleDefinitions
-from tagstitch.pipeline.backend import Delete, DocumentStore, Put, Write
+from tagstitch.core.rule_lines import VERSION_PREFIX, content_of
+from tagstitch.pipeline.backend import Delete, Document, DocumentStore, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.list_all import list_all
+from tagstitch.pipeline.rule_bundle import bundle_writes, decode_content, hash_of, load_content
 
 POINTER_PATH: Final = "rule_book/current"
-
-PART_BYTES_MAX: Final = 900_000
-"""Bytes of a bundle's part: a Firestore document ends at 1 MiB, its field names included
-(https://cloud.google.com/firestore/quotas)."""
-
-BUNDLE_BYTES_MAX: Final = 512 * 1024 * 1024
-"""Bytes of an unpacked bundle: a million rules; more is a damaged document."""
 
 _COMMIT_BYTES_MAX: Final = 8_000_000
 """Bytes of one commit: Firestore's limit is 10 MiB."""
 
 
-class UnexpectedlyEmpty(InvalidInput):
-    """The store holds no rules while some are published: more often an accident than a wish."""
+_SCANNED_PER_MINUTE: Final = 1_000
+"""Definitions that a schedule may read per minute and only look whether somebody edited them: a
+document read costs money. 100,000 rules are looked through every 100 minutes."""
+
+_FEW_AT_LEAST: Final = 20
+"""Published definitions from which losing more than half of them at once is an accident."""
+
+
+class UnexpectedlyFew(InvalidInput):
+    """The store holds less than half of what is published: more often an accident than a wish."""
 
     def __init__(self) -> None:
-        super().__init__("invalid_field", "the store holds no rules, the published set does")
+        super().__init__(
+            "invalid_field",
+            "the store holds no rules, or less than half of the published ones",
+            hint="tagstitch rules publish --allow-empty publishes that",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +57,27 @@ class RulePointer:
     hash: str
     """SHA-256 of the bundle's content; the id of its documents."""
     version: str
-    """The compiled book's version, as decisions and audit records name it."""
+    """The book's version, as decisions and audit records name it: `sha256:` and the hash."""
     parts: int
     published_at: datetime
     counts: Mapping[str, int]
     """Published rules by collection, and under `broken` the rules that are not as edited."""
-    previous: Mapping[str, Any] | None = None
-    """`{hash, parts}` of the bundle before, kept for a reader that still holds the old pointer."""
     document_version: str = ""
     """For the precondition of the next publication."""
 
     def says_the_same_as(self, other: RulePointer) -> bool:
         """Return whether both lead a reader to the same rules, and count the same broken ones."""
-        mine, its = (
-            (self.hash, self.version, self.counts),
-            (other.hash, other.version, other.counts),
-        )
-        return mine == its
+        return (self.hash, self.version, self.counts) == (other.hash, other.version, other.counts)
+
+    @property
+    def published(self) -> int:
+        """The number of published definitions."""
+        return sum(number for name, number in self.counts.items() if name != "broken")
+
+    @property
+    def broken(self) -> int:
+        """The number of rules that are not published as they were edited last."""
+        return self.counts.get("broken", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,30 +109,35 @@ async def load_bundle(
     documents: DocumentStore, pointer: RulePointer, deadline: Deadline
 ) -> RuleDefinitions:
     """Return the published rules; raises Unavailable when a part is missing or damaged."""
-    paths = [_part_path(pointer.hash, part) for part in range(pointer.parts)]
-    found = await documents.get_many(paths, deadline=deadline)
-    try:
-        packed = b"".join(found[path].fields["content"] for path in paths)
-        unpacker = zlib.decompressobj()
-        content = unpacker.decompress(packed, BUNDLE_BYTES_MAX)
-        if hashlib.sha256(content).hexdigest() != pointer.hash:
-            raise Unavailable("rules", "the published bundle is damaged")
-        return _decode_bundle(content)
-    except (KeyError, TypeError, zlib.error, msgspec.MsgspecError) as error:
-        raise Unavailable("rules", "the published bundle is incomplete") from error
+    return decode_content(await load_content(documents, pointer.hash, pointer.parts, deadline))
 
 
 async def load_definitions(documents: DocumentStore, deadline: Deadline) -> RuleDefinitions:
-    """Return the rules as people edit them in the store."""
-    return RuleDefinitions.of(
-        {
-            collection: {
-                document.path.partition("/")[2]: dict(document.fields)
-                for document in await list_all(documents, collection, deadline=deadline)
-            }
-            for collection in COLLECTIONS
+    """Return the rules as people edit them in the store, and the names that are protected."""
+    collections = {
+        collection: {
+            _id_of(document): dict(document.fields)
+            for document in await list_all(documents, collection, deadline=deadline)
         }
-    )
+        for collection in COLLECTIONS
+    }
+    views = await list_all(documents, "views", deadline=deadline)
+    traits = await list_all(documents, "traits", deadline=deadline)
+    return RuleDefinitions.of(collections, _protected(views, traits))
+
+
+def _protected(views: Sequence[Document], traits: Sequence[Document]) -> tuple[str, ...]:
+    """Return every computed trait and every attribute that a view declares `protected`."""
+    names = {_id_of(trait) for trait in traits}
+    for view in views:
+        declared = view.fields.get("protected")
+        if isinstance(declared, list):
+            names.update(name for name in declared if isinstance(name, str) and name)
+    return tuple(sorted(names))
+
+
+def _id_of(document: Document) -> str:
+    return document.path.partition("/")[2]
 
 
 async def publish_rules(
@@ -143,6 +156,7 @@ async def publish_rules(
     """
     pointer = await load_pointer(documents, deadline)  # before the rules: see _publish
     stored = await load_definitions(documents, deadline)
+    definitions = replace(definitions, protected=stored.protected)
     writes: list[Write] = [
         Put(f"{collection}/{rule_id}", rule)
         for collection, rules in definitions.collections.items()
@@ -160,7 +174,7 @@ async def publish_stored_rules(
 ) -> Publication:
     """Publish what was edited in the store; a broken rule keeps its last valid version.
 
-    Raises UnexpectedlyEmpty when the store has no rules while some are published.
+    Raises UnexpectedlyFew when the store holds nothing, or less than half of what is published.
     """
     pointer, definitions = await _load_stored(documents, deadline, allow_empty=allow_empty)
     return await _publish(documents, definitions, pointer, now, deadline)
@@ -169,15 +183,24 @@ async def publish_stored_rules(
 async def publish_edited_rules(
     documents: DocumentStore, now: datetime, deadline: Deadline
 ) -> Publication | None:
-    """Publish what was edited in the store, or return None where rules were never used.
+    """Publish what was edited in the store, or return None where there was nothing to look at.
 
-    For the schedule: it never begins a rule book that nobody has. Otherwise as
-    `publish_stored_rules`.
+    For the schedule, which runs each minute: it never begins a rule book that nobody has, and it
+    looks through large sets less often. Otherwise as `publish_stored_rules`.
     """
+    if not _is_scan_due(await load_pointer(documents, deadline), now):
+        return None
     pointer, definitions = await _load_stored(documents, deadline, allow_empty=False)
     if pointer is None and definitions.is_empty:
         return None
     return await _publish(documents, definitions, pointer, now, deadline)
+
+
+def _is_scan_due(pointer: RulePointer | None, now: datetime) -> bool:
+    """Return whether this minute is one in which a set of this size is looked through."""
+    published = pointer.published if pointer is not None else 0
+    every_minutes = -(-published // _SCANNED_PER_MINUTE) or 1
+    return int(now.timestamp() // 60) % every_minutes == 0
 
 
 async def _load_stored(
@@ -185,8 +208,11 @@ async def _load_stored(
 ) -> tuple[RulePointer | None, RuleDefinitions]:
     pointer = await load_pointer(documents, deadline)  # before the rules: see _publish
     definitions = await load_definitions(documents, deadline)
-    if definitions.is_empty and not allow_empty and pointer and any(pointer.counts.values()):
-        raise UnexpectedlyEmpty
+    if pointer is not None and not allow_empty:
+        stored = sum(map(len, definitions.collections.values()))
+        is_halved = pointer.published >= _FEW_AT_LEAST and stored * 2 < pointer.published
+        if is_halved or (definitions.is_empty and any(pointer.counts.values())):
+            raise UnexpectedlyFew
     return pointer, definitions
 
 
@@ -202,73 +228,64 @@ async def _publish(
     `pointer` was read before the definitions: whoever published since then read newer ones, and
     the pointer's precondition keeps these from replacing them.
     """
-    definitions = _decode_bundle(_encode_bundle(definitions))  # a stored time becomes text
     # In a thread: 100,000 rules take seconds, and the process has other requests.
-    book = await asyncio.to_thread(compile_rule_book, definitions)
-    broken = book.broken
-    kept: list[str] = []
-    if broken:
-        last = await _last_valid(documents, pointer, deadline)
-        definitions, kept = _replace_broken(definitions, broken, last)
-        book = await asyncio.to_thread(compile_rule_book, definitions)
-    content = _encode_bundle(definitions)
-    packed = zlib.compress(content)
-    parts = [packed[i : i + PART_BYTES_MAX] for i in range(0, len(packed), PART_BYTES_MAX)]
-    content_hash = hashlib.sha256(content).hexdigest()
+    content = await asyncio.to_thread(content_of, definitions)
+    if pointer is not None and pointer.hash == hash_of(content) and not pointer.broken:
+        return Publication(pointer, is_new=False)
+    definitions, broken, kept = await _without_broken(documents, content, pointer, deadline)
+    content = await asyncio.to_thread(content_of, definitions)
+    writes = await asyncio.to_thread(bundle_writes, content, now)
     new = RulePointer(
-        hash=content_hash,
-        version=book.version,
-        parts=len(parts),
+        hash=hash_of(content),
+        version=VERSION_PREFIX + hash_of(content),
+        parts=len(writes),
         published_at=now,
         counts={c: len(rules) for c, rules in definitions.collections.items()}
         | {"broken": len(broken)},
-        previous=_previous(pointer, content_hash),
     )
     if pointer is not None and pointer.says_the_same_as(new):
         return Publication(pointer, is_new=False, broken=broken, kept=kept)
-    for batch in _batches(
-        [
-            Put(_part_path(content_hash, index), {"content": part, "published_at": now})
-            for index, part in enumerate(parts)
-        ]
-    ):
+    for batch in _batches(writes):
         await documents.commit(batch, deadline=deadline)
-    await documents.commit(_pointer_writes(new, pointer), deadline=deadline)
+    await documents.commit([_pointer_write(new, pointer)], deadline=deadline)
     return Publication(new, is_new=True, broken=broken, kept=kept)
 
 
-def _previous(pointer: RulePointer | None, new_hash: str) -> Mapping[str, Any] | None:
-    if pointer is None:
-        return None
-    if pointer.hash == new_hash:  # only the version moved: the compiler reads the rules anew
-        return pointer.previous
-    return {"hash": pointer.hash, "parts": pointer.parts}
-
-
-def _pointer_writes(new: RulePointer, old: RulePointer | None) -> list[Write]:
-    """Return the pointer's write and the removal of the bundle that nobody can still read."""
+def _pointer_write(new: RulePointer, old: RulePointer | None) -> Put:
     fields = {
         "hash": new.hash,
         "version": new.version,
         "parts": new.parts,
         "published_at": new.published_at,
         "counts": dict(new.counts),
-        "previous": new.previous,
     }
-    writes: list[Write] = [
-        Put(POINTER_PATH, fields, if_version=old.document_version if old else "")
-    ]
-    outdated = old.previous if old is not None else None
-    if outdated and outdated["hash"] not in (new.hash, (new.previous or {}).get("hash")):
-        writes.extend(Delete(_part_path(outdated["hash"], i)) for i in range(outdated["parts"]))
-    return writes
+    return Put(POINTER_PATH, fields, if_version=old.document_version if old else "")
+
+
+async def _without_broken(
+    documents: DocumentStore, content: bytes, pointer: RulePointer | None, deadline: Deadline
+) -> tuple[RuleDefinitions, Sequence[BrokenRule], list[str]]:
+    """Return what can be published, what is broken, and the ids that keep an earlier version.
+
+    An earlier version may be broken itself by now, when it names what is gone; then it goes, too.
+    """
+    definitions = decode_content(content)
+    broken = (await asyncio.to_thread(compile_rule_book, definitions)).broken
+    if not broken:
+        return definitions, (), []
+    last = await _last_valid(documents, pointer, deadline)
+    usable, kept = _replace_broken(definitions, broken, last)
+    while still_broken := (await asyncio.to_thread(compile_rule_book, usable)).broken:
+        usable, _ = _replace_broken(usable, still_broken, RuleDefinitions())
+        kept = [rule_id for rule_id in kept if rule_id not in {b.rule_id for b in still_broken}]
+    return usable, broken, kept
 
 
 async def _last_valid(
     documents: DocumentStore, pointer: RulePointer | None, deadline: Deadline
 ) -> RuleDefinitions:
     if pointer is None:
-        return RuleDefinitions({}, {})
+        return RuleDefinitions()
     return await load_bundle(documents, pointer, deadline)
 
 
@@ -294,16 +311,6 @@ def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return encode(one) != encode(other)
 
 
-def _encode_bundle(definitions: RuleDefinitions) -> bytes:
-    return msgspec.json.encode(
-        {**definitions.collections, "protected": sorted(definitions.protected)}, order="sorted"
-    )
-
-
-def _decode_bundle(content: bytes) -> RuleDefinitions:
-    return msgspec.json.decode(content, type=RuleDefinitions)
-
-
 def _batches(writes: Sequence[Write]) -> list[list[Write]]:
     """Return the writes in commits below Firestore's limits of number and size."""
     batches: list[list[Write]] = []
@@ -319,7 +326,3 @@ def _batches(writes: Sequence[Write]) -> list[list[Write]]:
         batches[-1].append(write)
         size += length
     return batches
-
-
-def _part_path(content_hash: str, part: int) -> str:
-    return f"rule_bundles/{content_hash}" + (f"-{part}" if part else "")

@@ -21,7 +21,7 @@ from tagstitch.pipeline.deliver import ACTIONS_TOPIC
 from tagstitch.pipeline.publish_audit import AuditPublisher, publish_stored
 from tagstitch.pipeline.rule_publication import (
     Publication,
-    UnexpectedlyEmpty,
+    UnexpectedlyFew,
     publish_edited_rules,
 )
 
@@ -100,8 +100,8 @@ async def _publish_rules(backend: Backend, *, now: datetime, deadline: Deadline)
         publication = await publish_edited_rules(
             backend.documents, now, deadline.at_most(_RULES_TIMEOUT_S)
         )
-    except UnexpectedlyEmpty:
-        logger.warning("rules_refused", extra={"fields": {"why": "the store holds no rules"}})
+    except UnexpectedlyFew as error:
+        logger.warning("rules_refused", extra={"fields": {"why": error.message}})
         return "refused"
     except Conflict:
         return "conflict"  # somebody published meanwhile: the next sweep looks again

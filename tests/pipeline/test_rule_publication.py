@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from tagstitch.adapters.sqlite_documents import SqliteDocuments
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
+from tagstitch.pipeline import rule_publication
 from tagstitch.pipeline.backend import Delete, Put, Write
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.rule_bundle import load_bundle_of_version
 from tagstitch.pipeline.rule_publication import (
     POINTER_PATH,
     Publication,
@@ -24,6 +26,7 @@ from tagstitch.pipeline.rule_publication import (
     load_bundle,
     load_definitions,
     load_pointer,
+    publish_edited_rules,
     publish_rules,
     publish_stored_rules,
 )
@@ -201,9 +204,13 @@ async def test_a_stored_time_becomes_text(store: SqliteDocuments) -> None:
     assert rules["rename"]["conditions"]["birthday"]["equals"] == "2026-11-21T20:00:00Z"
 
 
-async def test_large_sets_are_published_in_parts(store: SqliteDocuments) -> None:
+def noisy_rules() -> dict[str, Any]:
     noise = random.Random(1)
-    rules = {f"rule{n}": RENAME | {"description": noise.randbytes(3000).hex()} for n in range(700)}
+    return {f"rule{n}": RENAME | {"description": noise.randbytes(3000).hex()} for n in range(700)}
+
+
+async def test_large_sets_are_published_in_parts(store: SqliteDocuments) -> None:
+    rules = noisy_rules()
 
     await publish(store, **rules)
 
@@ -214,16 +221,107 @@ async def test_large_sets_are_published_in_parts(store: SqliteDocuments) -> None
     assert all(len(part.fields["content"]) < 1_000_000 for part in parts)
 
 
-async def test_the_bundle_before_stays_readable_and_older_ones_go(store: SqliteDocuments) -> None:
-    pointers = []
+async def test_every_published_version_can_be_loaded_again(store: SqliteDocuments) -> None:
+    versions = []
     for limit in (1, 2, 3, 4):
-        await publish(store, rename=RENAME | {"conditions": {"value": {"lessThan": limit}}})
-        pointers.append(await pointer_of(store))
+        rule = RENAME | {"conditions": {"value": {"lessThan": limit}}}
+        versions.append((await publish(store, rename=rule)).pointer.version)
 
-    await load_bundle(store, pointers[-2], soon())
+    found = [await load_bundle_of_version(store, version, soon()) for version in versions]
+
+    limits = [f.event_rules["rename"]["conditions"]["value"]["lessThan"] for f in found]
+    assert limits == [1, 2, 3, 4]
     with pytest.raises(Unavailable):
-        await load_bundle(store, pointers[0], soon())
-    assert len(await store.list_documents("rule_bundles", deadline=soon())) == 2
+        await load_bundle_of_version(store, "sha256:" + "0" * 64, soon())
+
+
+async def test_a_version_in_parts_is_loaded_without_its_pointer(store: SqliteDocuments) -> None:
+    rules = noisy_rules()
+    version = (await publish(store, **rules)).pointer.version
+
+    assert (await load_bundle_of_version(store, version, soon())).event_rules == rules
+
+
+async def test_the_version_is_the_hash_of_the_bundle(store: SqliteDocuments) -> None:
+    pointer = (await publish(store, drop=DROP)).pointer
+
+    assert pointer.version == f"sha256:{pointer.hash}"
+    assert compile_rule_book(await published(store)).version == pointer.version
+
+
+async def test_traits_and_what_views_protect_are_published_with_the_rules(
+    store: SqliteDocuments,
+) -> None:
+    writes = [
+        Put("views/default", {"protected": ["user_loyalty_tier", 5, ""]}),
+        Put("views/odd", {"protected": "text"}), Put("traits/orders", {"kind": "count"}),
+        Put("event_rules/drop", DROP),
+    ]  # fmt: skip
+    await store.commit(writes, deadline=soon())
+
+    await publish_stored_rules(store, NOW, soon())
+    from_store = (await published(store)).protected
+    await publish(store, drop=DROP, rename=RENAME)
+
+    assert from_store == (await published(store)).protected == ("orders", "user_loyalty_tier")
+
+
+async def test_a_store_that_lost_most_of_its_rules_is_not_published_by_accident(
+    store: SqliteDocuments,
+) -> None:
+    await publish(store, **{f"r{n}": DROP for n in range(20)})
+    await store.commit([Delete(f"event_rules/r{n}") for n in range(11)], deadline=soon())
+
+    with pytest.raises(InvalidInput):
+        await publish_stored_rules(store, NOW, soon())
+    assert len((await published(store)).event_rules) == 20
+
+    await publish_stored_rules(store, NOW, soon(), allow_empty=True)
+    assert len((await published(store)).event_rules) == 9
+
+
+async def test_a_large_set_is_looked_through_less_often(
+    store: SqliteDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule_publication, "_SCANNED_PER_MINUTE", 1)
+    await publish(store, one=DROP, two=DROP, three=DROP)
+    await store.commit([Put("event_rules/four", DROP)], deadline=soon())
+    start = datetime.fromtimestamp(3 * 60 * 1_000_000, UTC)
+
+    seen = [
+        await publish_edited_rules(store, start + timedelta(minutes=minute), soon())
+        for minute in (1, 2, 3)
+    ]
+
+    assert [publication and publication.is_new for publication in seen] == [None, None, True]
+
+
+@pytest.mark.parametrize("unreadable", [float("nan"), [[float("inf")]]])
+async def test_what_json_cannot_say_breaks_its_own_rule_only(
+    store: SqliteDocuments, unreadable: Any
+) -> None:
+    broken = RENAME | {"conditions": {"value": {"equals": unreadable}}}
+
+    publication = await publish_rules(
+        Unwritten(store), RuleDefinitions({"drop": DROP, "rename": broken}), NOW, soon()
+    )
+
+    assert [rule.rule_id for rule in publication.broken] == ["rename"]
+    assert (await published(store)).event_rules == {"drop": DROP}
+
+
+class Unwritten:
+    """A real store that keeps bundles and pointers and no definitions."""
+
+    def __init__(self, store: SqliteDocuments) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:
+        kept = [write for write in writes if not write.path.startswith("event_rules/")]
+        await self._store.commit(kept, deadline=deadline)
 
 
 async def test_going_back_and_forth_never_loses_the_published_bundle(

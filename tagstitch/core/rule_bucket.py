@@ -1,0 +1,165 @@
+"""The rules of one event name, with an index when they are many."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from tagstitch.core.consent import Purpose
+from tagstitch.core.paths import Facts, Lookup, Path, Source, is_lacking
+from tagstitch.core.requirements import NO_REQUIREMENTS, Requirements
+from tagstitch.core.rule import Rule
+from tagstitch.core.rule_index import RuleIndex, index_in_steps
+from tagstitch.core.steps import Steps
+from tagstitch.core.targeting import EVERY_EVENT
+
+R = TypeVar("R", bound=Rule)
+
+PLAIN_RULES_MAX: Final = 32
+"""Rules up to which asking each costs less than an index (measured by bench/rule_book_load.py)."""
+
+COPIED_RULES_MAX: Final = 1_000
+"""Rules for every event that each event name's bucket holds besides its own. More of them stay in
+one bucket: 100 event names would hold 100 copies."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleBucket(Generic[R]):
+    """The active rules for one event name."""
+
+    own_rules: tuple[R, ...]
+    """In the order in which they apply."""
+    purposes: frozenset[Purpose] = frozenset()
+    """Every purpose that one of the rules needs."""
+    remembers: bool = False
+    """Whether one of the rules needs a commit."""
+    looks_at: tuple[tuple[Path, Lookup], ...] = ()
+    """Every path of the rules that may lead to data behind consent."""
+    read_paths: frozenset[Path] = frozenset()
+    """Every path that decides whether one of the rules applies."""
+    index: RuleIndex | None = None
+    for_all: RuleBucket[R] | None = None
+    """Rules for every event that are not among its own."""
+
+    @property
+    def reads_experiments(self) -> bool:
+        """Whether one of the rules looks at a variant."""
+        return any(path.root == "experiment" for path, _ in self.looks_at)
+
+    def has_just(self, rules: Sequence[R]) -> bool:
+        """Return whether its own rules are these very ones."""
+        own = self.own_rules
+        return len(own) == len(rules) and all(map(operator.is_, own, rules))
+
+    def looks_behind(self, facts: Facts, sources: frozenset[Source]) -> bool:
+        """Return whether a rule looks at one of these sources, for want of the event's own data."""
+        return any(is_lacking(path, find, facts, sources) for path, find in self.looks_at)
+
+    @property
+    def rules(self) -> Sequence[R]:
+        """All rules, in the order in which they apply."""
+        if self.for_all is None:
+            return self.own_rules
+        return tuple(sorted((*self.own_rules, *self.for_all.own_rules), key=_order))
+
+    def candidates(self, facts: Facts, *, has_profile: bool = True) -> Sequence[R]:
+        """Return the rules that may hold for these facts, in their order, and perhaps others.
+
+        The facts must be those that conditions will see, but for state and experiments.
+        `has_profile` False says that the profile could not be loaded: then the rules are there
+        that may hold whatever it says.
+        """
+        rules: Sequence[R] = self.own_rules
+        if self.index is not None:
+            rules = [
+                rules[position]
+                for position in self.index.candidates(facts, has_profile=has_profile)
+            ]
+        if self.for_all is None:
+            return rules
+        return sorted(
+            (*rules, *self.for_all.candidates(facts, has_profile=has_profile)), key=_order
+        )
+
+
+def rule_ids(rules: Iterable[Rule]) -> frozenset[str]:
+    """Return their ids."""
+    return frozenset(rule.rule_id for rule in rules)
+
+
+def buckets_in_steps(
+    rules: Iterable[R], present: Mapping[str, RuleBucket[R]]
+) -> Steps[dict[str, RuleBucket[R]]]:
+    """Return event name -> its active rules; under `*` those of all other events.
+
+    A bucket of the very same rules is taken over from the present ones.
+    """
+    by_name: dict[str, list[R]] = {EVERY_EVENT: []}
+    for count, rule in enumerate(rules):
+        if rule.is_active:
+            for name in rule.event_names:
+                by_name.setdefault(name, []).append(rule)
+        if count % 500 == 0:
+            yield
+    every_event = by_name.pop(EVERY_EVENT)
+    for_all = yield from _bucket_in_steps(every_event, present.get(EVERY_EVENT), None)
+    buckets = {EVERY_EVENT: for_all}
+    is_copied = len(every_event) <= COPIED_RULES_MAX
+    for name, named in by_name.items():
+        own, others = ([*named, *every_event], None) if is_copied else (named, for_all)
+        buckets[name] = yield from _bucket_in_steps(own, present.get(name), others)
+    return buckets
+
+
+def _bucket_in_steps(
+    rules: Iterable[R], present: RuleBucket[R] | None, for_all: RuleBucket[R] | None
+) -> Steps[RuleBucket[R]]:
+    """Return the bucket of these rules and of those in `for_all`."""
+    ordered = tuple(sorted(rules, key=_order))
+    yield
+    if present is not None and present.for_all is for_all and present.has_just(ordered):
+        return present
+    return (yield from bucket_in_steps(ordered, for_all))
+
+
+def bucket_in_steps(
+    ordered: tuple[R, ...], for_all: RuleBucket[R] | None = None
+) -> Steps[RuleBucket[R]]:
+    """Return the bucket of these rules, in this order, and of those in `for_all`."""
+    purposes = set(for_all.purposes if for_all else ())
+    remembers = for_all is not None and for_all.remembers
+    paths = set(for_all.read_paths if for_all else ())
+    lookups: dict[Path, Lookup] = dict(for_all.looks_at if for_all else ())
+    for count, rule in enumerate(ordered):
+        purposes.update(rule.gates.purposes)
+        remembers = remembers or rule.remembers
+        paths.update(rule.read_paths)
+        lookups.update(rule.condition.lookups)
+        lookups.update(rule.other_lookups)
+        if count % 100 == 0:
+            yield
+    index = None
+    if len(ordered) > PLAIN_RULES_MAX:
+        index = yield from index_in_steps([_requirements_of(rule) for rule in ordered])
+    return RuleBucket(
+        ordered,
+        purposes=frozenset(purposes),
+        remembers=remembers,
+        looks_at=tuple(
+            (path, find) for path, find in lookups.items() if path.root not in ("event", "item")
+        ),
+        read_paths=frozenset(paths),
+        index=index,
+        for_all=for_all,
+    )
+
+
+def _order(rule: Rule) -> tuple[int, str]:
+    return (rule.priority, rule.rule_id)
+
+
+def _requirements_of(rule: Rule) -> Requirements:
+    """Return what an index may look up; a chained rule looks at an event that others changed."""
+    return NO_REQUIREMENTS if getattr(rule, "is_chained", False) else rule.condition.requirements
