@@ -56,6 +56,10 @@ def section(measured: Comparison) -> list[str]:
             f"Events of {PARAMETERS} parameters and {ITEMS} items, rules over {len(EVENT_NAMES)} "
             f"event names; on {CHECKED_EVENTS} events of every set all must decide the same."
         ),
+        (
+            "A figure is the CPU time of all threads, or the time that passed where that is less "
+            "(ZEN works in two threads)."
+        ),
         "In brackets: how many times as fast as the plain loop.",
         f"skipped: one event took more than {EVENT_S_MAX:g} s.",
         "",
