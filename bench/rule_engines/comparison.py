@@ -38,7 +38,7 @@ from bench.rule_engines.rule_set import MIXES, Definition, Mix, generate_events,
 
 SIZES: Final = (10, 100, 1_000, 10_000, 100_000)
 EVENTS = 200
-ROUNDS = 7
+ROUNDS = 5
 TURN_S = 0.1
 """How long one candidate's turn aims to take."""
 TURN_EVENTS_MIN = 5
