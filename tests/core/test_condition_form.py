@@ -64,10 +64,10 @@ def holds(condition: Condition, facts: Facts) -> bool:
 @given(st.lists(COMPARISONS, min_size=1, max_size=4), NEAR_VALUES)
 @relaxed(1500)
 def test_a_value_that_satisfies_comparisons_is_of_a_possible_kind(
-    written: list[tuple[str, Any]], value: Any
+    written: list[dict[str, Any]], value: Any
 ) -> None:
     problems = Problems()
-    comparisons = [c for word, raw in written for c in parse_comparisons({word: raw}, "", problems)]
+    comparisons = [c for raw in written for c in parse_comparisons(raw, "", problems)]
     assume(not problems.found)
 
     if all(comparison.build()(value, Facts({})) for comparison in comparisons):

@@ -13,15 +13,14 @@ from tagstitch.core.checked_rule import CheckedRule, WrittenEffect, read_rules
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.declarations import NOTHING_DECLARED
 from tagstitch.core.event import Event
-from tagstitch.core.event_decision import decide_event
 from tagstitch.core.field_catalogue import FieldCatalogue
 from tagstitch.core.finding import SEVERITIES
-from tagstitch.core.personalization import decide_personalization
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_checks import CheckContext, check_rules
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.trust_checks import check_forgeable, check_purposes
+from tests.core.deciding import decide_both
 from tests.core.test_decision_properties import (
     EVENT_ACTIONS,
     EVENTS,
@@ -453,14 +452,10 @@ def test_a_rule_that_is_said_to_be_unreachable_never_applies(
     applied = {
         (kind, rule_id)
         for event in events
-        for kind, decision in (
-            ("event", decide_event(event, book, profile)),
-            (
-                "personalization",
-                decide_personalization(event, book, profile, consent=consent, has_identifier=True),
-            ),
-        )
-        for rule_id in decision.rule_ids
+        for decision in (decide_both(event, book, profile, consent=consent),)
+        for kind, part in (("event", decision.event), ("personalization", decision.personalization))
+        if part is not None
+        for rule_id in part.rule_ids
     }
 
     findings = check_rules(definitions).findings
