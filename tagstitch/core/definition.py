@@ -29,6 +29,9 @@ class Definition:
 
     def take(self, key: str, *synonyms: str) -> Any:
         """Return the value of a key or of one of its synonyms, or None."""
+        if not synonyms:
+            self._known.append(key)
+            return self._left.pop(key, None)
         words = (key, *synonyms)
         self._known += words
         values = [self._left.pop(word) for word in words if word in self._left]
