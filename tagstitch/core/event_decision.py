@@ -44,9 +44,14 @@ class EventDecision:
     """How often a text was taken for a number."""
     shadow: tuple[Mapping[str, Any], ...] = ()
     """What shadow rules would have changed: {rule_id, modifications}."""
-    action_paths: tuple[Path, ...] = ()
-    """What the actions of rules that matched looked at and changed."""
+    acted: tuple[EventAction, ...] = field(default=(), repr=False, compare=False)
+    """The actions of rules that matched, shadow rules included."""
     trace: tuple[TraceLine, ...] = ()
+
+    @property
+    def action_paths(self) -> tuple[Path, ...]:
+        """What the actions of rules that matched looked at and changed."""
+        return tuple(path for action in self.acted for path in (*action.reads, *action.touches))
 
     def to_json(self) -> dict[str, Any]:
         """Return the decision as the body of `POST /decide` has it."""
@@ -109,7 +114,7 @@ def decide_event(
 class _Run:
     """One evaluation in progress."""
 
-    __slots__ = ("_action_paths", "_changes", "_ledger", "_rule_ids", "_shadow", "_situation", "_skipped", "draft",
+    __slots__ = ("_acted", "_changes", "_ledger", "_rule_ids", "_shadow", "_situation", "_skipped", "draft",
                  "facts", "missing")  # fmt: skip
 
     def __init__(self, situation: Situation, ledger: StateLedger, facts: Facts) -> None:
@@ -121,7 +126,7 @@ class _Run:
         self._rule_ids: list[str] = []
         self._skipped: list[SkippedRule] = []
         self._shadow: list[Mapping[str, Any]] = []
-        self._action_paths: list[Path] = []
+        self._acted: list[EventAction] = []
         self._changes: list[tuple[EventAction, dict[str, Any]]] = []
 
     def facts_for(self, rule: EventRule) -> Facts:
@@ -133,6 +138,11 @@ class _Run:
 
     def decide_rule(self, rule: EventRule, facts: Facts) -> RuleReason:
         try:
+            if rule.is_plain and not self.missing:  # nearly every rule: nothing else to ask
+                if not rule.condition.holds(facts):
+                    return "CONDITIONS_NOT_MET"
+                self._apply(rule, rule.actions)
+                return "MATCHED"
             reason = self._reason(rule, facts)
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
             self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
@@ -178,37 +188,42 @@ class _Run:
 
     def _apply(self, rule: EventRule, actions: Iterable[EventAction]) -> bool:
         """Do what the visitor allows of these actions; return whether anything changed."""
-        self._rule_ids.append(rule.rule_id)
+        rule_id = rule.rule_id
+        self._rule_ids.append(rule_id)
         before = len(self._changes)
-        for action, effects in self._effects(rule, actions, self.draft):
-            if isinstance(action, Redact) and effects:
-                self._forget_values(action.parameters)
-            self._changes += ((action, {"rule_id": rule.rule_id, **e}) for e in effects)
+        for action in actions:
+            effects = self._effects(rule, action, self.draft)
+            if effects:
+                if isinstance(action, Redact):
+                    self._forget_values(action.parameters)
+                for effect in effects:
+                    self._changes.append((action, {"rule_id": rule_id, **effect}))
+                if self.draft.is_dropped:
+                    break
         return len(self._changes) > before
 
     def _effects(
-        self, rule: EventRule, actions: Iterable[EventAction], draft: EventDraft
-    ) -> Iterable[tuple[EventAction, Sequence[Mapping[str, Any]]]]:
-        for action in actions:
-            if not all(map(self._situation.consent.allows, action.purposes)):
-                continue
-            self._action_paths += (*action.reads, *action.touches)
-            try:
-                effects = action.apply(draft, self.facts)
-            except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
-                self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
-                continue
-            yield action, effects
-            if draft.is_dropped:
-                return
+        self, rule: EventRule, action: EventAction, draft: EventDraft
+    ) -> Sequence[Mapping[str, Any]]:
+        """Do one action, if the visitor allows it; return what it changed in the draft."""
+        purposes = action.purposes
+        if purposes and not all(map(self._situation.consent.allows, purposes)):
+            return ()
+        self._acted.append(action)
+        try:
+            return action.apply(draft, self.facts)
+        except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
+            self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
+            return ()
 
     def _imagine(self, rule: EventRule) -> Mapping[str, Any]:
         """Return what a shadow rule would change in the event as it is now."""
-        effects = self._effects(rule, rule.actions, self.draft.copy())
-        return {
-            "rule_id": rule.rule_id,
-            "modifications": [e for _, found in effects for e in found],
-        }
+        draft, modifications = self.draft.copy(), []
+        for action in rule.actions:
+            modifications += self._effects(rule, action, draft)
+            if draft.is_dropped:
+                break
+        return {"rule_id": rule.rule_id, "modifications": modifications}
 
     def _forget_values(self, redacted: Sequence[Path]) -> None:
         """Take the values of redacted parameters out of what was recorded before."""
@@ -229,7 +244,7 @@ class _Run:
             skipped=tuple(self._skipped),
             coercions=self.facts.coercions,
             shadow=tuple(self._shadow),
-            action_paths=tuple(self._action_paths),
+            acted=tuple(self._acted),
             trace=trace,
         )
 
