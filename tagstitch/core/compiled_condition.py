@@ -140,25 +140,32 @@ def _is_plain(condition: Condition) -> bool:
 
 
 def _comparisons(predicates: Iterable[Condition]) -> Check:
-    return _Comparisons(
-        tuple((compile_base(p.path), _test_of(p)) for p in predicates if isinstance(p, Predicate))
-    ).hold
+    found = [predicate for predicate in predicates if isinstance(predicate, Predicate)]
+    lookups = _shared_lookups(tuple([predicate.path for predicate in found]))
+    return _Comparisons(lookups, tuple([_test_of(predicate) for predicate in found])).hold
 
 
 class _Comparisons:
-    """Comparisons of one value each: an object and a tuple take half the room of closures."""
+    """Comparisons of one value each: this takes a third of the room of closures."""
 
-    __slots__ = ("_pairs",)
+    __slots__ = ("_lookups", "_tests")
 
-    def __init__(self, pairs: tuple[tuple[Lookup, Test], ...]) -> None:
-        self._pairs = pairs
+    def __init__(self, lookups: tuple[Lookup, ...], tests: tuple[Test, ...]) -> None:
+        self._lookups = lookups
+        self._tests = tests
 
     def hold(self, facts: Facts) -> bool:
         """Return whether all of them hold."""
-        for look_up, test in self._pairs:  # noqa: SIM110 - a loop costs half of a generator here
+        for look_up, test in zip(self._lookups, self._tests):  # noqa: B905, SIM110 - the quickest loop
             if not test(look_up(facts), facts):
                 return False
         return True
+
+
+@lru_cache(maxsize=4_096)
+def _shared_lookups(paths: tuple[Path, ...]) -> tuple[Lookup, ...]:
+    """Return the look-ups, which all conditions on the same paths share."""
+    return tuple(map(compile_base, paths))
 
 
 def _leaf_check(condition: Predicate | Match) -> Check:

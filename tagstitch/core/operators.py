@@ -62,7 +62,7 @@ class Comparison:
 
     def build(self) -> Test:
         """Return the closure that compares; a negation is exactly the opposite."""
-        if self.operand.__class__ in _SHARED_OPERANDS:
+        if self.operand.__class__ in SHARED_OPERANDS:
             return _shared_test(self.operator, self.operand, self.is_negated, self.ignores_case)
         return _test_of(self)
 
@@ -85,7 +85,8 @@ def _test_of(comparison: Comparison) -> Test:
     return comparison.apply_negation((build or entry.build)(comparison.operand))
 
 
-_SHARED_OPERANDS: Final = frozenset((str, int, float, bool))
+SHARED_OPERANDS: Final = frozenset((str, int, float, bool))
+"""Classes of operands by which rules share what is made of a comparison."""
 
 
 @dataclass(frozen=True, slots=True)
