@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event import Event
@@ -65,7 +65,9 @@ class EventDecision:
 
     def apply_to(self, event: Event) -> dict[str, Any]:
         """Return the whole event as it leaves, or would leave when it is dropped."""
-        payload = {key: value for key, value in event.parameters.items() if key not in self.unset}
+        payload = dict(event.parameters)
+        for name in self.unset:
+            payload.pop(name, None)
         payload |= self.set
         if self.rename is not None:
             payload["event_name"] = self.rename
@@ -111,6 +113,9 @@ def decide_event(
     return run.to_decision(tuple(trace))
 
 
+_UNCHANGED: Final = EventDecision()
+
+
 class _Run:
     """One evaluation in progress."""
 
@@ -138,15 +143,18 @@ class _Run:
 
     def decide_rule(self, rule: EventRule, facts: Facts) -> RuleReason:
         try:
-            if rule.is_plain and not self.missing:  # nearly every rule: nothing else to ask
-                if not rule.condition.holds(facts):
-                    return "CONDITIONS_NOT_MET"
-                self._apply(rule, rule.actions)
-                return "MATCHED"
-            reason = self._reason(rule, facts)
+            if not rule.is_plain or self.missing:
+                return self._decide_gated(rule, facts)
+            if not rule.condition.holds(facts):  # nearly every rule: nothing else to ask
+                return "CONDITIONS_NOT_MET"
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
             self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
             return "ERROR"
+        self._apply(rule, rule.actions)
+        return "MATCHED"
+
+    def _decide_gated(self, rule: EventRule, facts: Facts) -> RuleReason:
+        reason = self._reason(rule, facts)
         if facts is not self.facts:
             self.facts.coercions += facts.coercions
         if reason == "UNAVAILABLE":
@@ -176,12 +184,8 @@ class _Run:
     def _decide_lacking(self, rule: EventRule, facts: Facts) -> RuleReason:
         """Redact unless the data at hand already says no: what is not known may be private."""
         redactions = [action for action in rule.actions if isinstance(action, Redact)]
-        try:
-            may_hold = rule.condition.may_hold(facts, self.missing)
-        except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
-            self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
-            return "ERROR"
-        if not redactions or rule.is_shadow or not may_hold:
+        may_redact = bool(redactions) and not rule.is_shadow
+        if not may_redact or not rule.condition.may_hold(facts, self.missing):
             return "UNAVAILABLE"
         self._apply(rule, redactions)
         return "MATCHED"
@@ -218,7 +222,8 @@ class _Run:
 
     def _imagine(self, rule: EventRule) -> Mapping[str, Any]:
         """Return what a shadow rule would change in the event as it is now."""
-        draft, modifications = self.draft.copy(), []
+        draft = self.draft.copy()
+        modifications: list[Mapping[str, Any]] = []
         for action in rule.actions:
             modifications += self._effects(rule, action, draft)
             if draft.is_dropped:
@@ -234,6 +239,9 @@ class _Run:
 
     def to_decision(self, trace: tuple[TraceLine, ...]) -> EventDecision:
         draft = self.draft
+        is_untouched = not (self._rule_ids or self._acted or self._skipped or trace)
+        if is_untouched and not self.facts.coercions:
+            return _UNCHANGED  # most events, and every value of it costs time
         return EventDecision(
             drop=draft.is_dropped,
             rename=draft.name if draft.name != draft.event.name else None,

@@ -26,7 +26,15 @@ REMOVED: Final = object()
 class EventDraft:
     """An event while actions apply; containers are copied only where something changes."""
 
-    __slots__ = ("_owned", "_touched", "_written_bytes", "event", "is_dropped", "name", "parameters")
+    __slots__ = (
+        "_owned",
+        "_touched",
+        "_written_bytes",
+        "event",
+        "is_dropped",
+        "name",
+        "parameters",
+    )
 
     def __init__(self, event: Event) -> None:
         self.event = event
