@@ -12,7 +12,7 @@ from tagstitch.core.event_action import VALUE_FIELDS, EventAction, Redact
 from tagstitch.core.event_draft import EventDraft
 from tagstitch.core.paths import Facts, Path
 from tagstitch.core.rule import EventRule
-from tagstitch.core.rule_bucket import RuleBucket, rule_ids
+from tagstitch.core.rule_bucket import RuleBucket, every_rule
 from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
@@ -90,16 +90,15 @@ def decide_event(
     nothing else. What rules use up is noted in the ledger.
     """
     run = _Run(situation, ledger, situation.facts(experiments))
-    candidates = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
-    rules = bucket.rules if explain else candidates
-    unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
+    asked = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
+    rules = every_rule(bucket, asked) if explain else asked
     trace: list[TraceLine] = []
-    for position, rule in enumerate(rules):
+    for position, (rule, is_sure) in enumerate(rules):
         facts = run.facts_for(rule)
-        if rule.rule_id in unasked:
+        if is_sure is None:
             trace.append(trace_rule(rule, "CONDITIONS_NOT_MET", facts, run.missing, hides))
             continue
-        reason = run.decide_rule(rule, facts)
+        reason = run.decide_rule(rule, facts, is_sure=is_sure)
         if explain:
             trace.append(trace_rule(rule, reason, facts, run.missing, hides))
         if run.draft.is_dropped or (reason == "MATCHED" and rule.stop_on_match):
@@ -107,7 +106,7 @@ def decide_event(
                 ended: RuleReason = "EVENT_DROPPED" if run.draft.is_dropped else "STOPPED"
                 trace += (
                     trace_rule(later, ended, run.facts_for(later), run.missing, hides)
-                    for later in rules[position + 1 :]
+                    for later, _ in rules[position + 1 :]
                 )
             break
     return run.to_decision(tuple(trace))
@@ -141,11 +140,11 @@ class _Run:
         present = {**self.draft.parameters, "event_name": self.draft.name}
         return self.facts.with_event(present)
 
-    def decide_rule(self, rule: EventRule, facts: Facts) -> RuleReason:
+    def decide_rule(self, rule: EventRule, facts: Facts, *, is_sure: bool) -> RuleReason:
         try:
             if not rule.is_plain or self.missing:
                 return self._decide_gated(rule, facts)
-            if not rule.condition.holds(facts):  # nearly every rule: nothing else to ask
+            if not is_sure and not rule.condition.holds(facts):  # nearly every rule: all to ask
                 return "CONDITIONS_NOT_MET"
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
             self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))

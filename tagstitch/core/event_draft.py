@@ -97,10 +97,13 @@ class EventDraft:
         Raises ResultOutOfRange when it is nested too deeply, or when all that was written becomes
         too much: an event could double by each copy of itself into itself.
         """
-        is_container = isinstance(value, list | dict)
-        if is_container and is_deeper(value, JSON_DEPTH_MAX - levels - len(path.base)):
+        kind = value.__class__
+        if (kind is list or kind is dict) and is_deeper(
+            value, JSON_DEPTH_MAX - levels - len(path.base)
+        ):
             raise ResultOutOfRange
-        written = self._written_bytes + len(path.text) + json_bytes(value)
+        size = len(value) + 2 if kind is str and value.isascii() else json_bytes(value)
+        written = self._written_bytes + len(path.text) + size
         if written > EVENT_WRITES_BYTES_MAX:
             raise ResultOutOfRange
         self._written_bytes = written

@@ -14,7 +14,7 @@ from tagstitch.core.outbox_entry import OutboxEntry
 from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.personalization_action import AnswerAction
 from tagstitch.core.rule import PersonalizationRule
-from tagstitch.core.rule_bucket import RuleBucket, rule_ids
+from tagstitch.core.rule_bucket import RuleBucket, every_rule
 from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
@@ -76,12 +76,11 @@ def decide_personalization(
         return PersonalizationDecision("NO_IDENTIFIER")
     facts = situation.facts(experiments)
     run = _Run(situation, ledger, facts.with_state(ledger.state))
-    candidates = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
-    rules = bucket.rules if explain else candidates
-    unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
+    asked = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
+    rules = every_rule(bucket, asked) if explain else asked
     trace: list[TraceLine] = []
-    for position, rule in enumerate(rules):
-        if rule.rule_id in unasked:
+    for position, (rule, is_sure) in enumerate(rules):
+        if is_sure is None:
             trace.append(trace_rule(rule, "CONDITIONS_NOT_MET", run.facts, run.missing, hides))
             continue
         facts, reason = run.facts, run.decide_rule(rule)
@@ -91,7 +90,7 @@ def decide_personalization(
             if explain:
                 trace += (
                     trace_rule(later, "STOPPED", run.facts, run.missing, hides)
-                    for later in rules[position + 1 :]
+                    for later, _ in rules[position + 1 :]
                 )
             break
     return run.to_decision(bucket, experiments, tuple(trace))

@@ -64,29 +64,32 @@ class RuleBucket(Generic[R]):
             return self.own_rules
         return tuple(sorted((*self.own_rules, *self.for_all.own_rules), key=_order))
 
-    def candidates(self, facts: Facts, *, has_profile: bool = True) -> Sequence[R]:
-        """Return the rules that may hold for these facts, in their order, and perhaps others.
+    def candidates(self, facts: Facts, *, has_profile: bool = True) -> Sequence[tuple[R, bool]]:
+        """Return, in their order, all rules that hold for these facts, and perhaps others.
 
-        The facts must be those that conditions will see, but for state and experiments.
-        `has_profile` False says that the profile could not be loaded: then the rules are there
-        that may hold whatever it says.
+        With each goes whether its condition surely holds, and need not be asked. The facts must
+        be those that conditions will see, but for state and experiments. `has_profile` False says
+        that the profile could not be loaded: then the rules are there that may hold whatever it
+        says.
         """
-        rules: Sequence[R] = self.own_rules
-        if self.index is not None:
-            rules = [
-                rules[position]
-                for position in self.index.candidates(facts, has_profile=has_profile)
-            ]
+        rules = self.own_rules
+        if self.index is None:
+            found = [(rule, False) for rule in rules]
+        else:
+            positions = self.index.candidates(facts, has_profile=has_profile)
+            found = [(rules[position], is_sure) for position, is_sure in positions]
         if self.for_all is None:
-            return rules
-        return sorted(
-            (*rules, *self.for_all.candidates(facts, has_profile=has_profile)), key=_order
-        )
+            return found
+        found += self.for_all.candidates(facts, has_profile=has_profile)
+        return sorted(found, key=lambda entry: _order(entry[0]))
 
 
-def rule_ids(rules: Iterable[Rule]) -> frozenset[str]:
-    """Return their ids."""
-    return frozenset(rule.rule_id for rule in rules)
+def every_rule(
+    bucket: RuleBucket[R], candidates: Iterable[tuple[R, bool]]
+) -> Sequence[tuple[R, bool | None]]:
+    """Return all rules as the candidates say; None for one that is not among them."""
+    found = {rule.rule_id: is_sure for rule, is_sure in candidates}
+    return [(rule, found.get(rule.rule_id)) for rule in bucket.rules]
 
 
 def buckets_in_steps(
