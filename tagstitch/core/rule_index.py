@@ -10,12 +10,13 @@ Nothing here is stricter than the language: a value of an unexpected type narrow
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from tagstitch.core.index_column import Column, Seen, bitmap_of, see
+from tagstitch.core.index_column import Column, Seen, bitmap_in_steps, see
 from tagstitch.core.paths import Facts, Lookup, Path, compile_base, element_finder
 from tagstitch.core.requirements import Relation, Requirement, Requirements
+from tagstitch.core.steps import Steps
 
 _COMMON_SHARE: Final = 64
 """A requirement that less than 1/64 of the rules have gets no bitmap to AND with: with thousands
@@ -117,7 +118,7 @@ class PathIndex:
         return found
 
 
-def index_in_steps(rules: Sequence[Requirements]) -> Generator[None, None, RuleIndex]:
+def index_in_steps(rules: Sequence[Requirements]) -> Steps[RuleIndex]:
     """Build the index of these rules, in this order; pauses between small pieces of work."""
     entries: _Entries = {}
     for position, requirements in enumerate(rules):
@@ -137,7 +138,9 @@ def index_in_steps(rules: Sequence[Requirements]) -> Generator[None, None, RuleI
             yield
     common_paths = yield from _paths_in_steps({key: entries[key] for key in common}, len(rules))
     rare_paths = yield from _paths_in_steps(rare, len(rules))
-    return RuleIndex(len(rules), common_paths, rare_paths, bitmap_of(listed, len(rules)))
+    return RuleIndex(
+        len(rules), common_paths, rare_paths, (yield from bitmap_in_steps(listed, len(rules)))
+    )
 
 
 def _note(entries: _Entries, requirements: Iterable[Requirement], position: int) -> None:
@@ -156,7 +159,7 @@ def _first_rare(requirements: Requirements, common: set[_Key]) -> tuple[Requirem
 
 def _paths_in_steps(
     entries: Mapping[_Key, list[tuple[int, Any]]], rules: int
-) -> Generator[None, None, list[PathIndex]]:
+) -> Steps[list[PathIndex]]:
     columns: dict[Path, list[Column]] = {}
     for (path, relation), found in entries.items():
         column = Column(relation, rules)
