@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from operator import itemgetter, or_
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from tagstitch.core.requirements import Relation
+from tagstitch.core.steps import Steps, sorted_in_steps
 from tagstitch.core.values import is_numeric_text
 
 _DENSE_SHARE: Final = 128
@@ -23,7 +24,8 @@ rule costs at most 16 bytes for each value that it names."""
 _BLOCKS: Final = 256
 """Bitmaps of a column of bounds. A look-up takes whole blocks, and the rest of one by position."""
 
-_ENTRIES_PER_STEP: Final = 500
+_ENTRIES_PER_STEP: Final = 100
+_POSITIONS_PER_STEP: Final = 2_000
 
 _Rules: TypeAlias = "int | array[int]"
 """A bitmap, or `~position` of a single rule, or positions."""
@@ -113,17 +115,16 @@ class Column:
         self.others = 0
         """The rules that do not."""
 
-    def fill_in_steps(self, entries: Sequence[tuple[int, Any]]) -> Generator[None]:
+    def fill_in_steps(self, entries: Sequence[tuple[int, Any]]) -> Steps[None]:
         """Take in (position, operand) of every rule; pauses between small pieces of work."""
-        self.rules = bitmap_of((position for position, _ in entries), self._size)
+        self.rules = yield from bitmap_in_steps([position for position, _ in entries], self._size)
         self.others = ((1 << self._size) - 1) ^ self.rules
-        yield
         if self._relation in ("equal", "prefix"):
             yield from self._fill_keys(entries)
         elif self._relation != "present":
-            yield from self._fill_bounds(sorted(entries, key=itemgetter(1)))
+            yield from self._fill_bounds((yield from sorted_in_steps(entries, itemgetter(1))))
 
-    def _fill_keys(self, entries: Sequence[tuple[int, Any]]) -> Generator[None]:
+    def _fill_keys(self, entries: Sequence[tuple[int, Any]]) -> Steps[None]:
         found: dict[Any, list[int]] = {}
         for count, (position, operands) in enumerate(entries):
             for operand in operands:
@@ -133,16 +134,14 @@ class Column:
         if self._relation == "prefix":
             self._lengths = tuple(sorted({len(key) for key in found}))
         for count, (key, positions) in enumerate(found.items()):
-            self._by_key[key] = self._packed(positions)
+            if len(positions) * _DENSE_SHARE >= self._size:
+                self._by_key[key] = yield from bitmap_in_steps(positions, self._size)
+            else:
+                self._by_key[key] = ~positions[0] if len(positions) == 1 else array("i", positions)
             if count % _ENTRIES_PER_STEP == 0:
                 yield
 
-    def _packed(self, positions: list[int]) -> _Rules:
-        if len(positions) * _DENSE_SHARE >= self._size:
-            return bitmap_of(positions, self._size)
-        return ~positions[0] if len(positions) == 1 else array("i", positions)
-
-    def _fill_bounds(self, entries: Sequence[tuple[int, Any]]) -> Generator[None]:
+    def _fill_bounds(self, entries: Sequence[tuple[int, Any]]) -> Steps[None]:
         self._bounds = [bound for _, bound in entries]
         self._order = array("i", [position for position, _ in entries])
         self._per_block = -(-len(entries) // _BLOCKS)
@@ -194,6 +193,15 @@ class Column:
         if isinstance(rules, int):
             return rules if rules >= 0 else 1 << ~rules
         return bitmap_of(rules, self._size)
+
+
+def bitmap_in_steps(positions: Sequence[int], size: int) -> Steps[int]:
+    """Return the same as `bitmap_of`."""
+    bitmap = 0
+    for start in range(0, len(positions), _POSITIONS_PER_STEP):
+        bitmap |= bitmap_of(positions[start : start + _POSITIONS_PER_STEP], size)
+        yield
+    return bitmap
 
 
 def bitmap_of(positions: Iterable[int], size: int) -> int:

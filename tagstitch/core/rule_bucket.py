@@ -12,13 +12,15 @@ from tagstitch.core.paths import Facts, Lookup, Path, Source, is_lacking
 from tagstitch.core.requirements import NO_REQUIREMENTS, Requirements, requirements_of
 from tagstitch.core.rule import Rule
 from tagstitch.core.rule_index import RuleIndex, index_in_steps
-from tagstitch.core.steps import Steps
+from tagstitch.core.steps import Steps, sorted_in_steps
 from tagstitch.core.targeting import EVERY_EVENT
 
 R = TypeVar("R", bound=Rule)
 
 PLAIN_RULES_MAX: Final = 32
 """Rules up to which asking each costs less than an index (measured by bench/rule_book_load.py)."""
+
+_RULES_PER_STEP: Final = 20
 
 COPIED_RULES_MAX: Final = 1_000
 """Rules for every event that each event name's bucket holds besides its own. More of them stay in
@@ -120,8 +122,7 @@ def _bucket_in_steps(
     rules: Iterable[R], present: RuleBucket[R] | None, for_all: RuleBucket[R] | None
 ) -> Steps[RuleBucket[R]]:
     """Return the bucket of these rules and of those in `for_all`."""
-    ordered = tuple(sorted(rules, key=_order))
-    yield
+    ordered = tuple((yield from sorted_in_steps(rules, _order)))
     if present is not None and present.for_all is for_all and present.has_just(ordered):
         return present
     return (yield from bucket_in_steps(ordered, for_all))
@@ -135,17 +136,19 @@ def bucket_in_steps(
     remembers = for_all is not None and for_all.remembers
     paths = set(for_all.read_paths if for_all else ())
     lookups: dict[Path, Lookup] = dict(for_all.looks_at if for_all else ())
+    requirements: list[Requirements] = []
+    is_indexed = len(ordered) > PLAIN_RULES_MAX
     for count, rule in enumerate(ordered):
         purposes.update(rule.gates.purposes)
         remembers = remembers or rule.remembers
         paths.update(rule.read_paths)
         lookups.update(rule.condition.lookups)
         lookups.update(rule.other_lookups)
-        if count % 100 == 0:
+        if is_indexed:
+            requirements.append(_requirements_of(rule))
+        if count % _RULES_PER_STEP == 0:
             yield
-    index = None
-    if len(ordered) > PLAIN_RULES_MAX:
-        index = yield from index_in_steps([_requirements_of(rule) for rule in ordered])
+    index = (yield from index_in_steps(requirements)) if is_indexed else None
     return RuleBucket(
         ordered,
         purposes=frozenset(purposes),

@@ -10,12 +10,13 @@ Nothing here is stricter than the language: a value of an unexpected type narrow
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from tagstitch.core.index_column import Column, bitmap_of, see
+from tagstitch.core.index_column import Column, bitmap_in_steps, see
 from tagstitch.core.paths import Facts, Lookup, Path, compile_base, element_finder
 from tagstitch.core.requirements import Relation, Requirement, Requirements
+from tagstitch.core.steps import Steps
 
 _COMMON_SHARE: Final = 64
 """A requirement that less than 1/64 of the rules have gets no bitmap to AND with: with thousands
@@ -131,7 +132,7 @@ class PathIndex:
         return found, seen is not None and seen.is_exact
 
 
-def index_in_steps(rules: Sequence[Requirements]) -> Generator[None, None, RuleIndex]:
+def index_in_steps(rules: Sequence[Requirements]) -> Steps[RuleIndex]:
     """Build the index of these rules, in this order; pauses between small pieces of work."""
     entries: _Entries = {}
     for position, requirements in enumerate(rules):
@@ -157,8 +158,8 @@ def index_in_steps(rules: Sequence[Requirements]) -> Generator[None, None, RuleI
         len(rules),
         common_paths,
         rare_paths,
-        listed=bitmap_of(listed, len(rules)),
-        covered=bitmap_of(covered, len(rules)),
+        listed=(yield from bitmap_in_steps(listed, len(rules))),
+        covered=(yield from bitmap_in_steps(covered, len(rules))),
     )
 
 
@@ -189,7 +190,7 @@ def _first_rare(requirements: Requirements, common: set[_Key]) -> tuple[Requirem
 
 def _paths_in_steps(
     entries: Mapping[_Key, list[tuple[int, Any]]], rules: int
-) -> Generator[None, None, list[PathIndex]]:
+) -> Steps[list[PathIndex]]:
     columns: dict[Path, list[Column]] = {}
     for (path, relation), found in entries.items():
         column = Column(relation, rules)
