@@ -45,7 +45,9 @@ class EventDecision:
     shadow: tuple[Mapping[str, Any], ...] = ()
     """What shadow rules would have changed: {rule_id, modifications}."""
     action_paths: tuple[Path, ...] = ()
-    """What the actions of rules that matched looked at and changed."""
+    """What the actions of rules that matched looked at and changed, redactions aside."""
+    redacted_paths: tuple[Path, ...] = ()
+    """What redactions of rules that matched removed, if it was there; nobody keeps the values."""
     trace: tuple[TraceLine, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def decide_event(
 class _Run:
     """One evaluation in progress."""
 
-    __slots__ = ("_action_paths", "_changes", "_ledger", "_rule_ids", "_shadow", "_situation", "_skipped", "draft",
+    __slots__ = ("_action_paths", "_changes", "_ledger", "_redacted_paths", "_rule_ids", "_shadow", "_situation", "_skipped", "draft",
                  "facts", "missing")  # fmt: skip
 
     def __init__(self, situation: Situation, ledger: StateLedger, facts: Facts) -> None:
@@ -122,6 +124,7 @@ class _Run:
         self._skipped: list[SkippedRule] = []
         self._shadow: list[Mapping[str, Any]] = []
         self._action_paths: list[Path] = []
+        self._redacted_paths: list[Path] = []
         self._changes: list[tuple[EventAction, dict[str, Any]]] = []
 
     def facts_for(self, rule: EventRule) -> Facts:
@@ -192,7 +195,9 @@ class _Run:
         for action in actions:
             if not all(map(self._situation.consent.allows, action.purposes)):
                 continue
-            self._action_paths += (*action.reads, *action.touches)
+            is_redaction = isinstance(action, Redact)
+            paths = self._redacted_paths if is_redaction else self._action_paths
+            paths += (*action.reads, *action.touches)
             try:
                 effects = action.apply(draft, self.facts)
             except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
@@ -213,7 +218,7 @@ class _Run:
     def _forget_values(self, redacted: Sequence[Path]) -> None:
         """Take the values of redacted parameters out of what was recorded before."""
         for action, modification in self._changes:
-            if any(_overlap(touched, path) for touched in action.touches for path in redacted):
+            if any(overlap(touched, path) for touched in action.touches for path in redacted):
                 for name in VALUE_FIELDS:
                     modification.pop(name, None)
 
@@ -230,11 +235,12 @@ class _Run:
             coercions=self.facts.coercions,
             shadow=tuple(self._shadow),
             action_paths=tuple(self._action_paths),
+            redacted_paths=tuple(self._redacted_paths),
             trace=trace,
         )
 
 
-def _overlap(one: Path, other: Path) -> bool:
+def overlap(one: Path, other: Path) -> bool:
     """Return whether one path leads to the other's value or to a part of it."""
     left, right = ".".join(one.base) + ".", ".".join(other.base) + "."
     return left.startswith(right) or right.startswith(left)
