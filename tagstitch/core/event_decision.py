@@ -195,7 +195,7 @@ class _Run:
         for action in actions:
             if not all(map(self._situation.consent.allows, action.purposes)):
                 continue
-            is_redaction = isinstance(action, Redact)
+            is_redaction = isinstance(action, Redact) and draft is self.draft
             paths = self._redacted_paths if is_redaction else self._action_paths
             paths += (*action.reads, *action.touches)
             try:

@@ -208,6 +208,10 @@ TRAPS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], list[dict
         {"user": {"mail": "m", "tier": "gold"}}, {}, {},
         [{"actions": [redact("user.mail"), set_to("user.tier", "silver")]}],
     ),
+    "a part that a shadow would redact and a part that changes": (
+        {"user": {"mail": "m", "tier": "gold"}}, {}, {},
+        [{"shadow": True, "actions": [redact("user.mail")]}, {"actions": [set_to("user.tier", "x")]}],
+    ),
     "what is redacted and looked at": (
         {"user": {"mail": "m", "tier": "gold"}}, {}, {},
         [{"conditions": {"user.mail": "m"}, "actions": [redact("user.mail")]}],

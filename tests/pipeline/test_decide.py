@@ -139,7 +139,10 @@ class TestDeciding:
         assert [r.__dict__["fields"] for r in caplog.records] == [logged]
         failed, coerced = [row["extra"] for row in await world.rows()]
         assert failed == logged | {"replayable": False}
-        assert coerced == {"coercions": 2, "replayable": False}  # the comparison and the multiplication
+        assert coerced == {
+            "coercions": 2,
+            "replayable": False,
+        }  # the comparison and the multiplication
 
     @pytest.mark.parametrize(
         ("path", "event_has_it", "is_hidden"),
