@@ -32,9 +32,14 @@ class Decision:
 
     @property
     def action_paths(self) -> tuple[Path, ...]:
-        """What the actions of the rules that matched looked at and changed."""
+        """What the actions of the rules that matched looked at and changed, redactions aside."""
         parts = (self.event, self.personalization)
         return tuple(path for part in parts if part is not None for path in part.action_paths)
+
+    @property
+    def redacted_paths(self) -> tuple[Path, ...]:
+        """What redactions of the rules that matched removed, if it was there."""
+        return self.event.redacted_paths if self.event is not None else ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the parts as the body of `POST /decide` has them."""

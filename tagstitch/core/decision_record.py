@@ -38,6 +38,8 @@ class DecisionContext:
     """The parameters whose values may be recorded."""
     receipt: bytes | None = None
     """The sealed receipt; it goes with the first record of the call."""
+    is_replayable: bool = True
+    """Whether the receipt holds values; if not, its record says so where queries can count it."""
 
 
 def event_decision_record(decision: EventDecision, context: DecisionContext) -> AuditRecord:
@@ -66,7 +68,10 @@ def event_decision_record(decision: EventDecision, context: DecisionContext) -> 
         degraded=context.degraded,
         latency_ms=context.latency_ms,
         receipt=context.receipt,
-        extra=_told_shadow(decision, context) | _irregularities(decision) or None,
+        extra=_told_shadow(decision, context)
+        | _irregularities(decision)
+        | _told_unreplayable(context)
+        or None,
     )
 
 
@@ -100,6 +105,7 @@ def personalization_record(
             ],
             **_told_effects(decision, exposures),
             **_irregularities(decision),
+            **_told_unreplayable(context),
         },
     )
 
@@ -124,6 +130,12 @@ def _told_shadow(decision: EventDecision, context: DecisionContext) -> dict[str,
         for rule in decision.shadow
     ]
     return {"shadow": shadow} if shadow else {}
+
+
+def _told_unreplayable(context: DecisionContext) -> dict[str, Any]:
+    """Return that nobody can replay the decision, on the record that has its receipt."""
+    is_told = context.receipt is not None and not context.is_replayable
+    return {"replayable": False} if is_told else {}
 
 
 def told_skipped(skipped: Sequence[SkippedRule]) -> list[dict[str, str]]:

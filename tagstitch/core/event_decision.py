@@ -45,13 +45,23 @@ class EventDecision:
     shadow: tuple[Mapping[str, Any], ...] = ()
     """What shadow rules would have changed: {rule_id, modifications}."""
     acted: tuple[EventAction, ...] = field(default=(), repr=False, compare=False)
-    """The actions of rules that matched, shadow rules included."""
+    """The actions of rules that matched."""
+    imagined: tuple[EventAction, ...] = field(default=(), repr=False, compare=False)
+    """The actions of shadow rules that matched."""
     trace: tuple[TraceLine, ...] = ()
 
     @property
     def action_paths(self) -> tuple[Path, ...]:
-        """What the actions of rules that matched looked at and changed."""
-        return tuple(path for action in self.acted for path in (*action.reads, *action.touches))
+        """What the actions of rules that matched looked at and changed, redactions aside."""
+        lasting = (action for action in self.acted if not isinstance(action, Redact))
+        actions = (*lasting, *self.imagined)
+        return tuple(path for action in actions for path in (*action.reads, *action.touches))
+
+    @property
+    def redacted_paths(self) -> tuple[Path, ...]:
+        """What redactions removed, if it was there; nobody keeps the values."""
+        redactions = (action for action in self.acted if isinstance(action, Redact))
+        return tuple(path for action in redactions for path in action.touches)
 
     def to_json(self) -> dict[str, Any]:
         """Return the decision as the body of `POST /decide` has it."""
@@ -118,7 +128,7 @@ _UNCHANGED: Final = EventDecision()
 class _Run:
     """One evaluation in progress."""
 
-    __slots__ = ("_acted", "_changes", "_ledger", "_rule_ids", "_shadow", "_situation", "_skipped", "draft",
+    __slots__ = ("_acted", "_changes", "_imagined", "_ledger", "_rule_ids", "_shadow", "_situation", "_skipped", "draft",
                  "facts", "missing")  # fmt: skip
 
     def __init__(self, situation: Situation, ledger: StateLedger, facts: Facts) -> None:
@@ -131,6 +141,7 @@ class _Run:
         self._skipped: list[SkippedRule] = []
         self._shadow: list[Mapping[str, Any]] = []
         self._acted: list[EventAction] = []
+        self._imagined: list[EventAction] = []
         self._changes: list[tuple[EventAction, dict[str, Any]]] = []
 
     def facts_for(self, rule: EventRule) -> Facts:
@@ -212,7 +223,7 @@ class _Run:
         purposes = action.purposes
         if purposes and not all(map(self._situation.consent.allows, purposes)):
             return ()
-        self._acted.append(action)
+        (self._acted if draft is self.draft else self._imagined).append(action)
         try:
             return action.apply(draft, self.facts)
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
@@ -232,7 +243,7 @@ class _Run:
     def _forget_values(self, redacted: Sequence[Path]) -> None:
         """Take the values of redacted parameters out of what was recorded before."""
         for action, modification in self._changes:
-            if any(_overlap(touched, path) for touched in action.touches for path in redacted):
+            if any(overlap(touched, path) for touched in action.touches for path in redacted):
                 for name in VALUE_FIELDS:
                     modification.pop(name, None)
 
@@ -252,11 +263,12 @@ class _Run:
             coercions=self.facts.coercions,
             shadow=tuple(self._shadow),
             acted=tuple(self._acted),
+            imagined=tuple(self._imagined),
             trace=trace,
         )
 
 
-def _overlap(one: Path, other: Path) -> bool:
+def overlap(one: Path, other: Path) -> bool:
     """Return whether one path leads to the other's value or to a part of it."""
     left, right = ".".join(one.base) + ".", ".".join(other.base) + "."
     return left.startswith(right) or right.startswith(left)

@@ -41,6 +41,8 @@ class RuleBucket(Generic[R]):
     """Every path of the rules that may lead to data behind consent."""
     read_paths: frozenset[Path] = frozenset()
     """Every path that decides whether one of the rules applies."""
+    cap_keys: frozenset[str] = frozenset()
+    """Under which names the uses stand that its own rules look at and add to."""
     index: RuleIndex | None = None
     for_all: RuleBucket[R] | None = None
     """Rules for every event that are not among its own."""
@@ -58,6 +60,11 @@ class RuleBucket(Generic[R]):
     def looks_behind(self, facts: Facts, sources: frozenset[Source]) -> bool:
         """Return whether a rule looks at one of these sources, for want of the event's own data."""
         return any(is_lacking(path, find, facts, sources) for path, find in self.looks_at)
+
+    def counts_under(self, cap_key: str) -> bool:
+        """Return whether a rule looks at the uses under this name, or adds to them."""
+        for_all = self.for_all
+        return cap_key in self.cap_keys or (for_all is not None and for_all.counts_under(cap_key))
 
     @property
     def rules(self) -> Sequence[R]:
@@ -135,6 +142,7 @@ def bucket_in_steps(
     purposes = set(for_all.purposes if for_all else ())
     remembers = for_all is not None and for_all.remembers
     paths = set(for_all.read_paths if for_all else ())
+    cap_keys: set[str] = set()
     lookups: dict[Path, Lookup] = dict(for_all.looks_at if for_all else ())
     requirements: list[Requirements] = []
     is_indexed = len(ordered) > PLAIN_RULES_MAX
@@ -142,6 +150,7 @@ def bucket_in_steps(
         purposes.update(rule.gates.purposes)
         remembers = remembers or rule.remembers
         paths.update(rule.read_paths)
+        cap_keys.update(rule.cap_keys)
         lookups.update(rule.condition.lookups)
         lookups.update(rule.other_lookups)
         if is_indexed:
@@ -157,6 +166,7 @@ def bucket_in_steps(
             (path, find) for path, find in lookups.items() if path.root not in ("event", "item")
         ),
         read_paths=frozenset(paths),
+        cap_keys=frozenset(cap_keys),
         index=index,
         for_all=for_all,
     )

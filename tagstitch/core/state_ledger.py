@@ -91,14 +91,18 @@ class StateLedger:
         window = entry.window(self._moment)
         if window is None:
             return False
-        times = read_times(self.caps, _sent_key(entry))
+        times = read_times(self.caps, sent_key(entry.action_key))
         # A list that nobody can read may hide that it was: better once too little.
         return times is None or any(entry.window(_moment(time)) == window for time in times)
 
     def send(self, entries: Sequence[OutboxEntry]) -> None:
         """Let something be done outside, once the decision is stored."""
         self._outbox += entries
-        sent = {_sent_key(e): [self._now] for e in entries if e.window(self._moment) is not None}
+        sent = {
+            sent_key(entry.action_key): [self._now]
+            for entry in entries
+            if entry.window(self._moment) is not None
+        }
         self._note_uses(sent)
 
     def changes(self) -> StateChanges:
@@ -110,9 +114,9 @@ class StateLedger:
         )
 
 
-def _sent_key(entry: OutboxEntry) -> str:
-    """Return where the visitor's document keeps when an action was done."""
-    return own_key(f"action:{entry.action_key}")
+def sent_key(action_key: str) -> str:
+    """Return the cap under which the visitor's document keeps when an action was done."""
+    return own_key(f"action:{action_key}")
 
 
 def _moment(time: float) -> datetime:
