@@ -13,7 +13,7 @@ from tagstitch.core.event_draft import EventDraft
 from tagstitch.core.paths import Facts, Path
 from tagstitch.core.rule import EventRule
 from tagstitch.core.rule_bucket import RuleBucket, rule_ids
-from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
+from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
 
@@ -86,20 +86,20 @@ def decide_event(
     candidates = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
     rules = bucket.rules if explain else candidates
     unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
+    view = TraceView(situation, ledger, hides) if explain else None
     trace: list[TraceLine] = []
     for position, rule in enumerate(rules):
         facts = run.facts_for(rule)
-        if rule.rule_id in unasked:
-            trace.append(trace_rule(rule, "CONDITIONS_NOT_MET", facts, run.missing, hides))
-            continue
-        reason = run.decide_rule(rule, facts)
-        if explain:
-            trace.append(trace_rule(rule, reason, facts, run.missing, hides))
+        line = trace_rule(rule, facts, view) if view else None
+        is_unasked = rule.rule_id in unasked
+        reason = "CONDITIONS_NOT_MET" if is_unasked else run.decide_rule(rule, facts)
+        if line is not None:
+            trace.append(close_line(line, reason))
         if run.draft.is_dropped or (reason == "MATCHED" and rule.stop_on_match):
-            if explain:
+            if view is not None:
                 ended: RuleReason = "EVENT_DROPPED" if run.draft.is_dropped else "STOPPED"
                 trace += (
-                    trace_rule(later, ended, run.facts_for(later), run.missing, hides)
+                    close_line(trace_rule(later, run.facts_for(later), view), ended)
                     for later in rules[position + 1 :]
                 )
             break
