@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from tagstitch.cli.explain import explain
 from tagstitch.cli.opened_backend import opened_backend
 from tagstitch.cli.output import (
     CommandFailed,
@@ -28,15 +29,17 @@ from tagstitch.cli.rule_checks import (
     broken_problems,
     checked_push,
     context_of,
+    files_failed,
     found_problems,
     learn_fields,
     load_view_documents,
     problem_lines,
     read_views,
+    rules_of_files,
     show_fields,
     show_problems,
 )
-from tagstitch.cli.rule_files import RuleFilesError, read_rule_files, write_rule_files
+from tagstitch.cli.rule_files import RuleFilesError, write_rule_files
 from tagstitch.core.errors import Conflict
 from tagstitch.core.rule_book import BrokenRule, compile_rule_book
 from tagstitch.core.rule_checks import check_rules
@@ -60,6 +63,7 @@ _ATTEMPTS_MAX = 3
 """Tries against somebody who publishes at the same time."""
 
 app = typer.Typer(help="Rule files, the rule store and what is published.", no_args_is_help=True)
+app.command()(explain)
 
 PathArgument = Annotated[
     Path, typer.Argument(exists=True, help="A YAML or JSON file, or a folder of them.")
@@ -82,7 +86,7 @@ def validate(
     """Check rule files against the schema and the static checks; warnings do not fail."""
 
     async def work() -> dict[str, Any]:
-        definitions = _read_files(path)
+        definitions = rules_of_files(path)
         book = compile_rule_book(definitions)
         learnt = learn_fields(samples or (), profiles or (), catalogue)
         report = check_rules(definitions, context_of(read_views(views), learnt))
@@ -168,7 +172,7 @@ def pull(
         try:
             left = write_rule_files(path, definitions)
         except RuleFilesError as error:
-            raise _files_failed(error) from error
+            raise files_failed(error) from error
         return {
             "path": str(path),
             "counts": _counts(definitions),
@@ -252,29 +256,15 @@ async def _wanted(
     return RuleDefinitions.of(merged), []
 
 
-def _read_files(path: Path) -> RuleDefinitions:
-    try:
-        return read_rule_files(path)
-    except RuleFilesError as error:
-        raise _files_failed(error) from error
-
-
 def _usable_files(path: Path, *, may_be_empty: bool) -> RuleDefinitions:
     """Return the rules of files that have no mistake in them."""
-    definitions = _read_files(path)
+    definitions = rules_of_files(path)
     broken = broken_problems(compile_rule_book(definitions).broken)
     if broken:
         raise CommandFailed(problem_lines(broken), {"ok": False, "problems": broken})
     if definitions.is_empty and not may_be_empty:
         raise CommandFailed("no rules there; emptying the store needs --replace --allow-empty")
     return definitions
-
-
-def _files_failed(error: RuleFilesError) -> CommandFailed:
-    problems: list[Mapping[str, Any]] = [
-        {"file": p.file, "rule_id": p.rule_id, "message": p.message} for p in error.problems
-    ]
-    return CommandFailed(problem_lines(problems), {"ok": False, "problems": problems})
 
 
 async def _status() -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Schedule:
         }
         if self.week:
             spans = zip(self.week[::2], self.week[1::2], strict=True)
-            told["week"] = [f"{_wall(opens)} to {_wall(closes)}" for opens, closes in spans]
+            told["week"] = [_span(opens, closes) for opens, closes in spans]
         return {**told, "time_zone": str(self.zone)}
 
     def _state_at(self, now: float) -> _State:
@@ -117,10 +117,16 @@ class Schedule:
         return (max(second, self.starts_at), min(until, self.ends_at), passed % 2 == 1)
 
 
-def _wall(second_of_week: int) -> str:
-    """Return the day and the time that the wall shows."""
-    day, second = divmod(second_of_week % _WEEK_S, _DAY_S)
-    return f"{_DAYS_OF_WEEK[day]} {second // 3600:02}:{second % 3600 // 60:02}"
+def _span(opens: int, closes: int) -> str:
+    """Return a part of the week as people write it, such as `monday 09:00-17:30`."""
+    day, last = opens // _DAY_S, (closes - 1) // _DAY_S
+    until = "" if day == last else f"{_DAYS_OF_WEEK[last]} "
+    return f"{_DAYS_OF_WEEK[day]} {_wall(opens, day)}-{until}{_wall(closes, last)}"
+
+
+def _wall(second_of_week: int, day: int) -> str:
+    minutes = (second_of_week - day * _DAY_S) // 60
+    return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
 def _second_of_week(local: datetime) -> int:
