@@ -92,9 +92,19 @@ class CompiledCondition:
         """Return every comparison with path, operator, expected, actual and result.
 
         The result is None when the data could not be loaded or the comparison failed. The actual
-        value of a hidden attribute is left out, with `concealed` in its place.
+        value of a hidden attribute is left out, with `concealed` in its place. The first one for
+        which the whole does not hold has `decisive`.
         """
-        return [_explain(leaf, facts, unavailable, hides) for leaf in _leaves(self.condition)]
+        root = _node(self.condition)
+        leaves = list(_leaves_of(root))
+        decisive = _decisive(root, facts, unavailable)
+        return [
+            {
+                **_explain(leaf, facts, unavailable, hides),
+                **({"decisive": True} if leaf is decisive else {}),
+            }
+            for leaf in leaves
+        ]
 
 
 def compile_condition(condition: Condition) -> CompiledCondition:
@@ -179,6 +189,14 @@ def _node(condition: Condition) -> Node:
     if isinstance(condition, Group):
         return Branch(condition.kind, tuple(map(_node, condition.members)))
     return Leaf(condition, compile_base(condition.path), _check_of(condition))
+
+
+def _leaves_of(node: Node) -> Iterator[Leaf]:
+    if isinstance(node, Leaf):
+        yield node
+    else:
+        for child in node.children:
+            yield from _leaves_of(child)
 
 
 def _leaves(condition: Condition) -> Iterator[Leaf]:
@@ -275,6 +293,28 @@ def _evaluate(node: Node, facts: Facts, unavailable: frozenset[Source]) -> bool 
     if True in results:
         return node.kind == "any"
     return None if None in results else node.kind == "none"
+
+
+def _decisive(node: Node, facts: Facts, unavailable: frozenset[Source]) -> Leaf | None:
+    """Return the first leaf for which the node does not hold, or None when it holds."""
+    try:
+        while isinstance(node, Branch):
+            wrong = node.kind == "none"
+            results = [_evaluate(child, facts, unavailable) for child in node.children]
+            if node.kind == "any" and True in results:
+                return None
+            ends = [
+                child for child, result in zip(node.children, results, strict=True)
+                if (result is not False if wrong else result is not True)
+            ]  # fmt: skip
+            if not ends:
+                return None
+            node = ends[0]
+            if wrong:
+                return next(_leaves_of(node), None)
+        return None if _evaluate(node, facts, unavailable) else node
+    except Exception:  # noqa: BLE001 - the line of the comparison that failed says so
+        return None
 
 
 def _explain(

@@ -13,7 +13,7 @@ from tagstitch.core.event_draft import EventDraft
 from tagstitch.core.paths import Facts, Path
 from tagstitch.core.rule import EventRule
 from tagstitch.core.rule_bucket import RuleBucket, every_rule
-from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
+from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
 
@@ -102,20 +102,21 @@ def decide_event(
     run = _Run(situation, ledger, situation.facts(experiments))
     asked = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
     rules = every_rule(bucket, asked) if explain else asked
+    view = TraceView(situation, ledger, hides) if explain else None
     trace: list[TraceLine] = []
     for position, (rule, is_sure) in enumerate(rules):
         facts = run.facts_for(rule)
-        if is_sure is None:
-            trace.append(trace_rule(rule, "CONDITIONS_NOT_MET", facts, run.missing, hides))
-            continue
-        reason = run.decide_rule(rule, facts, is_sure=is_sure)
-        if explain:
-            trace.append(trace_rule(rule, reason, facts, run.missing, hides))
+        line = trace_rule(rule, facts, view) if view else None
+        reason: RuleReason = "CONDITIONS_NOT_MET"
+        if is_sure is not None:
+            reason = run.decide_rule(rule, facts, is_sure=is_sure)
+        if line is not None:
+            trace.append(close_line(line, reason))
         if run.draft.is_dropped or (reason == "MATCHED" and rule.stop_on_match):
-            if explain:
+            if view is not None:
                 ended: RuleReason = "EVENT_DROPPED" if run.draft.is_dropped else "STOPPED"
                 trace += (
-                    trace_rule(later, ended, run.facts_for(later), run.missing, hides)
+                    close_line(trace_rule(later, run.facts_for(later), view), ended)
                     for later, _ in rules[position + 1 :]
                 )
             break

@@ -15,7 +15,8 @@ from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.personalization_action import AnswerAction
 from tagstitch.core.rule import PersonalizationRule
 from tagstitch.core.rule_bucket import RuleBucket, every_rule
-from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
+from tagstitch.core.rule_gates import missing_purposes
+from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
 
@@ -78,18 +79,17 @@ def decide_personalization(
     run = _Run(situation, ledger, facts.with_state(ledger.state))
     asked = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
     rules = every_rule(bucket, asked) if explain else asked
+    view = TraceView(situation, ledger, hides) if explain else None
     trace: list[TraceLine] = []
     for position, (rule, is_sure) in enumerate(rules):
-        if is_sure is None:
-            trace.append(trace_rule(rule, "CONDITIONS_NOT_MET", run.facts, run.missing, hides))
-            continue
-        facts, reason = run.facts, run.decide_rule(rule)
-        if explain:
-            trace.append(trace_rule(rule, reason, facts, run.missing, hides))
+        line = trace_rule(rule, run.facts, view) if view else None
+        reason = "CONDITIONS_NOT_MET" if is_sure is None else run.decide_rule(rule)
+        if line is not None:
+            trace.append(close_line(line, reason))
         if reason == "MATCHED" and rule.stop_on_match:
-            if explain:
+            if view is not None:
                 trace += (
-                    trace_rule(later, "STOPPED", run.facts, run.missing, hides)
+                    close_line(trace_rule(later, run.facts, view), "STOPPED")
                     for later, _ in rules[position + 1 :]
                 )
             break
@@ -180,11 +180,7 @@ class _Run:
             self._action_paths += action.reads
 
     def _is_allowed(self, action: AnswerAction | OutboxAction) -> bool:
-        """Return whether the visitor allows one action; some need a grant on record."""
-        consent = self._situation.consent
-        if isinstance(action, OutboxAction) and action.needs_recorded_grant:
-            return all(map(consent.has_recorded_grant, action.purposes))
-        return all(map(consent.allows, action.purposes))
+        return not missing_purposes(action, self._situation.consent)
 
     def _imagine(self, rule: PersonalizationRule) -> Mapping[str, Any]:
         """Return what a shadow rule would do."""

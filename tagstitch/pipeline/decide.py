@@ -286,7 +286,7 @@ class Decider:
             event_decision=decided.decision.event,
             personalization=decided.decision.personalization,
             profile=self._profile_part(call, decided) if "profile" in request.include else None,
-            explain=request.explain,
+            trace=decided.decision.trace if request.explain else None,
         )
         return msgspec.json.encode(call.shape(answer))
 
