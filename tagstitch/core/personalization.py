@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
-from tagstitch.core.consent import ANALYTICS_STORAGE
 from tagstitch.core.event_decision import SkippedRule
 from tagstitch.core.outbox_action import OutboxAction
 from tagstitch.core.outbox_entry import OutboxEntry
@@ -224,6 +223,6 @@ class _Run:
         consent = self._situation.consent
         if not all(map(consent.allows, bucket.purposes)):
             return True
-        if consent.allows(ANALYTICS_STORAGE):
+        if not self._situation.may_not_remember:
             return False
         return bucket.remembers or bucket.looks_behind(self.facts, _BEHIND_CONSENT)

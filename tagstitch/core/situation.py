@@ -38,6 +38,8 @@ class Situation:
     has_identifier: bool = True
     unavailable: frozenset[str] = frozenset()
     """What could not be loaded: `profile`, `state`."""
+    is_erased: bool = False
+    """Whether the visitor was erased: that denies whatever would be remembered, for good."""
     can_commit: bool = True
     """Whether a change of state can still be stored; otherwise rules that need one do nothing."""
 
@@ -52,11 +54,16 @@ class Situation:
         return frozenset(found)
 
     @property
+    def may_not_remember(self) -> bool:
+        """Whether the visitor allows neither looking at a profile nor writing one."""
+        return self.is_erased or not self.consent.allows(ANALYTICS_STORAGE)
+
+    @property
     def obstacle(self) -> Obstacle | None:
         """Why nothing can be remembered about this visitor, or None when it can."""
         if not self.has_identifier:
             return "NO_IDENTIFIER"
-        if not self.consent.allows(ANALYTICS_STORAGE):
+        if self.may_not_remember:
             return "CONSENT_DENIED"
         return "UNAVAILABLE" if self.unavailable else None
 

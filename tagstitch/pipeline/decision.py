@@ -96,6 +96,11 @@ class Loaded:
         return None if self.book is EMPTY_RULE_BOOK else self.book.version
 
     @property
+    def may_name_visitor(self) -> bool:
+        """Whether anything may tell who it was, be it by a pseudonym."""
+        return self.consent.allows(ANALYTICS_STORAGE) and not self.visitor.is_erased
+
+    @property
     def profile(self) -> Profile | None:
         """The visitor's profile, as far as consent lets us look."""
         return self.visitor.profile if self.consent.allows(ANALYTICS_STORAGE) else None
@@ -161,12 +166,14 @@ class DecisionMaker:
             subject=self._subject(call, loaded),
             has_identifier=bool(call.identifiers),
             unavailable=_WITHOUT_PROFILE if "profile" in loaded.degraded else frozenset(),
-            can_commit=can_commit and not loaded.visitor.is_erased,
+            is_erased=loaded.visitor.is_erased,
+            can_commit=can_commit,
         )
 
     def _subject(self, call: DecideCall, loaded: Loaded) -> str | None:
         """Return the profile's id, or the id that the visitor's profile would get."""
-        if not loaded.consent.allows(ANALYTICS_STORAGE) or "profile" in loaded.degraded:
+        is_known = loaded.may_name_visitor and "profile" not in loaded.degraded
+        if not is_known:
             return None
         if loaded.visitor.profile is not None:
             return loaded.visitor.profile.profile_id
