@@ -127,10 +127,11 @@ def _compile(condition: Condition) -> Node:
     base = compile_base(condition.path)
     if isinstance(condition, Match):
         in_item = compile_item_test(condition.condition)
-        return Leaf(condition, base, _quantified(condition.path, base, in_item))
+        steps = 2 + _predicates_of(condition.condition)
+        return Leaf(condition, base, _quantified(condition.path, base, in_item, steps))
     test = _test_of(condition)
     if condition.path.quantifier is not None:
-        return Leaf(condition, base, _quantified(condition.path, base, test))
+        return Leaf(condition, base, _quantified(condition.path, base, test, 1))
     return Leaf(condition, base, lambda facts: test(base(facts), facts))
 
 
@@ -176,14 +177,21 @@ def _any_holds(checks: tuple[Check, ...]) -> Check:
     return check
 
 
-def _quantified(path: Path, base: Lookup, test: Test) -> Check:
-    """Compare the elements of a list; anything that is no list has no elements."""
+def _quantified(path: Path, base: Lookup, test: Test, steps: int) -> Check:
+    """Compare the elements of a list; anything that is no list has no elements.
+
+    `steps` is the work of one element.
+    """
     find = element_finder(path)
     quantifier: Quantifier = path.quantifier or "$"
+    element_steps = 0 if quantifier == "$count" else steps
 
     def elements(facts: Facts) -> list[Any]:
         value = base(facts)
-        return value if value.__class__ is list else []
+        if value.__class__ is not list:
+            return []
+        facts.work.spend(element_steps * len(value))
+        return value
 
     if quantifier == "$count":
         return lambda facts: test(len(elements(facts)), facts)
@@ -199,6 +207,13 @@ def _quantified(path: Path, base: Lookup, test: Test) -> Check:
         return any(test(find(element), facts) for element in elements(facts))
 
     return some_hold if quantifier != "$none" else lambda facts: not some_hold(facts)
+
+
+def _predicates_of(condition: Condition) -> int:
+    """Return how many comparisons there are in a condition."""
+    if isinstance(condition, Group):
+        return sum(map(_predicates_of, condition.members))
+    return 1 if isinstance(condition, Predicate) else 1 + _predicates_of(condition.condition)
 
 
 def _leaves(node: Node) -> Iterator[Leaf]:

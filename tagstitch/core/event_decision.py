@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event import Event
-from tagstitch.core.event_action import VALUE_FIELDS, EventAction, Redact
+from tagstitch.core.event_action import EventAction, Redact
 from tagstitch.core.event_draft import EventDraft
 from tagstitch.core.paths import Facts, Path
+from tagstitch.core.redaction import forget_redacted
 from tagstitch.core.rule import EventRule
 from tagstitch.core.rule_bucket import RuleBucket, rule_ids
 from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
+from tagstitch.core.work import ACTION_STEPS, WorkExceeded
+
+A = TypeVar("A", bound=EventAction)
+
+_Change = tuple[EventAction, dict[str, Any]]
+"""An action and one of its effects, as the answer lists it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ class EventDecision:
     """What shadow rules would have changed: {rule_id, modifications}."""
     action_paths: tuple[Path, ...] = ()
     """What the actions of rules that matched looked at and changed."""
+    cut_off_at: str | None = None
+    """The rule at which the evaluation ended because all rules together were too much work."""
     trace: tuple[TraceLine, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -81,27 +90,26 @@ def decide_event(
     A rule that needs what could not be loaded does not apply, except for redactions. `explain`
     adds the trace of every rule, without the values of attributes that it `hides`, and changes
     nothing else. What rules use up is noted in the ledger.
+
+    Where the ledger's work is used up the evaluation ends: what was decided stays, and what the
+    rules that are left would redact leaves the event whatever their conditions say.
     """
-    run = _Run(situation, ledger, situation.facts(experiments))
-    candidates = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
+    run = _Run(situation, ledger, situation.facts(experiments, ledger.work))
+    candidates = run.candidates(bucket)
     rules = bucket.rules if explain else candidates
     unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
     trace: list[TraceLine] = []
     for position, rule in enumerate(rules):
+        ended = run.ended
         facts = run.facts_for(rule)
-        if rule.rule_id in unasked:
-            trace.append(trace_rule(rule, "CONDITIONS_NOT_MET", facts, run.missing, hides))
-            continue
-        reason = run.decide_rule(rule, facts)
+        reason: RuleReason = ended or "CONDITIONS_NOT_MET"
+        if ended is None and rule.rule_id not in unasked:
+            reason = run.decide_rule(rule, facts)
+        if run.ended == "WORK_EXCEEDED" and not run.is_cut_off:
+            run.cut_off(rule, [r for r in rules[position:] if r.rule_id not in unasked])
         if explain:
             trace.append(trace_rule(rule, reason, facts, run.missing, hides))
-        if run.draft.is_dropped or (reason == "MATCHED" and rule.stop_on_match):
-            if explain:
-                ended: RuleReason = "EVENT_DROPPED" if run.draft.is_dropped else "STOPPED"
-                trace += (
-                    trace_rule(later, ended, run.facts_for(later), run.missing, hides)
-                    for later in rules[position + 1 :]
-                )
+        elif run.ended is not None:
             break
     return run.to_decision(tuple(trace))
 
@@ -109,20 +117,44 @@ def decide_event(
 class _Run:
     """One evaluation in progress."""
 
-    __slots__ = ("_action_paths", "_changes", "_ledger", "_rule_ids", "_shadow", "_situation", "_skipped", "draft",
-                 "facts", "missing")  # fmt: skip
+    __slots__ = ("_action_paths", "_changes", "_cut_off_at", "_has_stopped", "_ledger", "_rule_ids", "_shadow",
+                 "_situation", "_skipped", "_work", "draft", "facts", "missing")  # fmt: skip
 
     def __init__(self, situation: Situation, ledger: StateLedger, facts: Facts) -> None:
-        self.draft = EventDraft(situation.event)
+        self.draft = EventDraft(situation.event, ledger.work)
         self.facts = facts
         self.missing = situation.missing
         self._situation = situation
         self._ledger = ledger
+        self._work = ledger.work
+        self._has_stopped = False
+        self._cut_off_at: str | None = None
         self._rule_ids: list[str] = []
         self._skipped: list[SkippedRule] = []
-        self._shadow: list[Mapping[str, Any]] = []
+        self._shadow: list[tuple[str, list[_Change]]] = []
         self._action_paths: list[Path] = []
-        self._changes: list[tuple[EventAction, dict[str, Any]]] = []
+        self._changes: list[_Change] = []
+
+    @property
+    def ended(self) -> RuleReason | None:
+        """Why later rules are not asked any more, or None."""
+        if self.draft.is_dropped:
+            return "EVENT_DROPPED"
+        if self._work.is_exceeded:
+            return "WORK_EXCEEDED"
+        return "STOPPED" if self._has_stopped else None
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether `cut_off` was called."""
+        return self._cut_off_at is not None
+
+    def candidates(self, bucket: RuleBucket[EventRule]) -> Sequence[EventRule]:
+        """Return the rules to ask; all of them when to choose was too much work."""
+        try:
+            return bucket.candidates(self.facts, has_profile="profile" not in self.missing)
+        except WorkExceeded:
+            return bucket.rules
 
     def facts_for(self, rule: EventRule) -> Facts:
         """Return what a rule's conditions look at: the event as it arrived, or as it is now."""
@@ -132,28 +164,43 @@ class _Run:
         return self.facts.with_event(present)
 
     def decide_rule(self, rule: EventRule, facts: Facts) -> RuleReason:
+        """Let a rule apply if it does; only then the coercions on the way are counted."""
+        before = self.facts.coercions
         try:
-            reason = self._reason(rule, facts)
+            reason = self._decide(rule, facts)
+        except WorkExceeded:
+            reason = "WORK_EXCEEDED"
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
             self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
-            return "ERROR"
-        if facts is not self.facts:
+            reason = "ERROR"
+        if reason != "MATCHED":
+            self.facts.coercions = before
+        elif facts is not self.facts:
             self.facts.coercions += facts.coercions
-        if reason == "UNAVAILABLE":
-            return self._decide_lacking(rule, facts)
+        return reason
+
+    def _decide(self, rule: EventRule, facts: Facts) -> RuleReason:
+        reason = self._reason(rule, facts)
+        if reason == "UNAVAILABLE" and rule.condition.may_hold(facts, self.missing):
+            return self._redact_at_least(rule, reason)
         if reason != "MATCHED":
             return reason
         if rule.is_shadow:
-            self._shadow.append(self._imagine(rule))
+            effects = self._effects(rule, self.draft.copy())
+            self._shadow.append(
+                (rule.rule_id, [(a, dict(e)) for a, found in effects for e in found])
+            )
             return "SHADOW"
         cap = rule.gates.frequency_cap
         if cap is not None and not self._ledger.may_commit():
-            return "NOT_COMMITTED"
-        if self._apply(rule, rule.actions):
+            return self._redact_at_least(rule, "NOT_COMMITTED")
+        self._has_stopped = rule.stop_on_match
+        if self._apply(rule):
             self._ledger.use(cap)
         return "MATCHED"
 
     def _reason(self, rule: EventRule, facts: Facts) -> RuleReason:
+        self._work.spend(1 + len(rule.condition.leaves) + ACTION_STEPS * rule.is_chained)
         closed = rule.gates.closed(self._situation)
         if closed is not None:
             return closed
@@ -163,38 +210,68 @@ class _Run:
             return "CONDITIONS_NOT_MET"
         return rule.gates.refused(self._situation, facts, self._ledger) or "MATCHED"
 
-    def _decide_lacking(self, rule: EventRule, facts: Facts) -> RuleReason:
-        """Redact unless the data at hand already says no: what is not known may be private."""
-        redactions = [action for action in rule.actions if isinstance(action, Redact)]
-        try:
-            may_hold = rule.condition.may_hold(facts, self.missing)
-        except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
-            self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
-            return "ERROR"
-        if not redactions or rule.is_shadow or not may_hold:
-            return "UNAVAILABLE"
-        self._apply(rule, redactions)
+    def _redact_at_least(self, rule: EventRule, reason: RuleReason) -> RuleReason:
+        """Redact where the rule's other actions are left out: what is not known may be private.
+
+        The rules behind it run all the same, also when it would stop them if it were sure.
+        """
+        if rule.is_shadow or not rule.redactions:
+            return reason
+        self._rule_ids.append(rule.rule_id)
+        for redaction in self._allowed(rule.redactions):
+            self._action_paths += redaction.touches
+            self._note(rule, redaction, redaction.apply(self.draft, self.facts))
         return "MATCHED"
 
-    def _apply(self, rule: EventRule, actions: Iterable[EventAction]) -> bool:
-        """Do what the visitor allows of these actions; return whether anything changed."""
+    def cut_off(self, rule: EventRule, rest: Iterable[EventRule]) -> None:
+        """End the evaluation at a rule; `rest` are it and the ones behind it.
+
+        Of nested parameters to redact the whole top-level one goes: each can go only once, so that
+        this ends soon whatever the rules are.
+        """
+        self._cut_off_at = rule.rule_id
+        for left in rest:
+            is_open = left.gates.closed(self._situation) in (None, "UNAVAILABLE")
+            if left.redactions and is_open and not left.is_shadow:
+                for redaction in self._allowed(left.redactions):
+                    self._redact_whole(left, redaction)
+
+    def _redact_whole(self, rule: EventRule, redaction: Redact) -> None:
+        for key in dict.fromkeys(k for path in redaction.parameters for k in _top_level(path)):
+            if key in self.draft.parameters:
+                whole = Redact((Path(key, "event", (key,), literal=True),))
+                self._action_paths += whole.touches
+                self._note(rule, whole, whole.apply(self.draft, self.facts))
+                if rule.rule_id not in self._rule_ids[-1:]:
+                    self._rule_ids.append(rule.rule_id)
+
+    def _apply(self, rule: EventRule) -> bool:
+        """Do what the visitor allows of the actions; return whether anything changed."""
         self._rule_ids.append(rule.rule_id)
         before = len(self._changes)
-        for action, effects in self._effects(rule, actions, self.draft):
-            if isinstance(action, Redact) and effects:
-                self._forget_values(action.parameters)
-            self._changes += ((action, {"rule_id": rule.rule_id, **e}) for e in effects)
+        for action, effects in self._effects(rule, self.draft):
+            self._note(rule, action, effects)
         return len(self._changes) > before
 
+    def _note(
+        self, rule: EventRule, action: EventAction, effects: Iterable[Mapping[str, Any]]
+    ) -> None:
+        self._changes += ((action, {"rule_id": rule.rule_id, **effect}) for effect in effects)
+
+    def _allowed(self, actions: Iterable[A]) -> Iterable[A]:
+        allows = self._situation.consent.allows
+        return (action for action in actions if all(map(allows, action.purposes)))
+
     def _effects(
-        self, rule: EventRule, actions: Iterable[EventAction], draft: EventDraft
+        self, rule: EventRule, draft: EventDraft
     ) -> Iterable[tuple[EventAction, Sequence[Mapping[str, Any]]]]:
-        for action in actions:
-            if not all(map(self._situation.consent.allows, action.purposes)):
-                continue
+        for action in self._allowed(rule.actions):
             self._action_paths += (*action.reads, *action.touches)
             try:
+                self._work.spend(ACTION_STEPS)
                 effects = action.apply(draft, self.facts)
+            except WorkExceeded:
+                return
             except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
                 self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
                 continue
@@ -202,23 +279,9 @@ class _Run:
             if draft.is_dropped:
                 return
 
-    def _imagine(self, rule: EventRule) -> Mapping[str, Any]:
-        """Return what a shadow rule would change in the event as it is now."""
-        effects = self._effects(rule, rule.actions, self.draft.copy())
-        return {
-            "rule_id": rule.rule_id,
-            "modifications": [e for _, found in effects for e in found],
-        }
-
-    def _forget_values(self, redacted: Sequence[Path]) -> None:
-        """Take the values of redacted parameters out of what was recorded before."""
-        for action, modification in self._changes:
-            if any(_overlap(touched, path) for touched in action.touches for path in redacted):
-                for name in VALUE_FIELDS:
-                    modification.pop(name, None)
-
     def to_decision(self, trace: tuple[TraceLine, ...]) -> EventDecision:
         draft = self.draft
+        forget_redacted(self._changes, [change for _, found in self._shadow for change in found])
         return EventDecision(
             drop=draft.is_dropped,
             rename=draft.name if draft.name != draft.event.name else None,
@@ -228,13 +291,16 @@ class _Run:
             rule_ids=tuple(self._rule_ids),
             skipped=tuple(self._skipped),
             coercions=self.facts.coercions,
-            shadow=tuple(self._shadow),
+            shadow=tuple(
+                {"rule_id": rule_id, "modifications": [told for _, told in found]}
+                for rule_id, found in self._shadow
+            ),
             action_paths=tuple(self._action_paths),
+            cut_off_at=self._cut_off_at,
             trace=trace,
         )
 
 
-def _overlap(one: Path, other: Path) -> bool:
-    """Return whether one path leads to the other's value or to a part of it."""
-    left, right = ".".join(one.base) + ".", ".".join(other.base) + "."
-    return left.startswith(right) or right.startswith(left)
+def _top_level(path: Path) -> tuple[str, ...]:
+    """Return the top-level parameters in which a path's value may lie."""
+    return path.base[:1] if path.literal else (path.base[0], ".".join(path.base))

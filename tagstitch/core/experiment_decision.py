@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tagstitch.core.assignment import Assignment, Exposure, stored_assignments
-from tagstitch.core.experiment import Experiment, assign
+from tagstitch.core.experiment import Experiment, ForcedVariant, assign
+from tagstitch.core.limits import EXPOSURES_MAX
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
+from tagstitch.core.work import WorkExceeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,14 @@ def assign_experiments(
     if not experiments or situation.subject is None or situation.obstacle is not None:
         return Assigned()
     stored = stored_assignments({"assignments": situation.assignments})
-    facts = situation.facts({})
+    facts = situation.facts({}, ledger.work)
     variants: dict[str, str] = {}
-    exposures = []
+    exposures: list[Exposure] = []
     for experiment in experiments:
+        try:
+            ledger.work.spend(1 + sum(map(_predicates, (experiment, *experiment.forced))))
+        except WorkExceeded:
+            break
         if not all(map(situation.consent.allows, experiment.purposes)):
             continue
         if experiment.schedule is not None and not experiment.schedule.is_open(situation.now):
@@ -44,9 +50,13 @@ def assign_experiments(
         if not isinstance(assignment, Assignment):
             continue
         if assignment.needs_exposure:
-            if not ledger.may_commit():
+            if len(exposures) >= EXPOSURES_MAX or not ledger.may_commit():
                 continue
             ledger.assign(experiment.experiment_id, assignment.after_exposure().to_fields())
             exposures.append(assignment.to_exposure())
         variants[experiment.experiment_id] = assignment.variant
     return Assigned(variants, tuple(exposures))
+
+
+def _predicates(of: Experiment | ForcedVariant) -> int:
+    return len(of.condition.leaves)

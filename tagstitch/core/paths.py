@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, cast
 from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.limits import PATH_CHARS_MAX, PATH_SEGMENTS_MAX
 from tagstitch.core.problems import Problems, suggestion
+from tagstitch.core.work import Work
 
 Source = Literal["event", "profile", "user_state", "experiment"]
 Root = Literal["bare", "event", "profile", "user_state", "experiment", "item"]
@@ -40,11 +41,11 @@ class Facts:
     """What conditions look at: an event's parameters, a profile's attributes and state, the time.
 
     `now` is in seconds since 1970 (UTC); `experiments` tells the visitor's variants by experiment.
-    `coercions` is the only thing that an evaluation changes: how often a text was taken for a
-    number.
+    An evaluation changes two things: `coercions`, how often a text was taken for a number, and
+    `work`, which is the same for all facts of one decision.
     """
 
-    __slots__ = ("_folded", "coercions", "event", "experiments", "now", "profile", "state")
+    __slots__ = ("_folded", "coercions", "event", "experiments", "now", "profile", "state", "work")
 
     def __init__(
         self,
@@ -54,12 +55,14 @@ class Facts:
         *,
         now: float = 0.0,
         experiments: Mapping[str, str] = _NOTHING,
+        work: Work | None = None,
     ) -> None:
         self.event = event
         self.profile = profile
         self.state = state
         self.now = now
         self.experiments = experiments
+        self.work = work or Work()
         self.coercions = 0
         self._folded: dict[str, str] | None = None
 
@@ -76,11 +79,25 @@ class Facts:
 
     def with_event(self, event: Mapping[str, Any]) -> Facts:
         """Return the same about another event, or about one element of a list."""
-        return Facts(event, self.profile, self.state, now=self.now, experiments=self.experiments)
+        return Facts(
+            event,
+            self.profile,
+            self.state,
+            now=self.now,
+            experiments=self.experiments,
+            work=self.work,
+        )
 
     def with_state(self, state: Mapping[str, Any]) -> Facts:
         """Return the same with another state; the coercions counted so far stay behind."""
-        return Facts(self.event, self.profile, state, now=self.now, experiments=self.experiments)
+        return Facts(
+            self.event,
+            self.profile,
+            state,
+            now=self.now,
+            experiments=self.experiments,
+            work=self.work,
+        )
 
 
 Lookup = Callable[[Facts], Any]

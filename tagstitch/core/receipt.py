@@ -41,6 +41,7 @@ class Receipt:
     has_identifier: bool
     unavailable: frozenset[str]
     can_commit: bool
+    work_steps: int
     include: frozenset[str]
     digest: str
     """SHA-256 of `decision_bytes`, in hexadecimal."""
@@ -59,6 +60,7 @@ class Receipt:
             has_identifier=self.has_identifier,
             unavailable=self.unavailable,
             can_commit=self.can_commit,
+            work_steps=self.work_steps,
         )
 
     def replay(self, book: RuleBook) -> Decision:
@@ -88,6 +90,7 @@ def make_receipt(
         has_identifier=situation.has_identifier,
         unavailable=situation.unavailable,
         can_commit=situation.can_commit,
+        work_steps=situation.work_steps,
         include=include,
         digest=digest_of(decision),
     )

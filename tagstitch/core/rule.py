@@ -12,7 +12,7 @@ from tagstitch.core.consent import AD_PERSONALIZATION, Purpose
 from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.errors import InvalidRule, Problem
-from tagstitch.core.event_action import EventAction
+from tagstitch.core.event_action import EventAction, Redact
 from tagstitch.core.event_action_parsing import parse_event_action
 from tagstitch.core.limits import (
     INTEGER_ABS_MAX,
@@ -84,6 +84,8 @@ class EventRule(Rule):
     actions: tuple[EventAction, ...]
     action_lookups: tuple[tuple[Path, Lookup], ...]
     """What the actions look at besides the parameter that they change."""
+    redactions: tuple[Redact, ...]
+    """Those of the actions that must be done also where the others cannot."""
 
     @property
     def other_lookups(self) -> tuple[tuple[Path, Lookup], ...]:
@@ -131,6 +133,7 @@ def parse_event_rule(
         is_chained=is_chained,
         actions=actions,
         action_lookups=tuple((path, compile_base(path)) for path in paths),
+        redactions=tuple(action for action in actions if isinstance(action, Redact)),
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from tagstitch.core.index_column import Column, Seen, bitmap_of, see
+from tagstitch.core.limits import INDEXED_ELEMENTS_MAX
 from tagstitch.core.paths import Facts, Lookup, Path, compile_base, element_finder
 from tagstitch.core.requirements import Relation, Requirement, Requirements
 
@@ -22,6 +23,9 @@ _COMMON_SHARE: Final = 64
 of such paths memory and time would grow as rules times paths."""
 
 _RULES_PER_STEP: Final = 100
+
+_UNSPEAKABLE: Final[Mapping[str, Any]] = {}
+"""A value that says nothing to an index, as any object does."""
 
 _Key = tuple[Path, Relation]
 _Entries = dict[_Key, list[tuple[int, Any]]]
@@ -46,7 +50,8 @@ class RuleIndex:
     def candidates(self, facts: Facts, *, has_profile: bool = True) -> list[int]:
         """Return the positions, ascending, of all rules that hold and perhaps of others.
 
-        `has_profile` False says that it could not be loaded: what it would say is open.
+        `has_profile` False says that it could not be loaded: what it would say is open. Raises
+        WorkExceeded.
         """
         left = self._everything
         for path in self._common:
@@ -61,6 +66,7 @@ class RuleIndex:
         found = 0
         for container in (facts.event, facts.profile):
             for key in self._rare.keys() & container.keys():
+                facts.work.spend(len(self._rare[key]))
                 for path in self._rare[key]:
                     found |= path.fulfilled(facts)
         return found
@@ -182,12 +188,19 @@ def _values_of(path: Path) -> Lookup:
         return base
     find = element_finder(path)
 
+    def elements(facts: Facts) -> list[Any]:
+        found = base(facts)
+        return found if found.__class__ is list else []
+
     def find_all(facts: Facts) -> Any:
-        elements = base(facts)
-        return [find(element) for element in elements] if elements.__class__ is list else []
+        found = elements(facts)
+        if len(found) > INDEXED_ELEMENTS_MAX:
+            return _UNSPEAKABLE
+        facts.work.spend(len(found))
+        return [find(element) for element in found]
 
     if path.quantifier == "$count":
-        return lambda facts: len(find_all(facts))
+        return lambda facts: len(elements(facts))
     return find_all
 
 

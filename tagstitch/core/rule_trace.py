@@ -22,9 +22,11 @@ RuleReason = Literal[
     "ERROR",
     "STOPPED",
     "EVENT_DROPPED",
+    "WORK_EXCEEDED",
 ]
 """SHADOW: its conditions hold, and it is only watched. NOT_COMMITTED: what it would remember could
-not be stored. STOPPED and EVENT_DROPPED: an earlier rule ended the evaluation."""
+not be stored. STOPPED and EVENT_DROPPED: an earlier rule ended the evaluation. WORK_EXCEEDED: all rules together
+were too much work for one decision."""
 
 TraceLine = dict[str, Any]
 

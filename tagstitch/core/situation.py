@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 from tagstitch.core.consent import ANALYTICS_STORAGE, Consent
 from tagstitch.core.event import Event
+from tagstitch.core.limits import WORK_STEPS_MAX
 from tagstitch.core.paths import Facts, Source
+from tagstitch.core.work import Work
 
 Obstacle = Literal["NO_IDENTIFIER", "CONSENT_DENIED", "UNAVAILABLE"]
 """Why nothing can be remembered about this visitor."""
@@ -43,6 +45,9 @@ class Situation:
     can_commit: bool = True
     """Whether a change of state can still be stored; otherwise rules that need one do nothing."""
 
+    work_steps: int = WORK_STEPS_MAX
+    """How much work the decision may be; see `Work`."""
+
     @property
     def missing(self) -> frozenset[Source]:
         """The data that paths cannot look at."""
@@ -67,7 +72,7 @@ class Situation:
             return "CONSENT_DENIED"
         return "UNAVAILABLE" if self.unavailable else None
 
-    def facts(self, experiments: Mapping[str, str]) -> Facts:
+    def facts(self, experiments: Mapping[str, str], work: Work) -> Facts:
         """Return what conditions look at."""
         return Facts(
             self.event.parameters,
@@ -75,4 +80,5 @@ class Situation:
             self.state,
             now=self.now,
             experiments=experiments,
+            work=work,
         )

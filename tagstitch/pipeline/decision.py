@@ -17,6 +17,7 @@ from tagstitch.core.decision_record import told_skipped
 from tagstitch.core.errors import Unavailable
 from tagstitch.core.event_decision import EventDecision
 from tagstitch.core.identifier import Identifier
+from tagstitch.core.limits import WORK_STEPS_MAX, WORK_STEPS_PER_MS
 from tagstitch.core.personalization import PersonalizationDecision
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import EMPTY_RULE_BOOK, RuleBook
@@ -149,7 +150,11 @@ class DecisionMaker:
             hides=call.hides,
         )
         _log_skipped(decision.event, decision.personalization)
-        degraded = (*loaded.degraded, "state") if decision.has_withheld else loaded.degraded
+        degraded = loaded.degraded
+        if decision.has_withheld:
+            degraded += ("state",)
+        if decision.is_cut_off:
+            degraded += ("rules",)
         return CallDecision(loaded, situation, decision, degraded)
 
     def _situation(self, call: DecideCall, loaded: Loaded, *, can_commit: bool) -> Situation:
@@ -168,6 +173,7 @@ class DecisionMaker:
             unavailable=_WITHOUT_PROFILE if "profile" in loaded.degraded else frozenset(),
             is_erased=loaded.visitor.is_erased,
             can_commit=can_commit,
+            work_steps=min(int(call.request.deadline_ms * WORK_STEPS_PER_MS), WORK_STEPS_MAX),
         )
 
     def _subject(self, call: DecideCall, loaded: Loaded) -> str | None:
@@ -213,7 +219,10 @@ class DecisionMaker:
 
 
 def _log_skipped(*decisions: EventDecision | PersonalizationDecision | None) -> None:
-    """Say which rules raised: they were left out, and the others applied."""
+    """Say which rules were left out because they raised, or all together were too much work."""
+    cut_off = [decision.cut_off_at for decision in decisions if decision and decision.cut_off_at]
+    if cut_off:
+        logger.warning("rules_cut_off", extra={"fields": {"at": cut_off}})
     skipped = [rule for decision in decisions if decision for rule in decision.skipped]
     if skipped:
         fields = {"skipped": told_skipped(skipped), "skipped_count": len(skipped)}

@@ -51,7 +51,8 @@ def event(**parameters: Any) -> dict[str, Any]:
 
 
 async def decide(decider: Decider, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    answer = await decider.decide(body or {"event": event()}, SERVER)
+    patient = {"deadline_ms": 5000} | (body or {"event": event()})
+    answer = await decider.decide(patient, SERVER)
     decoded: dict[str, Any] = json.loads(answer)
     return decoded
 
