@@ -181,8 +181,10 @@ def _shared_lookups(paths: tuple[Path, ...]) -> tuple[Lookup, ...]:
 def _leaf_check(condition: Predicate | Match) -> Check:
     base = compile_base(condition.path)
     if isinstance(condition, Match):
-        return _quantified(condition.path, base, compile_item_test(condition.condition))
-    return _quantified(condition.path, base, _test_of(condition))
+        in_item = compile_item_test(condition.condition)
+        steps = 2 + _count_predicates(condition.condition)
+        return _quantified(condition.path, base, in_item, steps)
+    return _quantified(condition.path, base, _test_of(condition), 1)
 
 
 def _node(condition: Condition) -> Node:
@@ -244,14 +246,21 @@ def _any_holds(checks: tuple[Check, ...]) -> Check:
     return check
 
 
-def _quantified(path: Path, base: Lookup, test: Test) -> Check:
-    """Compare the elements of a list; anything that is no list has no elements."""
+def _quantified(path: Path, base: Lookup, test: Test, steps: int) -> Check:
+    """Compare the elements of a list; anything that is no list has no elements.
+
+    `steps` is the work of one element.
+    """
     find = element_finder(path)
     quantifier: Quantifier = path.quantifier or "$"
+    element_steps = 0 if quantifier == "$count" else steps
 
     def elements(facts: Facts) -> list[Any]:
         value = base(facts)
-        return value if value.__class__ is list else []
+        if value.__class__ is not list:
+            return []
+        facts.work.spend(element_steps * len(value))
+        return value
 
     if quantifier == "$count":
         return lambda facts: test(len(elements(facts)), facts)
@@ -267,6 +276,13 @@ def _quantified(path: Path, base: Lookup, test: Test) -> Check:
         return any(test(find(element), facts) for element in elements(facts))
 
     return some_hold if quantifier != "$none" else lambda facts: not some_hold(facts)
+
+
+def _count_predicates(condition: Condition) -> int:
+    """Return how many comparisons there are in a condition."""
+    if isinstance(condition, Group):
+        return sum(map(_count_predicates, condition.members))
+    return 1 if isinstance(condition, Predicate) else 1 + _count_predicates(condition.condition)
 
 
 def _read_paths(condition: Condition) -> Iterator[Path]:

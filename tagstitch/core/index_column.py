@@ -13,6 +13,7 @@ from itertools import accumulate
 from operator import itemgetter, or_
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from tagstitch.core.limits import INDEXED_ELEMENTS_MAX
 from tagstitch.core.requirements import Relation
 from tagstitch.core.steps import Steps, sorted_in_steps
 from tagstitch.core.values import is_numeric_text
@@ -62,6 +63,8 @@ def see(value: Any, *, gives_many: bool) -> Seen | None:
 
 def _see_many(values: list[Any], *, gives_many: bool) -> Seen | None:
     """Look at every element; the elements of a plain list are no numbers to compare."""
+    if len(values) > INDEXED_ELEMENTS_MAX:
+        return None
     keys: dict[Any, None] = {}
     numbers: list[float] = []
     is_exact = gives_many  # how an operator compares a whole list is its own affair

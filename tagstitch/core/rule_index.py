@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from tagstitch.core.index_column import Column, bitmap_in_steps, see
+from tagstitch.core.limits import INDEXED_ELEMENTS_MAX
 from tagstitch.core.paths import Facts, Lookup, Path, compile_base, element_finder
 from tagstitch.core.requirements import Relation, Requirement, Requirements
 from tagstitch.core.steps import Steps
@@ -23,6 +24,9 @@ _COMMON_SHARE: Final = 64
 of such paths memory and time would grow as rules times paths."""
 
 _RULES_PER_STEP: Final = 100
+
+_UNSPEAKABLE: Final[Mapping[str, Any]] = {}
+"""A value that says nothing to an index, as any object does."""
 
 _Key = tuple[Path, Relation]
 _Entries = dict[_Key, list[tuple[int, Any]]]
@@ -55,7 +59,8 @@ class RuleIndex:
     def candidates(self, facts: Facts, *, has_profile: bool = True) -> list[tuple[int, bool]]:
         """Return (position, whether it surely holds), ascending: all rules that hold, and others.
 
-        `has_profile` False says that it could not be loaded: what it would say is open.
+        `has_profile` False says that it could not be loaded: what it would say is open. Raises
+        WorkExceeded.
         """
         left, sure = self._everything, self._covered
         for path in self._common:
@@ -75,6 +80,7 @@ class RuleIndex:
         found, is_exact = 0, True
         for container in (facts.event, facts.profile):
             for key in self._rare.keys() & container.keys():
+                facts.work.spend(len(self._rare[key]))
                 for path in self._rare[key]:
                     rules, is_path_exact = path.fulfilled(facts)
                     found |= rules
@@ -216,12 +222,19 @@ def _values_of(path: Path) -> Lookup:
         return base
     find = element_finder(path)
 
+    def elements(facts: Facts) -> list[Any]:
+        found = base(facts)
+        return found if found.__class__ is list else []
+
     def find_all(facts: Facts) -> Any:
-        elements = base(facts)
-        return [find(element) for element in elements] if elements.__class__ is list else []
+        found = elements(facts)
+        if len(found) > INDEXED_ELEMENTS_MAX:
+            return _UNSPEAKABLE
+        facts.work.spend(len(found))
+        return [find(element) for element in found]
 
     if path.quantifier == "$count":
-        return lambda facts: len(find_all(facts))
+        return lambda facts: len(elements(facts))
     return find_all
 
 

@@ -265,7 +265,7 @@ class Decider:
         )
 
     def _subject(self, call: DecideCall, decided: CallDecision) -> str | None:
-        if not decided.loaded.consent.allows("analytics_storage"):
+        if not decided.loaded.may_name_visitor:
             return None
         if decided.loaded.visitor.profile is not None:
             return self._keyring.pseudonym(decided.loaded.visitor.profile.profile_id)
