@@ -81,29 +81,31 @@ _FORMS: Final[Mapping[str, Callable[[Any], _Forms]]] = {
 }
 """What an operator requires of the value; one that is not here requires nothing."""
 
-_INDEXED_ROOTS: Final = frozenset(("bare", "event", "profile"))
+_INDEXED_ROOTS: Final = frozenset(("bare", "event", "profile", "item"))
 """Not the state and the experiments: they move while one request is decided."""
 
 
 def requirements_of(condition: Condition) -> Requirements:
     """Return what the condition requires; what cannot be told leaves no trace."""
+    found: list[Requirement] = []
+    alternatives = _collect(condition, found)
+    return Requirements(tuple(found), alternatives) if found or alternatives else NO_REQUIREMENTS
+
+
+def _collect(condition: Condition, found: list[Requirement]) -> tuple[Requirement, ...]:
+    """Note what is required for certain; return the alternatives of one `any`."""
     if isinstance(condition, Predicate):
-        return _required(_of_predicate(condition))
-    if isinstance(condition, Match):
-        return _required(_of_match(condition))
-    if condition.kind == "any":
-        return Requirements(any=_of_alternatives(condition))
-    if condition.kind == "none":
-        return NO_REQUIREMENTS
-    members = [requirements_of(member) for member in condition.members]
-    return Requirements(
-        all=tuple(requirement for member in members for requirement in member.all),
-        any=next((member.any for member in members if member.any), ()),
-    )
-
-
-def _required(requirements: tuple[Requirement, ...]) -> Requirements:
-    return Requirements(all=requirements) if requirements else NO_REQUIREMENTS
+        _collect_predicate(condition, found)
+    elif isinstance(condition, Match):
+        found += _of_match(condition)
+    elif condition.kind == "any":
+        return _of_alternatives(condition)
+    elif condition.kind == "all":
+        alternatives: tuple[Requirement, ...] = ()
+        for member in condition.members:
+            alternatives = _collect(member, found) or alternatives
+        return alternatives
+    return ()
 
 
 def _of_alternatives(group: Group) -> tuple[Requirement, ...]:
@@ -125,15 +127,14 @@ def _selectivity(requirement: Requirement) -> int:
     return ("equal", "prefix", "at_most", "at_least", "present").index(requirement.relation)
 
 
-def _of_predicate(predicate: Predicate) -> tuple[Requirement, ...]:
+def _collect_predicate(predicate: Predicate, found: list[Requirement]) -> None:
     path, comparison = predicate.path, predicate.comparison
-    is_usable = path.root in _INDEXED_ROOTS or path.root == "item"
-    if not is_usable or path.quantifier == "$none" or comparison.is_negated:
-        return ()
+    if comparison.is_negated or path.root not in _INDEXED_ROOTS or path.quantifier == "$none":
+        return
     forms = _present if comparison.ignores_case else _FORMS.get(comparison.operator)
-    if forms is None:
-        return ()
-    return tuple(Requirement(path, *form) for form in forms(comparison.operand))
+    if forms is not None:
+        for relation, operand in forms(comparison.operand):
+            found.append(Requirement(path, relation, operand))
 
 
 def _of_match(match: Match) -> tuple[Requirement, ...]:

@@ -133,13 +133,19 @@ def bucket_in_steps(
     remembers = for_all is not None and for_all.remembers
     paths = set(for_all.read_paths if for_all else ())
     lookups: dict[Path, Lookup] = dict(for_all.looks_at if for_all else ())
+    seen: set[int] = set()
     requirements: list[Requirements] = []
     is_indexed = len(ordered) > PLAIN_RULES_MAX
     for count, rule in enumerate(ordered):
         purposes.update(rule.gates.purposes)
         remembers = remembers or rule.remembers
-        paths.update(rule.read_paths)
-        lookups.update(rule.condition.lookups)
+        condition = rule.condition
+        if id(condition.read_paths) not in seen or rule.gates.lookups:
+            seen.add(id(condition.read_paths))  # many rules share these tuples
+            paths.update(rule.read_paths)
+        if id(condition.lookups) not in seen:
+            seen.add(id(condition.lookups))
+            lookups.update(condition.lookups)
         lookups.update(rule.other_lookups)
         if is_indexed:
             requirements.append(_requirements_of(rule))
