@@ -14,7 +14,7 @@ from tagstitch.core.condition import Condition, Group, Match, Predicate
 from tagstitch.core.paths import Path
 from tagstitch.core.values import is_number
 
-Relation = Literal["equal", "prefix", "at_most", "at_least", "present"]
+Relation = Literal["equal", "prefix", "below", "at_most", "above", "at_least", "present"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Requirement:
     path: Path
     relation: Relation
     operand: Any = None
-    """`equal`: a tuple of scalars; `prefix`: a tuple of texts; `at_most` and `at_least`: the bound; `present`: nothing."""
+    """`equal`: a tuple of scalars; `prefix`: a tuple of texts; `present`: nothing; else the bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Requirements:
     """Every one of these."""
     any: tuple[Requirement, ...] = ()
     """And at least one of these, unless there are none."""
+    is_exact: bool = False
+    """Whether the condition holds exactly when `all` of them are fulfilled."""
 
 
 NO_REQUIREMENTS: Final = Requirements()
@@ -66,9 +68,9 @@ _FORMS: Final[Mapping[str, Callable[[Any], _Forms]]] = {
     "equals": _equal,
     "in": lambda operand: (("equal", operand),),
     "anyOf": lambda operand: (("equal", operand),),
-    "lessThan": lambda operand: (("at_most", operand),),
+    "lessThan": lambda operand: (("below", operand),),
     "atMost": lambda operand: (("at_most", operand),),
-    "greaterThan": lambda operand: (("at_least", operand),),
+    "greaterThan": lambda operand: (("above", operand),),
     "atLeast": lambda operand: (("at_least", operand),),
     "between": _between,
     "exists": _exists,
@@ -81,6 +83,14 @@ _FORMS: Final[Mapping[str, Callable[[Any], _Forms]]] = {
 }
 """What an operator requires of the value; one that is not here requires nothing."""
 
+_EXACT: Final = frozenset(
+    ("equals", "in", "anyOf", "lessThan", "atMost", "greaterThan", "atLeast", "between", "exists",
+     "startsWith")
+)  # fmt: skip
+"""The operators whose forms say all that they do, for scalar values."""
+
+_EXACT_QUANTIFIERS: Final = (None, "$", "$any", "$count")
+
 _INDEXED_ROOTS: Final = frozenset(("bare", "event", "profile", "item"))
 """Not the state and the experiments: they move while one request is decided."""
 
@@ -88,24 +98,31 @@ _INDEXED_ROOTS: Final = frozenset(("bare", "event", "profile", "item"))
 def requirements_of(condition: Condition) -> Requirements:
     """Return what the condition requires; what cannot be told leaves no trace."""
     found: list[Requirement] = []
-    alternatives = _collect(condition, found)
-    return Requirements(tuple(found), alternatives) if found or alternatives else NO_REQUIREMENTS
+    alternatives, is_exact = _collect(condition, found)
+    if not found and not alternatives:
+        return NO_REQUIREMENTS
+    return Requirements(tuple(found), alternatives, is_exact)
 
 
-def _collect(condition: Condition, found: list[Requirement]) -> tuple[Requirement, ...]:
-    """Note what is required for certain; return the alternatives of one `any`."""
+def _collect(
+    condition: Condition, found: list[Requirement]
+) -> tuple[tuple[Requirement, ...], bool]:
+    """Note what is required for certain; return the alternatives of one `any`, and if exact."""
     if isinstance(condition, Predicate):
-        _collect_predicate(condition, found)
-    elif isinstance(condition, Match):
+        return (), _collect_predicate(condition, found)
+    if isinstance(condition, Match):
         found += _of_match(condition)
     elif condition.kind == "any":
-        return _of_alternatives(condition)
+        return _of_alternatives(condition), False
     elif condition.kind == "all":
         alternatives: tuple[Requirement, ...] = ()
+        is_exact = bool(condition.members)
         for member in condition.members:
-            alternatives = _collect(member, found) or alternatives
-        return alternatives
-    return ()
+            its_alternatives, is_member_exact = _collect(member, found)
+            alternatives = alternatives or its_alternatives
+            is_exact = is_exact and is_member_exact
+        return alternatives, is_exact
+    return (), False
 
 
 def _of_alternatives(group: Group) -> tuple[Requirement, ...]:
@@ -122,19 +139,32 @@ def _of_alternatives(group: Group) -> tuple[Requirement, ...]:
     return tuple(found)
 
 
+_BY_SELECTIVITY: Final = (
+    "equal", "prefix", "below", "at_most", "above", "at_least", "present",
+)  # fmt: skip
+
+
 def _selectivity(requirement: Requirement) -> int:
     """Return a rank: values narrow most, presence least."""
-    return ("equal", "prefix", "at_most", "at_least", "present").index(requirement.relation)
+    return _BY_SELECTIVITY.index(requirement.relation)
 
 
-def _collect_predicate(predicate: Predicate, found: list[Requirement]) -> None:
+def _collect_predicate(predicate: Predicate, found: list[Requirement]) -> bool:
+    """Note what a comparison requires; return whether that is all that there is to it."""
     path, comparison = predicate.path, predicate.comparison
     if comparison.is_negated or path.root not in _INDEXED_ROOTS or path.quantifier == "$none":
-        return
-    forms = _present if comparison.ignores_case else _FORMS.get(comparison.operator)
-    if forms is not None:
-        for relation, operand in forms(comparison.operand):
-            found.append(Requirement(path, relation, operand))
+        return False
+    word = comparison.operator
+    forms = _present if comparison.ignores_case else _FORMS.get(word)
+    if forms is None:
+        return False
+    requirements = forms(comparison.operand)
+    for relation, operand in requirements:
+        found.append(Requirement(path, relation, operand))
+    is_simple = path.quantifier in _EXACT_QUANTIFIERS and path.root != "item"
+    # The two bounds of `between` may be kept by two elements of which none lies between them.
+    is_one = len(requirements) == 1 or path.quantifier in (None, "$count")
+    return bool(requirements) and is_simple and is_one and word in _EXACT and forms is not _present
 
 
 def _of_match(match: Match) -> tuple[Requirement, ...]:

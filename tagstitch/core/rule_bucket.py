@@ -41,6 +41,8 @@ class RuleBucket(Generic[R]):
     """Every path of the rules that may lead to data behind consent."""
     read_paths: frozenset[Path] = frozenset()
     """Every path that decides whether one of the rules applies."""
+    cap_keys: frozenset[str] = frozenset()
+    """Under which names the uses stand that its own rules look at and add to."""
     index: RuleIndex | None = None
     for_all: RuleBucket[R] | None = None
     """Rules for every event that are not among its own."""
@@ -59,6 +61,11 @@ class RuleBucket(Generic[R]):
         """Return whether a rule looks at one of these sources, for want of the event's own data."""
         return any(is_lacking(path, find, facts, sources) for path, find in self.looks_at)
 
+    def counts_under(self, cap_key: str) -> bool:
+        """Return whether a rule looks at the uses under this name, or adds to them."""
+        for_all = self.for_all
+        return cap_key in self.cap_keys or (for_all is not None and for_all.counts_under(cap_key))
+
     @property
     def rules(self) -> Sequence[R]:
         """All rules, in the order in which they apply."""
@@ -66,29 +73,32 @@ class RuleBucket(Generic[R]):
             return self.own_rules
         return tuple(sorted((*self.own_rules, *self.for_all.own_rules), key=_order))
 
-    def candidates(self, facts: Facts, *, has_profile: bool = True) -> Sequence[R]:
-        """Return the rules that may hold for these facts, in their order, and perhaps others.
+    def candidates(self, facts: Facts, *, has_profile: bool = True) -> Sequence[tuple[R, bool]]:
+        """Return, in their order, all rules that hold for these facts, and perhaps others.
 
-        The facts must be those that conditions will see, but for state and experiments.
-        `has_profile` False says that the profile could not be loaded: then the rules are there
-        that may hold whatever it says.
+        With each goes whether its condition surely holds, and need not be asked. The facts must
+        be those that conditions will see, but for state and experiments. `has_profile` False says
+        that the profile could not be loaded: then the rules are there that may hold whatever it
+        says.
         """
-        rules: Sequence[R] = self.own_rules
-        if self.index is not None:
-            rules = [
-                rules[position]
-                for position in self.index.candidates(facts, has_profile=has_profile)
-            ]
+        rules = self.own_rules
+        if self.index is None:
+            found = [(rule, False) for rule in rules]
+        else:
+            positions = self.index.candidates(facts, has_profile=has_profile)
+            found = [(rules[position], is_sure) for position, is_sure in positions]
         if self.for_all is None:
-            return rules
-        return sorted(
-            (*rules, *self.for_all.candidates(facts, has_profile=has_profile)), key=_order
-        )
+            return found
+        found += self.for_all.candidates(facts, has_profile=has_profile)
+        return sorted(found, key=lambda entry: _order(entry[0]))
 
 
-def rule_ids(rules: Iterable[Rule]) -> frozenset[str]:
-    """Return their ids."""
-    return frozenset(rule.rule_id for rule in rules)
+def every_rule(
+    bucket: RuleBucket[R], candidates: Iterable[tuple[R, bool]]
+) -> Sequence[tuple[R, bool | None]]:
+    """Return all rules as the candidates say; None for one that is not among them."""
+    found = {rule.rule_id: is_sure for rule, is_sure in candidates}
+    return [(rule, found.get(rule.rule_id)) for rule in bucket.rules]
 
 
 def buckets_in_steps(
@@ -132,6 +142,7 @@ def bucket_in_steps(
     purposes = set(for_all.purposes if for_all else ())
     remembers = for_all is not None and for_all.remembers
     paths = set(for_all.read_paths if for_all else ())
+    cap_keys: set[str] = set()
     lookups: dict[Path, Lookup] = dict(for_all.looks_at if for_all else ())
     seen: set[int] = set()
     requirements: list[Requirements] = []
@@ -139,13 +150,14 @@ def bucket_in_steps(
     for count, rule in enumerate(ordered):
         purposes.update(rule.gates.purposes)
         remembers = remembers or rule.remembers
-        condition = rule.condition
-        if id(condition.read_paths) not in seen or rule.gates.lookups:
+        condition, read_paths = rule.condition, rule.read_paths
+        if read_paths is not condition.read_paths or id(read_paths) not in seen:
             seen.add(id(condition.read_paths))  # many rules share these tuples
-            paths.update(rule.read_paths)
+            paths.update(read_paths)
         if id(condition.lookups) not in seen:
             seen.add(id(condition.lookups))
             lookups.update(condition.lookups)
+        cap_keys.update(rule.cap_keys)
         lookups.update(rule.other_lookups)
         if is_indexed:
             requirements.append(_requirements_of(rule))
@@ -160,6 +172,7 @@ def bucket_in_steps(
             (path, find) for path, find in lookups.items() if path.root not in ("event", "item")
         ),
         read_paths=frozenset(paths),
+        cap_keys=frozenset(cap_keys),
         index=index,
         for_all=for_all,
     )

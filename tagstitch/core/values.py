@@ -41,6 +41,9 @@ def is_numeric_text(value: object) -> bool:
 
 def same(left: Any, right: Any) -> bool:
     """Return whether two values are equal: 5 equals 5.0, but neither True nor "5"."""
+    kind = left.__class__
+    if kind is str or kind is int or kind is float or left is None:
+        return bool(left == right) and right.__class__ is not bool
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, list) and isinstance(right, list):
