@@ -144,14 +144,20 @@ def bucket_in_steps(
     paths = set(for_all.read_paths if for_all else ())
     cap_keys: set[str] = set()
     lookups: dict[Path, Lookup] = dict(for_all.looks_at if for_all else ())
+    seen: set[int] = set()
     requirements: list[Requirements] = []
     is_indexed = len(ordered) > PLAIN_RULES_MAX
     for count, rule in enumerate(ordered):
         purposes.update(rule.gates.purposes)
         remembers = remembers or rule.remembers
-        paths.update(rule.read_paths)
+        condition, read_paths = rule.condition, rule.read_paths
+        if read_paths is not condition.read_paths or id(read_paths) not in seen:
+            seen.add(id(condition.read_paths))  # many rules share these tuples
+            paths.update(read_paths)
+        if id(condition.lookups) not in seen:
+            seen.add(id(condition.lookups))
+            lookups.update(condition.lookups)
         cap_keys.update(rule.cap_keys)
-        lookups.update(rule.condition.lookups)
         lookups.update(rule.other_lookups)
         if is_indexed:
             requirements.append(_requirements_of(rule))
