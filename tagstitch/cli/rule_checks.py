@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tagstitch.adapters.ga4_export import convert_row, is_export_row, row_from_text
 from tagstitch.cli.json_lines import BadLine, read_lines
-from tagstitch.cli.output import CommandFailed, err, printable, table_of
+from tagstitch.cli.output import CommandFailed, err, printable, progress_bar, table_of
 from tagstitch.cli.rule_files import RuleFilesError, read_document, read_rule_files
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import parse_event
@@ -90,12 +90,17 @@ def read_views(file: Path | None) -> dict[str, Mapping[str, Any]]:
     return {str(name): view for name, view in content.items()}
 
 
-def rules_of_files(path: Path, *, protected: tuple[str, ...] = ()) -> RuleDefinitions:
-    """Return the definitions of rule files; the command fails when one cannot be read."""
+def rules_of_files(
+    path: Path, *, protected: tuple[str, ...] = (), may_be_empty: bool = False
+) -> RuleDefinitions:
+    """Return the definitions of rule files; the command fails when there are none to read."""
     try:
-        return replace(read_rule_files(path), protected=protected)
+        definitions = replace(read_rule_files(path), protected=protected)
     except RuleFilesError as error:
         raise files_failed(error) from error
+    if definitions.is_empty and not may_be_empty:
+        raise CommandFailed("no rules there; emptying the store needs --replace --allow-empty")
+    return definitions
 
 
 def files_failed(error: RuleFilesError) -> CommandFailed:
@@ -129,12 +134,19 @@ def found_problems(report: CheckReport) -> list[dict[str, Any]]:
     return [finding.to_json() for finding in report.findings]
 
 
+def check_with_progress(definitions: RuleDefinitions, context: CheckContext) -> CheckReport:
+    """Return the report of the static checks, with a progress bar on stderr."""
+    total = len(definitions.event_rules) + len(definitions.personalization_rules)
+    with progress_bar("checking", total) as advance:
+        return check_rules(definitions, context, advance=advance)
+
+
 def checked_push(
     wanted: RuleDefinitions, pushed: RuleDefinitions, context: CheckContext
 ) -> list[dict[str, Any]]:
     """Return the warnings about the pushed rules among all; raises CommandFailed for errors."""
     ids = {"event": pushed.event_rules, "personalization": pushed.personalization_rules}
-    found = check_rules(wanted, context)
+    found = check_with_progress(wanted, context)
     report = replace(found, findings=tuple(f for f in found.findings if f.rule_id in ids[f.kind]))
     if report.has_errors:
         problems = found_problems(report)

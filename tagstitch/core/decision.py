@@ -33,10 +33,21 @@ class Decision:
     """The trace of the event's experiments."""
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether the evaluation ended before its end because it was too much work."""
+        parts = (self.event, self.personalization)
+        return any(part is not None and part.cut_off_at is not None for part in parts)
+
+    @property
     def action_paths(self) -> tuple[Path, ...]:
-        """What the actions of the rules that matched looked at and changed."""
+        """What the actions of the rules that matched looked at and changed, redactions aside."""
         parts = (self.event, self.personalization)
         return tuple(path for part in parts if part is not None for path in part.action_paths)
+
+    @property
+    def redacted_paths(self) -> tuple[Path, ...]:
+        """What redactions of the rules that matched removed, if it was there."""
+        return self.event.redacted_paths if self.event is not None else ()
 
     @property
     def trace(self) -> dict[str, list[Any]]:
@@ -74,7 +85,8 @@ def decide(
     ledger = StateLedger(situation)
     name = situation.event.name
     experiments = book.experiments_for(name)
-    if "personalization" not in include and not book.event_bucket(name).reads_experiments:
+    is_seen = "personalization" in include
+    if experiments and not is_seen and not book.event_bucket(name).reads_experiments:
         experiments = ()  # nobody would see a variant: that is no exposure
     assigned = assign_experiments(situation, experiments, ledger, explain=explain, hides=hides)
     event = personalization = None

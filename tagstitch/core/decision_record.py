@@ -38,6 +38,8 @@ class DecisionContext:
     """The parameters whose values may be recorded."""
     receipt: bytes | None = None
     """The sealed receipt; it goes with the first record of the call."""
+    is_replayable: bool = True
+    """Whether the receipt holds values; if not, its record says so where queries can count it."""
 
 
 def event_decision_record(decision: EventDecision, context: DecisionContext) -> AuditRecord:
@@ -66,7 +68,10 @@ def event_decision_record(decision: EventDecision, context: DecisionContext) -> 
         degraded=context.degraded,
         latency_ms=context.latency_ms,
         receipt=context.receipt,
-        extra=_told_shadow(decision, context) | _irregularities(decision) or None,
+        extra=_told_shadow(decision, context)
+        | _irregularities(decision)
+        | _told_unreplayable(context)
+        or None,
     )
 
 
@@ -100,6 +105,7 @@ def personalization_record(
             ],
             **_told_effects(decision, exposures),
             **_irregularities(decision),
+            **_told_unreplayable(context),
         },
     )
 
@@ -126,6 +132,12 @@ def _told_shadow(decision: EventDecision, context: DecisionContext) -> dict[str,
     return {"shadow": shadow} if shadow else {}
 
 
+def _told_unreplayable(context: DecisionContext) -> dict[str, Any]:
+    """Return that nobody can replay the decision, on the record that has its receipt."""
+    is_told = context.receipt is not None and not context.is_replayable
+    return {"replayable": False} if is_told else {}
+
+
 def told_skipped(skipped: Sequence[SkippedRule]) -> list[dict[str, str]]:
     """Return the first rules that raised, each with the class of its exception, never its text."""
     return [{"rule_id": rule.rule_id, "error": rule.error} for rule in skipped[:_SKIPPED_TOLD_MAX]]
@@ -137,6 +149,8 @@ def _irregularities(decision: EventDecision | PersonalizationDecision) -> dict[s
     if decision.skipped:
         found["skipped"] = told_skipped(decision.skipped)
         found["skipped_count"] = len(decision.skipped)
+    if decision.cut_off_at is not None:
+        found["cut_off_at"] = decision.cut_off_at
     if decision.coercions:
         found["coercions"] = decision.coercions
     return found

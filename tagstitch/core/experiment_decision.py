@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tagstitch.core.assignment import (
     Assignment,
@@ -13,11 +13,13 @@ from tagstitch.core.assignment import (
     stored_assignments,
 )
 from tagstitch.core.compiled_condition import Hides, hides_nothing
-from tagstitch.core.experiment import Experiment, assign
+from tagstitch.core.experiment import Experiment, ForcedVariant, assign
 from tagstitch.core.gate_trace import told_purposes, told_schedule
+from tagstitch.core.limits import EXPOSURES_MAX
 from tagstitch.core.paths import Facts
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
+from tagstitch.core.work import Work, WorkExceeded
 
 ExperimentLine = dict[str, Any]
 
@@ -30,6 +32,9 @@ class Assigned:
     """Experiment -> variant."""
     exposures: tuple[Exposure, ...] = ()
     trace: tuple[ExperimentLine, ...] = ()
+
+
+_NONE: Final = Assigned()
 
 
 def assign_experiments(
@@ -47,17 +52,23 @@ def assign_experiments(
     """
     is_nobody = situation.subject is None or situation.obstacle is not None
     if not experiments or (is_nobody and not explain):
-        return Assigned()
+        return _NONE
     stored = stored_assignments({"assignments": situation.assignments})
-    facts = situation.facts({})
+    facts = situation.facts({}, ledger.work)
     variants: dict[str, str] = {}
-    exposures = []
-    trace = []
+    exposures: list[Exposure] = []
+    trace: list[ExperimentLine] = []
     for experiment in experiments:
+        try:
+            ledger.work.spend(
+                1 + _predicates(experiment) + sum(map(_predicates, experiment.forced))
+            )
+        except WorkExceeded:
+            break
         before = stored.get(experiment.experiment_id)
         assignment = _assign(experiment, situation, facts, before)
         if isinstance(assignment, Assignment) and assignment.needs_exposure:
-            if ledger.may_commit():
+            if len(exposures) < EXPOSURES_MAX and ledger.may_commit():
                 kept = assignment.after_exposure().to_fields()
                 ledger.assign(experiment.experiment_id, kept)
                 exposures.append(assignment.to_exposure())
@@ -99,5 +110,11 @@ def _trace(
         "variant": assignment.variant if isinstance(assignment, Assignment) else None,
         "reason": assignment.reason,
         "gate": gate,
-        "conditions": experiment.condition.explain(situation.facts({}), situation.missing, hides),
+        "conditions": experiment.condition.explain(
+            situation.facts({}, Work()), situation.missing, hides
+        ),
     }
+
+
+def _predicates(of: Experiment | ForcedVariant) -> int:
+    return len(of.condition.lookups)

@@ -70,6 +70,10 @@ AUDIT_RECORDS_PER_MESSAGE_MAX: Final = 500
 AUDIT_MESSAGE_BYTES_MAX: Final = 1024 * 1024
 """Bytes of one audit message: ten times below Pub/Sub's own limit."""
 
+RECEIPT_BYTES_MAX: Final = 64 * 1024
+"""Bytes of a decision's receipt before it is sealed: a log line, where a record may have to go, ends
+at 256 KiB (https://cloud.google.com/logging/quotas). A larger decision is recorded without one."""
+
 PENDING_SHARDS: Final = 64
 """Values of `pending`: an index on one hot value would limit writes to about 500 a second."""
 
@@ -127,6 +131,22 @@ REPLACEMENTS_MAX: Final = 1_000
 CHANGED_TEXT_CHARS_MAX: Final = 16 * 1024
 """Characters of a text that a regex_replace reads, and that it or a template gives: twice the
 longest URL that browsers and servers agree on."""
+
+WORK_STEPS_MAX: Final = 250_000
+"""Steps of one decision, some 0.25 microseconds each: nothing else is answered meanwhile."""
+
+WORK_STEPS_PER_MS: Final = 1_000
+"""Steps for each millisecond of a request's deadline: a quarter of it, since a decision may have to
+be made three times."""
+
+OUTBOX_ENTRIES_MAX: Final = 100
+"""Outbox entries of one decision: all of it is one commit of at most 500 writes and 10 MiB."""
+
+EXPOSURES_MAX: Final = 100
+"""First exposures of one decision, for the same reason; what is left waits for the next event."""
+
+INDEXED_ELEMENTS_MAX: Final = 1_000
+"""Elements of a list that an index looks at; in a longer one only the conditions look."""
 
 EVENT_WRITES_BYTES_MAX: Final = 1024 * 1024
 """Bytes of JSON that the actions of one decision may write in total: a changed event is at most
@@ -297,7 +317,7 @@ CHECK_ALTERNATIVES_MAX: Final = 32
 apart; beyond that they claim less."""
 
 CHECK_PAIRS_MAX: Final = 500_000
-"""Pairs of rules that one static check compares: some 10 seconds."""
+"""Pairs of rules that one static check compares: 10 to 40 seconds."""
 
 CHECK_RELATED_MAX: Final = 10
 """Other rules that one finding names."""

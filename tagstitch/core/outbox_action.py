@@ -38,18 +38,23 @@ class OutboxAction:
 
     touches: ClassVar[tuple[Path, ...]] = ()
 
+    def key_of(self, rule_id: str) -> str:
+        """Return what tells the action from all others."""
+        return f"{rule_id}:{self.index}"
+
     def to_entry(self, facts: Facts, *, rule_id: str) -> OutboxEntry:
         """Return what is to be done, with the values of this moment. Raises ResultOutOfRange."""
         found = {name: _value_of(value, facts) for name, value in self.values.items()}
         values = {name: value for name, value in found.items() if value is not None}
         fields: dict[str, Any] = {**self.constants, self.values_name: values}
-        is_large = is_deeper(fields, JSON_DEPTH_MAX) or (json_bytes(fields) > OUTBOX_BYTES_MAX)
-        if is_large:
+        size = 0 if is_deeper(fields, JSON_DEPTH_MAX) else json_bytes(fields)
+        facts.work.spend_bytes(size)
+        if not 0 < size <= OUTBOX_BYTES_MAX:
             raise ResultOutOfRange
         return OutboxEntry(
             rule_id=rule_id,
             type=self.type,
-            action_key=f"{rule_id}:{self.index}",
+            action_key=self.key_of(rule_id),
             once_per=self.once_per,
             purposes=self.purposes,
             needs_recorded_grant=self.needs_recorded_grant,

@@ -43,6 +43,17 @@ class Gates:
         """What the gates look at."""
         return () if self.rollout is None or self.rollout.by is None else (self.rollout.by,)
 
+    @property
+    def read_paths(self) -> tuple[Path, ...]:
+        """Every path that the gates look at."""
+        return tuple(path for path, _ in self.lookups)
+
+    @property
+    def cap_keys(self) -> tuple[str, ...]:
+        """Under which names the uses stand that the cap counts."""
+        cap = self.frequency_cap
+        return () if cap is None else tuple(limit.key for limit in cap.limits)
+
     def closed(self, situation: Situation) -> GateReason | None:
         """Return the first closed gate of those that cost less than conditions."""
         if not all(map(situation.consent.allows, self.purposes)):

@@ -11,6 +11,7 @@ from tagstitch.core.paths import Facts
 from tagstitch.core.rule import Rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
+from tagstitch.core.work import Work
 
 RuleReason = Literal[
     "MATCHED",
@@ -26,9 +27,11 @@ RuleReason = Literal[
     "ERROR",
     "STOPPED",
     "EVENT_DROPPED",
+    "WORK_EXCEEDED",
 ]
 """SHADOW: its conditions hold, and it is only watched. NOT_COMMITTED: what it would remember could
-not be stored. STOPPED and EVENT_DROPPED: an earlier rule ended the evaluation."""
+not be stored. STOPPED and EVENT_DROPPED: an earlier rule ended the evaluation. WORK_EXCEEDED: all rules together
+were too much work for one decision."""
 
 TraceLine = dict[str, Any]
 
@@ -50,6 +53,7 @@ def trace_rule(rule: Rule, facts: Facts, view: TraceView) -> TraceLine:
     """
     situation = view.situation
     untouched = facts.with_state(facts.state)
+    untouched.work = Work()  # telling why must not use up what deciding needs
     gate = told_gates(rule, situation, untouched, view.ledger)
     return {
         "rule_id": rule.rule_id,

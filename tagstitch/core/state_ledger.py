@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from tagstitch.core.cap_uses import read_times
 from tagstitch.core.frequency_cap import FrequencyCap, own_key
+from tagstitch.core.limits import OUTBOX_ENTRIES_MAX
 from tagstitch.core.outbox_entry import OutboxEntry
 from tagstitch.core.situation import Situation
 from tagstitch.core.values import same
+from tagstitch.core.work import Work
+
+_SENT_TIMES: Final = 2
+"""Times kept of an action that is done once per window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +33,17 @@ class StateChanges:
         return bool(self.state or self.caps or self.assignments or self.outbox)
 
 
+NO_CHANGES: Final = StateChanges()
+
+
 class StateLedger:
     """The visitor's state while rules apply: a later rule sees what an earlier one changed."""
 
     __slots__ = ("_assignments", "_can_commit", "_changed_caps", "_changed_state", "_now",
-                 "_outbox", "caps", "has_withheld", "state")  # fmt: skip
+                 "_outbox", "caps", "has_withheld", "state", "work")  # fmt: skip
 
     def __init__(self, situation: Situation) -> None:
+        self.work = Work(situation.work_steps)
         self._now = situation.now
         self._can_commit = situation.can_commit
         self.state: Mapping[str, Any] = situation.state
@@ -88,26 +97,38 @@ class StateLedger:
         window = entry.window(self._moment)
         if window is None:
             return False
-        times = read_times(self.caps, _sent_key(entry))
+        times = read_times(self.caps, sent_key(entry.action_key))
         # A list that nobody can read may hide that it was: better once too little.
         return times is None or any(entry.window(_moment(time)) == window for time in times)
+
+    def may_send(self, entries: Sequence[OutboxEntry]) -> bool:
+        """Return whether there is room for so much more; what asks in vain counts as withheld."""
+        has_room = len(self._outbox) + len(entries) <= OUTBOX_ENTRIES_MAX
+        self.has_withheld = self.has_withheld or not has_room
+        return has_room
 
     def send(self, entries: Sequence[OutboxEntry]) -> None:
         """Let something be done outside, once the decision is stored."""
         self._outbox += entries
-        sent = {_sent_key(e): [self._now] for e in entries if e.window(self._moment) is not None}
-        self._note_uses(sent)
+        for entry in entries:
+            if entry.window(self._moment) is not None:
+                key = sent_key(entry.action_key)
+                # The one before stays: the next decision's clock may still be in its window.
+                before = read_times(self.caps, key) or []
+                self._note_uses({key: sorted([*before, self._now])[-_SENT_TIMES:]})
 
     def changes(self) -> StateChanges:
         """Return everything to store."""
+        if not (self._changed_state or self._changed_caps or self._assignments or self._outbox):
+            return NO_CHANGES
         return StateChanges(
             self._changed_state, self._changed_caps, self._assignments, tuple(self._outbox)
         )
 
 
-def _sent_key(entry: OutboxEntry) -> str:
-    """Return where the visitor's document keeps when an action was done."""
-    return own_key(f"action:{entry.action_key}")
+def sent_key(action_key: str) -> str:
+    """Return the cap under which the visitor's document keeps when an action was done."""
+    return own_key(f"action:{action_key}")
 
 
 def _moment(time: float) -> datetime:

@@ -223,6 +223,7 @@ class Decider:
         """
         request = call.request
         now = self._backend.clock()
+        receipt = self._receipt(call, decided, profile)
         context = DecisionContext(
             decision_id=call.decision_id,
             request_id=request.request_id,
@@ -235,7 +236,8 @@ class Decider:
             degraded=decided.degraded,
             latency_ms=round((time.perf_counter() - call.started) * 1000, 3),
             audit_parameters=self._audit_parameters,
-            receipt=self._receipt(call, decided, profile),
+            receipt=receipt,
+            is_replayable=receipt != WITHOUT_VALUES,
         )
         records = []
         decision = decided.decision
@@ -253,15 +255,17 @@ class Decider:
     ) -> bytes:
         if decided.loaded.rules_version is None:
             return WITHOUT_VALUES
-        receipt = make_receipt(
-            decided.situation, decided.loaded.book, decided.decision, call.request.include
-        )
+        situation, book = decided.situation, decided.loaded.book
         return seal_receipt(
-            receipt, keyring=self._keyring, profile=profile, decision_id=call.decision_id
+            lambda: make_receipt(situation, book, decided.decision, call.request.include),
+            subject=situation.subject,
+            keyring=self._keyring,
+            profile=profile,
+            decision_id=call.decision_id,
         )
 
     def _subject(self, call: DecideCall, decided: CallDecision) -> str | None:
-        if not decided.loaded.consent.allows("analytics_storage"):
+        if not decided.loaded.may_name_visitor:
             return None
         if decided.loaded.visitor.profile is not None:
             return self._keyring.pseudonym(decided.loaded.visitor.profile.profile_id)
