@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BQEMULATOR := .venv-bqemulator/.installed
+RULE_ENGINES := .venv-bench/.installed
 FUNCTIONS := stitch_sync stitch_async decide audit_sink
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check test-emulators bqemulator bench schemas package lock clean
+.PHONY: help up demo test check test-emulators bqemulator bench bench-engines schemas package lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -32,8 +33,11 @@ check: $(VENV)/.dev ## Formatter, linter, type checker, import contracts
 
 bqemulator: $(BQEMULATOR) ## Install the BigQuery emulator in a virtual environment of its own
 
-bench: $(VENV)/.dev $(if $(shell command -v gcloud),$(BQEMULATOR)) ## Run the benchmarks, write bench/RESULTS.md
+bench: $(VENV)/.dev $(RULE_ENGINES) $(if $(shell command -v gcloud),$(BQEMULATOR)) ## Run the benchmarks, write bench/RESULTS.md
 	$(BIN)/python -m bench
+
+bench-engines: $(VENV)/.dev $(RULE_ENGINES) ## Compare with other rule engines, write that section anew
+	$(BIN)/python -m bench.rule_engines
 
 schemas: $(VENV)/.dev ## Write the generated JSON Schemas anew
 	$(BIN)/python -m schemas.generate
@@ -43,14 +47,15 @@ package: ## Stage the four functions in build/<function>/, ready to deploy
 
 lock: ## Resolve the pinned requirements anew
 	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
-	for name in requirements requirements-local requirements-dev requirements-bqemulator; do \
+	for name in requirements requirements-local requirements-dev requirements-bqemulator \
+    requirements-bench; do \
 	  build/lock/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	    --no-header $$name.in -o $$name.txt; done
 	sed -i '1i -r requirements.txt' requirements-local.txt
 	sed -i '1i -r requirements.txt\n-r requirements-local.txt' requirements-dev.txt
 
 clean: ## Remove what the targets made, the local data folder included
-	rm -rf build $(VENV) .venv-bqemulator .tagstitch
+	rm -rf build $(VENV) .venv-bqemulator .venv-bench .tagstitch
 
 # The project itself is installed last, without its dependencies: those are pinned by hash.
 $(INSTALLED): requirements.txt requirements-local.txt pyproject.toml
@@ -68,4 +73,11 @@ $(VENV)/.dev: $(INSTALLED) requirements-dev.txt
 $(BQEMULATOR): requirements-bqemulator.txt $(INSTALLED)
 	@echo "Installing the BigQuery emulator into .venv-bqemulator"
 	@$(BIN)/python -m tagstitch.local_stack.emulators
+	@touch $@
+
+# The other engines stay out of $(VENV); the project's own code is run from here.
+$(RULE_ENGINES): requirements-bench.txt
+	@echo "Installing the other rule engines into .venv-bench"
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt
 	@touch $@

@@ -1,6 +1,6 @@
 """Run the benchmarks and write bench/RESULTS.md: `.venv/bin/python -m bench [--quick]`.
 
-About ten minutes; wants a quiet machine with two cores, the Google emulators and wrk.
+About fifteen minutes; wants a quiet machine with two cores, the Google emulators and wrk.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import shutil
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 from bench import call_counts, http_throughput, request_profile, start_up
 from bench.chart import draw_throughput
-
-RESULTS = Path(__file__).parent / "RESULTS.md"
+from bench.results import RESULTS
+from bench.rule_engines import report as rule_engines
 
 LIBRARIES = (
     "functions-framework",
@@ -53,6 +52,9 @@ def main() -> int:
         *http_throughput.report(measured),
         "![Requests a second of both sides](throughput.png)",
         "",
+        f"## {rule_engines.TITLE}",
+        "",
+        *rule_engines.run(quick=options.quick),
         "## Where the time of a lookup goes",
         "",
         "`.venv/bin/python -m bench.request_profile`, under cProfile: shares, not absolute times.",

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tagstitch.adapters.ga4_export import convert_row, is_export_row, row_from_text
 from tagstitch.cli.json_lines import BadLine, read_lines
-from tagstitch.cli.output import CommandFailed, err, printable, table_of
+from tagstitch.cli.output import CommandFailed, err, printable, progress_bar, table_of
 from tagstitch.cli.rule_files import RuleFilesError, read_document
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import parse_event
@@ -113,12 +113,19 @@ def found_problems(report: CheckReport) -> list[dict[str, Any]]:
     return [finding.to_json() for finding in report.findings]
 
 
+def check_with_progress(definitions: RuleDefinitions, context: CheckContext) -> CheckReport:
+    """Return the report of the static checks, with a progress bar on stderr."""
+    total = len(definitions.event_rules) + len(definitions.personalization_rules)
+    with progress_bar("checking", total) as advance:
+        return check_rules(definitions, context, advance=advance)
+
+
 def checked_push(
     wanted: RuleDefinitions, pushed: RuleDefinitions, context: CheckContext
 ) -> list[dict[str, Any]]:
     """Return the warnings about the pushed rules among all; raises CommandFailed for errors."""
     ids = {"event": pushed.event_rules, "personalization": pushed.personalization_rules}
-    found = check_rules(wanted, context)
+    found = check_with_progress(wanted, context)
     report = replace(found, findings=tuple(f for f in found.findings if f.rule_id in ids[f.kind]))
     if report.has_errors:
         problems = found_problems(report)

@@ -26,6 +26,7 @@ from tagstitch.cli.rule_checks import (
     SamplesOption,
     ViewsOption,
     broken_problems,
+    check_with_progress,
     checked_push,
     context_of,
     found_problems,
@@ -39,7 +40,6 @@ from tagstitch.cli.rule_checks import (
 from tagstitch.cli.rule_files import RuleFilesError, read_rule_files, write_rule_files
 from tagstitch.core.errors import Conflict
 from tagstitch.core.rule_book import BrokenRule, compile_rule_book
-from tagstitch.core.rule_checks import check_rules
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline.backend import Backend, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
@@ -54,7 +54,7 @@ from tagstitch.pipeline.rule_publication import (
 )
 
 _TIMEOUT_S = 120.0
-"""Seconds for a whole command: 100,000 rules are 200 commits."""
+"""Seconds for reading the store and for writing to it: 100,000 rules are 200 commits."""
 
 _ATTEMPTS_MAX = 3
 """Tries against somebody who publishes at the same time."""
@@ -82,10 +82,10 @@ def validate(
     """Check rule files against the schema and the static checks; warnings do not fail."""
 
     async def work() -> dict[str, Any]:
-        definitions = _read_files(path)
+        definitions = _read_files(path, may_be_empty=False)
         book = compile_rule_book(definitions)
         learnt = learn_fields(samples or (), profiles or (), catalogue)
-        report = check_rules(definitions, context_of(read_views(views), learnt))
+        report = check_with_progress(definitions, context_of(read_views(views), learnt))
         return {
             "ok": not (book.broken or report.has_errors),
             "version": book.version,
@@ -220,11 +220,11 @@ async def push_rules(
 
     `check` gets the whole set that would be published, and raises to refuse it.
     """
-    deadline = Deadline.after(_TIMEOUT_S)
     for attempt in range(1, _ATTEMPTS_MAX + 1):
         try:
-            wanted, removed = await _wanted(backend, definitions, deadline, replace=replace)
+            wanted, removed = await _wanted(backend, definitions, replace=replace)
             check(wanted)
+            deadline = Deadline.after(_TIMEOUT_S)  # the checks of many rules take their time
             return await publish_rules(
                 backend.documents, wanted, backend.clock(), deadline, removed=removed
             )
@@ -235,10 +235,10 @@ async def push_rules(
 
 
 async def _wanted(
-    backend: Backend, definitions: RuleDefinitions, deadline: Deadline, *, replace: bool
+    backend: Backend, definitions: RuleDefinitions, *, replace: bool
 ) -> tuple[RuleDefinitions, list[str]]:
     """Return the set to publish, and the paths of the documents that go."""
-    stored = await load_definitions(backend.documents, deadline)
+    stored = await load_definitions(backend.documents, Deadline.after(_TIMEOUT_S))
     if replace:
         removed = [
             f"{collection}/{rule_id}"
@@ -252,21 +252,22 @@ async def _wanted(
     return RuleDefinitions.of(merged), []
 
 
-def _read_files(path: Path) -> RuleDefinitions:
+def _read_files(path: Path, *, may_be_empty: bool) -> RuleDefinitions:
     try:
-        return read_rule_files(path)
+        definitions = read_rule_files(path)
     except RuleFilesError as error:
         raise _files_failed(error) from error
+    if definitions.is_empty and not may_be_empty:
+        raise CommandFailed("no rules there; emptying the store needs --replace --allow-empty")
+    return definitions
 
 
 def _usable_files(path: Path, *, may_be_empty: bool) -> RuleDefinitions:
     """Return the rules of files that have no mistake in them."""
-    definitions = _read_files(path)
+    definitions = _read_files(path, may_be_empty=may_be_empty)
     broken = broken_problems(compile_rule_book(definitions).broken)
     if broken:
         raise CommandFailed(problem_lines(broken), {"ok": False, "problems": broken})
-    if definitions.is_empty and not may_be_empty:
-        raise CommandFailed("no rules there; emptying the store needs --replace --allow-empty")
     return definitions
 
 

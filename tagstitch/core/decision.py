@@ -67,7 +67,11 @@ def decide(
     ledger = StateLedger(situation)
     name = situation.event.name
     experiments = book.experiments_for(name)
-    if "personalization" not in include and not book.event_bucket(name).reads_experiments:
+    if (
+        experiments
+        and "personalization" not in include
+        and not book.event_bucket(name).reads_experiments
+    ):
         experiments = ()  # nobody would see a variant: that is no exposure
     assigned = assign_experiments(situation, experiments, ledger)
     event = personalization = None

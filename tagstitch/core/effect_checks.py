@@ -26,6 +26,9 @@ class _Write:
     value: str
 
 
+_ByValue = dict[str, list[_Write]]
+
+
 def check_overlaps(rules: Sequence[CheckedRule], budget: Budget) -> Iterator[Finding]:
     """Yield rules that give an event another name, or a parameter another value, than before."""
     for code, writes_of, what in (
@@ -101,27 +104,34 @@ def _groups(
 
 
 def _overlaps(group: Sequence[_Write], budget: Budget) -> Iterator[tuple[_Write, _Write]]:
-    """Yield writes with one earlier write that may meet the same event."""
+    """Yield writes with one earlier write of another value that may meet the same event.
+
+    A rule that ends the evaluation is never followed by the other write.
+    """
     place = _commonest_place(group)
-    by_key: dict[Key, list[_Write]] = defaultdict(list)
-    others: list[_Write] = []
-    everything: list[_Write] = []
+    by_key: dict[Key, _ByValue] = defaultdict(dict)
+    without_key: _ByValue = {}
+    everything: _ByValue = {}
     for write in group:
         keys = _keys_at(write.rule, place)
-        near = [*(w for key in keys for w in by_key[key]), *others] if keys else everything
-        for earlier in near:
-            if earlier.value == write.value or earlier.rule.ends or earlier.rule is write.rule:
-                continue
-            if not budget.spend():
+        near = [*(by_key[key] for key in keys if key in by_key), without_key]
+        for earlier in _other_values(near if keys else [everything], write):
+            if not budget.spend(write.rule, earlier.rule):
                 return
             if write.rule.form.can_hold_with(earlier.rule.form):
                 yield write, earlier
                 break
-        for key in keys:
-            by_key[key].append(write)
-        if not keys:
-            others.append(write)
-        everything.append(write)
+        if not write.rule.ends:
+            for found in [by_key[key] for key in keys] or [without_key]:
+                found.setdefault(write.value, []).append(write)
+            everything.setdefault(write.value, []).append(write)
+
+
+def _other_values(found: Sequence[_ByValue], write: _Write) -> Iterator[_Write]:
+    for by_value in found:
+        for value, writes in by_value.items():
+            if value != write.value:
+                yield from (earlier for earlier in writes if earlier.rule is not write.rule)
 
 
 def _commonest_place(group: Sequence[_Write]) -> Place | None:

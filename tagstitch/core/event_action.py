@@ -63,9 +63,12 @@ class ModifyParameter:
     def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed. Raises ResultOutOfRange."""
         old = draft.find(self.parameter)
-        current = facts.with_event(draft.current)
-        new = self.compute(old, current, NO_ITEM)
-        facts.coercions += current.coercions
+        if self.reads:
+            current = facts.with_event(draft.current)
+            new = self.compute(old, current, NO_ITEM)
+            facts.coercions += current.coercions
+        else:
+            new = self.compute(old, facts, NO_ITEM)
         if new is UNCHANGED or same(old, new):
             return ()
         is_done = draft.remove(self.parameter) if new is None else draft.write(self.parameter, new)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event import Event
@@ -44,11 +44,21 @@ class EventDecision:
     """How often a text was taken for a number."""
     shadow: tuple[Mapping[str, Any], ...] = ()
     """What shadow rules would have changed: {rule_id, modifications}."""
-    action_paths: tuple[Path, ...] = ()
-    """What the actions of rules that matched looked at and changed, redactions aside."""
-    redacted_paths: tuple[Path, ...] = ()
-    """What redactions of rules that matched removed, if it was there; nobody keeps the values."""
+    acted: tuple[EventAction, ...] = field(default=(), repr=False, compare=False)
+    """The actions of rules that matched, shadow rules included; redactions that applied aside."""
+    redactions: tuple[Redact, ...] = field(default=(), repr=False, compare=False)
+    """The redactions that applied."""
     trace: tuple[TraceLine, ...] = ()
+
+    @property
+    def action_paths(self) -> tuple[Path, ...]:
+        """What the actions of rules that matched looked at and changed, redactions aside."""
+        return tuple(path for action in self.acted for path in (*action.reads, *action.touches))
+
+    @property
+    def redacted_paths(self) -> tuple[Path, ...]:
+        """What redactions removed, if it was there; nobody keeps the values."""
+        return tuple(path for action in self.redactions for path in action.touches)
 
     def to_json(self) -> dict[str, Any]:
         """Return the decision as the body of `POST /decide` has it."""
@@ -62,7 +72,9 @@ class EventDecision:
 
     def apply_to(self, event: Event) -> dict[str, Any]:
         """Return the whole event as it leaves, or would leave when it is dropped."""
-        payload = {key: value for key, value in event.parameters.items() if key not in self.unset}
+        payload = dict(event.parameters)
+        for name in self.unset:
+            payload.pop(name, None)
         payload |= self.set
         if self.rename is not None:
             payload["event_name"] = self.rename
@@ -108,10 +120,13 @@ def decide_event(
     return run.to_decision(tuple(trace))
 
 
+_UNCHANGED: Final = EventDecision()
+
+
 class _Run:
     """One evaluation in progress."""
 
-    __slots__ = ("_action_paths", "_changes", "_ledger", "_redacted_paths", "_rule_ids", "_shadow", "_situation", "_skipped", "draft",
+    __slots__ = ("_acted", "_changes", "_ledger", "_redactions", "_rule_ids", "_shadow", "_situation", "_skipped", "draft",
                  "facts", "missing")  # fmt: skip
 
     def __init__(self, situation: Situation, ledger: StateLedger, facts: Facts) -> None:
@@ -123,8 +138,8 @@ class _Run:
         self._rule_ids: list[str] = []
         self._skipped: list[SkippedRule] = []
         self._shadow: list[Mapping[str, Any]] = []
-        self._action_paths: list[Path] = []
-        self._redacted_paths: list[Path] = []
+        self._acted: list[EventAction] = []
+        self._redactions: list[Redact] = []
         self._changes: list[tuple[EventAction, dict[str, Any]]] = []
 
     def facts_for(self, rule: EventRule) -> Facts:
@@ -136,10 +151,18 @@ class _Run:
 
     def decide_rule(self, rule: EventRule, facts: Facts) -> RuleReason:
         try:
-            reason = self._reason(rule, facts)
+            if not rule.is_plain or self.missing:
+                return self._decide_gated(rule, facts)
+            if not rule.condition.holds(facts):  # nearly every rule: nothing else to ask
+                return "CONDITIONS_NOT_MET"
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
             self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
             return "ERROR"
+        self._apply(rule, rule.actions)
+        return "MATCHED"
+
+    def _decide_gated(self, rule: EventRule, facts: Facts) -> RuleReason:
+        reason = self._reason(rule, facts)
         if facts is not self.facts:
             self.facts.coercions += facts.coercions
         if reason == "UNAVAILABLE":
@@ -169,51 +192,54 @@ class _Run:
     def _decide_lacking(self, rule: EventRule, facts: Facts) -> RuleReason:
         """Redact unless the data at hand already says no: what is not known may be private."""
         redactions = [action for action in rule.actions if isinstance(action, Redact)]
-        try:
-            may_hold = rule.condition.may_hold(facts, self.missing)
-        except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
-            self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
-            return "ERROR"
-        if not redactions or rule.is_shadow or not may_hold:
+        may_redact = bool(redactions) and not rule.is_shadow
+        if not may_redact or not rule.condition.may_hold(facts, self.missing):
             return "UNAVAILABLE"
         self._apply(rule, redactions)
         return "MATCHED"
 
     def _apply(self, rule: EventRule, actions: Iterable[EventAction]) -> bool:
         """Do what the visitor allows of these actions; return whether anything changed."""
-        self._rule_ids.append(rule.rule_id)
+        rule_id = rule.rule_id
+        self._rule_ids.append(rule_id)
         before = len(self._changes)
-        for action, effects in self._effects(rule, actions, self.draft):
-            if isinstance(action, Redact) and effects:
-                self._forget_values(action.parameters)
-            self._changes += ((action, {"rule_id": rule.rule_id, **e}) for e in effects)
+        for action in actions:
+            effects = self._effects(rule, action, self.draft)
+            if effects:
+                if isinstance(action, Redact):
+                    self._forget_values(action.parameters)
+                for effect in effects:
+                    self._changes.append((action, {"rule_id": rule_id, **effect}))
+                if self.draft.is_dropped:
+                    break
         return len(self._changes) > before
 
     def _effects(
-        self, rule: EventRule, actions: Iterable[EventAction], draft: EventDraft
-    ) -> Iterable[tuple[EventAction, Sequence[Mapping[str, Any]]]]:
-        for action in actions:
-            if not all(map(self._situation.consent.allows, action.purposes)):
-                continue
-            is_redaction = isinstance(action, Redact) and draft is self.draft
-            paths = self._redacted_paths if is_redaction else self._action_paths
-            paths += (*action.reads, *action.touches)
-            try:
-                effects = action.apply(draft, self.facts)
-            except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
-                self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
-                continue
-            yield action, effects
-            if draft.is_dropped:
-                return
+        self, rule: EventRule, action: EventAction, draft: EventDraft
+    ) -> Sequence[Mapping[str, Any]]:
+        """Do one action, if the visitor allows it; return what it changed in the draft."""
+        purposes = action.purposes
+        if purposes and not all(map(self._situation.consent.allows, purposes)):
+            return ()
+        if isinstance(action, Redact) and draft is self.draft:
+            self._redactions.append(action)
+        else:
+            self._acted.append(action)
+        try:
+            return action.apply(draft, self.facts)
+        except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
+            self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
+            return ()
 
     def _imagine(self, rule: EventRule) -> Mapping[str, Any]:
         """Return what a shadow rule would change in the event as it is now."""
-        effects = self._effects(rule, rule.actions, self.draft.copy())
-        return {
-            "rule_id": rule.rule_id,
-            "modifications": [e for _, found in effects for e in found],
-        }
+        draft = self.draft.copy()
+        modifications: list[Mapping[str, Any]] = []
+        for action in rule.actions:
+            modifications += self._effects(rule, action, draft)
+            if draft.is_dropped:
+                break
+        return {"rule_id": rule.rule_id, "modifications": modifications}
 
     def _forget_values(self, redacted: Sequence[Path]) -> None:
         """Take the values of redacted parameters out of what was recorded before."""
@@ -224,6 +250,9 @@ class _Run:
 
     def to_decision(self, trace: tuple[TraceLine, ...]) -> EventDecision:
         draft = self.draft
+        is_untouched = not (self._rule_ids or self._acted or self._skipped or trace)
+        if is_untouched and not self.facts.coercions:
+            return _UNCHANGED  # most events, and every value of it costs time
         return EventDecision(
             drop=draft.is_dropped,
             rename=draft.name if draft.name != draft.event.name else None,
@@ -234,8 +263,8 @@ class _Run:
             skipped=tuple(self._skipped),
             coercions=self.facts.coercions,
             shadow=tuple(self._shadow),
-            action_paths=tuple(self._action_paths),
-            redacted_paths=tuple(self._redacted_paths),
+            acted=tuple(self._acted),
+            redactions=tuple(self._redactions),
             trace=trace,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from tagstitch.core.assignment import Assignment, Exposure, stored_assignments
 from tagstitch.core.experiment import Experiment, assign
@@ -20,6 +21,9 @@ class Assigned:
     exposures: tuple[Exposure, ...] = ()
 
 
+_NONE: Final = Assigned()
+
+
 def assign_experiments(
     situation: Situation, experiments: Sequence[Experiment], ledger: StateLedger
 ) -> Assigned:
@@ -29,7 +33,7 @@ def assign_experiments(
     result. For the same reason a first exposure is left out when it cannot be stored.
     """
     if not experiments or situation.subject is None or situation.obstacle is not None:
-        return Assigned()
+        return _NONE
     stored = stored_assignments({"assignments": situation.assignments})
     facts = situation.facts({})
     variants: dict[str, str] = {}

@@ -89,13 +89,15 @@ def key_of(operand: Any) -> Any:
 class Column:
     """All requirements of one relation for one path."""
 
-    __slots__ = ("_bounds", "_by_key", "_masks", "_per_block", "_relation", "_size", "others",
+    __slots__ = ("_bounds", "_by_key", "_lengths", "_masks", "_per_block", "_relation", "_size", "others",
                  "rules")  # fmt: skip
 
     def __init__(self, relation: Relation, size: int) -> None:
         self._relation = relation
         self._size = size
         self._by_key: dict[Any, _Rules] = {}
+        self._lengths: tuple[int, ...] = ()
+        """Of the prefixes."""
         self._bounds: list[float] = []
         self._masks: list[int] = []
         self._per_block = 1
@@ -109,7 +111,7 @@ class Column:
         self.rules = bitmap_of((position for position, _ in entries), self._size)
         self.others = ((1 << self._size) - 1) ^ self.rules
         yield
-        if self._relation == "equal":
+        if self._relation in ("equal", "prefix"):
             yield from self._fill_keys(entries)
         elif self._relation != "present":
             yield from self._fill_bounds(sorted(entries, key=itemgetter(1)))
@@ -121,6 +123,8 @@ class Column:
                 found.setdefault(key_of(operand), []).append(position)
             if count % _ENTRIES_PER_STEP == 0:
                 yield
+        if self._relation == "prefix":
+            self._lengths = tuple(sorted({len(key) for key in found}))
         for count, (key, positions) in enumerate(found.items()):
             self._by_key[key] = self._packed(positions)
             if count % _ENTRIES_PER_STEP == 0:
@@ -147,12 +151,10 @@ class Column:
     def fulfilled(self, seen: Seen) -> int:
         """Return the rules whose requirement is fulfilled, and perhaps a few others of them."""
         if self._relation == "equal":
-            found = 0
-            for key in seen.keys:
-                rules = self._by_key.get(key)
-                if rules is not None:
-                    found |= self._bitmap(rules)
-            return found
+            return self._with_keys(seen.keys)
+        if self._relation == "prefix":
+            texts = [key for key in seen.keys if key.__class__ is str]
+            return self._with_keys([text[:length] for text in texts for length in self._lengths])
         if self._relation == "present":
             return self.rules if seen.is_present else 0
         if seen.low is None:
@@ -160,6 +162,14 @@ class Column:
         if self._relation == "at_most":
             return self._masks[bisect_left(self._bounds, seen.low) // self._per_block]
         return self._masks[-(-bisect_right(self._bounds, seen.high) // self._per_block)]
+
+    def _with_keys(self, keys: Iterable[Any]) -> int:
+        found = 0
+        for key in keys:
+            rules = self._by_key.get(key)
+            if rules is not None:
+                found |= self._bitmap(rules)
+        return found
 
     def _bitmap(self, rules: _Rules) -> int:
         if isinstance(rules, int):

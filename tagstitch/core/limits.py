@@ -301,7 +301,7 @@ CHECK_ALTERNATIVES_MAX: Final = 32
 apart; beyond that they claim less."""
 
 CHECK_PAIRS_MAX: Final = 500_000
-"""Pairs of rules that one static check compares: some 10 seconds."""
+"""Pairs of rules that one static check compares: 10 to 40 seconds."""
 
 CHECK_RELATED_MAX: Final = 10
 """Other rules that one finding names."""

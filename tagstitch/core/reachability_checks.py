@@ -81,11 +81,9 @@ class _EndingRules:
 
     def first_that_covers(self, rule: CheckedRule, budget: Budget) -> CheckedRule | None:
         for other in self._candidates(rule):
-            if not _asks_less(other, rule):
-                continue
-            if not budget.spend():
+            if not budget.spend(rule, other):
                 return None
-            if rule.form.implies(other.form):
+            if _asks_less(other, rule) and rule.form.implies(other.form):
                 return other
         return None
 

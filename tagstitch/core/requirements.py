@@ -14,7 +14,7 @@ from tagstitch.core.condition import Condition, Group, Match, Predicate
 from tagstitch.core.paths import Path
 from tagstitch.core.values import is_number
 
-Relation = Literal["equal", "at_most", "at_least", "present"]
+Relation = Literal["equal", "prefix", "at_most", "at_least", "present"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Requirement:
     path: Path
     relation: Relation
     operand: Any = None
-    """`equal`: a tuple of scalars; `at_most` and `at_least`: the bound; `present`: nothing."""
+    """`equal`: a tuple of scalars; `prefix`: a tuple of texts; `at_most` and `at_least`: the bound; `present`: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ _FORMS: Final[Mapping[str, Callable[[Any], _Forms]]] = {
     "atLeast": lambda operand: (("at_least", operand),),
     "between": _between,
     "exists": _exists,
+    "startsWith": lambda operand: (("prefix", (operand,)),),
     "contains": _present,
-    "startsWith": _present,
     "endsWith": _present,
     "matches": _present,
     "allOf": _present,
@@ -122,7 +122,7 @@ def _of_alternatives(group: Group) -> tuple[Requirement, ...]:
 
 def _selectivity(requirement: Requirement) -> int:
     """Return a rank: values narrow most, presence least."""
-    return ("equal", "at_most", "at_least", "present").index(requirement.relation)
+    return ("equal", "prefix", "at_most", "at_least", "present").index(requirement.relation)
 
 
 def _of_predicate(predicate: Predicate) -> tuple[Requirement, ...]:
@@ -130,7 +130,7 @@ def _of_predicate(predicate: Predicate) -> tuple[Requirement, ...]:
     is_usable = path.root in _INDEXED_ROOTS or path.root == "item"
     if not is_usable or path.quantifier == "$none" or comparison.is_negated:
         return ()
-    forms = _FORMS.get(comparison.operator)
+    forms = _present if comparison.ignores_case else _FORMS.get(comparison.operator)
     if forms is None:
         return ()
     return tuple(Requirement(path, *form) for form in forms(comparison.operand))

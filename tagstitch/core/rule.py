@@ -28,7 +28,7 @@ from tagstitch.core.personalization_action_parsing import (
     parse_state_changes,
 )
 from tagstitch.core.problems import Problems
-from tagstitch.core.rule_gates import Gates, parse_gates
+from tagstitch.core.rule_gates import OPEN_GATES, Gates, parse_gates
 from tagstitch.core.state_ledger import sent_key
 from tagstitch.core.targeting import take_event_names
 from tagstitch.core.values import is_deeper
@@ -90,6 +90,8 @@ class EventRule(Rule):
     actions: tuple[EventAction, ...]
     action_lookups: tuple[tuple[Path, Lookup], ...]
     """What the actions look at besides the parameter that they change."""
+    is_plain: bool
+    """Whether it has nothing but conditions and actions: no gate, not chained, no shadow."""
 
     @property
     def other_lookups(self) -> tuple[tuple[Path, Lookup], ...]:
@@ -149,6 +151,7 @@ def parse_event_rule(
         is_chained=is_chained,
         actions=actions,
         action_lookups=tuple((path, compile_base(path)) for path in paths),
+        is_plain=common["gates"] is OPEN_GATES and not is_chained and not common["is_shadow"],
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 from tagstitch.core.consent import Purpose
 from tagstitch.core.paths import Facts, Lookup, Path, Source, is_lacking
-from tagstitch.core.requirements import NO_REQUIREMENTS, Requirements
+from tagstitch.core.requirements import NO_REQUIREMENTS, Requirements, requirements_of
 from tagstitch.core.rule import Rule
 from tagstitch.core.rule_index import RuleIndex, index_in_steps
 from tagstitch.core.steps import Steps
@@ -172,4 +172,8 @@ def _order(rule: Rule) -> tuple[int, str]:
 
 def _requirements_of(rule: Rule) -> Requirements:
     """Return what an index may look up; a chained rule looks at an event that others changed."""
-    return NO_REQUIREMENTS if getattr(rule, "is_chained", False) else rule.condition.requirements
+    return (
+        NO_REQUIREMENTS
+        if getattr(rule, "is_chained", False)
+        else requirements_of(rule.condition.condition)
+    )

@@ -6,7 +6,7 @@ certain; a warning may be intended.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tagstitch.core.checked_rule import CheckedRule, read_rules
@@ -39,17 +39,29 @@ class CheckContext:
 NOTHING_KNOWN = CheckContext()
 
 
-def check_rules(definitions: RuleDefinitions, context: CheckContext = NOTHING_KNOWN) -> CheckReport:
-    """Return all findings; never raises. A rule that cannot be read is left out."""
+def check_rules(
+    definitions: RuleDefinitions,
+    context: CheckContext = NOTHING_KNOWN,
+    *,
+    advance: Callable[[int], None] = lambda _: None,
+) -> CheckReport:
+    """Return all findings; never raises. A rule that cannot be read is left out.
+
+    `advance` is told how many more rules were looked at.
+    """
     declared = context.declared or Declarations(protected=frozenset(definitions.protected))
-    rules = [r for r in read_rules(definitions, declared) if not isinstance(r, InvalidRule)]
+    rules: list[CheckedRule] = []
     findings: list[Finding] = []
     attributes = context.attributes.union(context.attribute_purposes)
     fields = None
     if context.catalogue is not None:
         fields = FieldChecks(context.catalogue)
         attributes |= context.catalogue.attribute_names
-    for rule in rules:
+    for rule in read_rules(definitions, declared):
+        advance(1)
+        if isinstance(rule, InvalidRule):
+            continue
+        rules.append(rule)
         findings += check_conditions(rule)
         findings += check_drops(rule)
         findings += check_purposes(rule, context.attribute_purposes)

@@ -16,16 +16,16 @@ Key = tuple[Place, Hashable]
 
 
 class Budget:
-    """How many pairs one check may still compare."""
+    """How many pairs of rules, or of their alternatives, one check may still compare."""
 
     __slots__ = ("left",)
 
     def __init__(self, pairs: int = CHECK_PAIRS_MAX) -> None:
         self.left = pairs
 
-    def spend(self) -> bool:
-        """Count one pair; False when there was none left."""
-        self.left -= 1
+    def spend(self, one: CheckedRule, other: CheckedRule) -> bool:
+        """Count the alternatives of a pair; False when there was nothing left."""
+        self.left -= len(one.form.alternatives) * len(other.form.alternatives)
         return self.left >= 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from tagstitch.core.cap_uses import read_times
 from tagstitch.core.frequency_cap import FrequencyCap, own_key
@@ -26,6 +26,9 @@ class StateChanges:
     def __bool__(self) -> bool:
         """Return whether there is anything to store."""
         return bool(self.state or self.caps or self.assignments or self.outbox)
+
+
+NO_CHANGES: Final = StateChanges()
 
 
 class StateLedger:
@@ -104,6 +107,8 @@ class StateLedger:
 
     def changes(self) -> StateChanges:
         """Return everything to store."""
+        if not (self._changed_state or self._changed_caps or self._assignments or self._outbox):
+            return NO_CHANGES
         return StateChanges(
             self._changed_state, self._changed_caps, self._assignments, tuple(self._outbox)
         )

@@ -179,7 +179,7 @@ def _implies(one: Comparison, other: Comparison) -> bool:
             return left.startswith(right)
         if one.operator == "endsWith":
             return left.endswith(right)
-    return type(left) is type(right) and repr(left) == repr(right)
+    return bool(left == right) and repr(left) == repr(right)  # True is not 1
 
 
 # --- witnesses

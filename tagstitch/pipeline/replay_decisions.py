@@ -152,7 +152,7 @@ class DecisionReplayer:
 
 
 def load_rule_book_of_version(documents: DocumentStore) -> LoadRuleBook:
-    """Return the loader of published rule books."""
+    """Return the loader of published rule books; no others are kept."""
 
     async def load(version: str, deadline: Deadline) -> RuleBook:
         try:
@@ -160,10 +160,7 @@ def load_rule_book_of_version(documents: DocumentStore) -> LoadRuleBook:
         except Unavailable as error:
             if error.what != "rules":
                 raise
-            raise InvalidInput(
-                "not_found", f"the rule book {version} is not kept", "rules_version",
-                "only published rule books are: a decision by unpublished rules cannot be replayed",
-            ) from error  # fmt: skip
+            raise InvalidInput("invalid_field", "the rule book that is kept is damaged") from error
         return await asyncio.to_thread(compile_rule_book, definitions)
 
     return load

@@ -161,3 +161,10 @@ def test_push_compares_with_the_rules_of_the_store(cli: Cli, tmp_path: Path) -> 
     [warning] = pushed.document["warnings"]
     assert (warning["code"], warning["rule_id"]) == ("unreachable", "second")
     assert warning["related"] == ["first"]
+
+
+def test_no_rules_are_no_valid_set(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "empty.json"
+    file.write_text('{"event_rules": {}}')
+
+    assert cli("rules", "validate", file).exit_code == 1

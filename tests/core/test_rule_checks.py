@@ -19,6 +19,7 @@ from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_checks import CheckContext, check_rules
 from tagstitch.core.rule_definitions import RuleDefinitions
+from tagstitch.core.rule_pairs import Budget
 from tagstitch.core.trust_checks import check_forgeable, check_purposes
 from tests.core.deciding import decide_both
 from tests.core.test_decision_properties import (
@@ -247,6 +248,18 @@ OVERLAPS: list[tuple[Rules, set[str]]] = [
 @pytest.mark.parametrize(("definitions", "expected"), OVERLAPS)
 def test_rules_that_do_things_to_the_same_event(definitions: Rules, expected: set[str]) -> None:
     assert {code for code, _ in codes(definitions)} == expected
+
+
+def test_a_note_says_that_not_all_pairs_were_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    definitions = {f"r{i}": rename(f"x{i}", conditions={"p": {"between": [i, i + 0.5]}}) for i in range(9)}  # fmt: skip
+    complete = check_rules(RuleDefinitions(definitions))
+    monkeypatch.setattr("tagstitch.core.rule_checks.Budget", lambda: Budget(5))
+    cut = check_rules(RuleDefinitions(definitions))
+
+    assert (complete.findings, complete.notes) == ((), ())
+    assert cut.notes == (
+        "too many pairs of rules to compare: not all overlapping rules are listed",
+    )
 
 
 def test_the_rule_that_wins_names_the_other() -> None:
