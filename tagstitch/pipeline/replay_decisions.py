@@ -113,7 +113,7 @@ class DecisionReplayer:
         """Return the decision made again, compared byte by byte with the recorded one."""
         try:
             receipt = await self.open(recorded, deadline=deadline)
-            book = await self._book(recorded.rules_version, deadline)
+            book = await self.rule_book_of(recorded, deadline=deadline)
         except InvalidInput as error:
             return Replay(
                 recorded.decision_id, recorded.rules_version, "unreadable", problem=error.message
@@ -141,7 +141,9 @@ class DecisionReplayer:
             decision_id=decision_id,
         )
 
-    async def _book(self, version: str | None, deadline: Deadline) -> RuleBook:
+    async def rule_book_of(self, recorded: RecordedDecision, *, deadline: Deadline) -> RuleBook:
+        """Return the rules of that time; raises InvalidInput when they are not kept."""
+        version = recorded.rules_version
         if version is None:
             raise InvalidInput("invalid_field", "it was made without a rule book")
         if version not in self._books:
