@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from tagstitch.core.condition import Condition, Group, GroupKind, Match, Predicate
 from tagstitch.core.paths import (
@@ -20,6 +20,9 @@ from tagstitch.core.paths import (
 from tagstitch.core.requirements import Requirements, requirements_of
 from tagstitch.core.value_tests import Test, changed
 from tagstitch.core.values import shown
+
+_STEPS_PER_RULE: Final = 1
+"""Of whoever asks, for gates and bookkeeping."""
 
 Check = Callable[[Facts], bool]
 
@@ -69,6 +72,8 @@ class CompiledCondition:
     leaves: tuple[Leaf, ...]
     requirements: Requirements
     """What an index may look up before it asks the condition itself."""
+    steps: int
+    """The work of asking it, besides what its comparisons count themselves; see `Work`."""
 
     @property
     def reads(self) -> frozenset[Source]:
@@ -111,7 +116,8 @@ def compile_condition(condition: Condition) -> CompiledCondition:
     """Return the condition as closures."""
     root = _compile(condition)
     leaves = tuple(_leaves(root))
-    return CompiledCondition(root, root.check, leaves, requirements_of(condition))
+    steps = _STEPS_PER_RULE + len(leaves)
+    return CompiledCondition(root, root.check, leaves, requirements_of(condition), steps)
 
 
 def compile_item_test(condition: Condition) -> Test:

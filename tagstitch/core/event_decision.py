@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event import Event
@@ -14,10 +14,16 @@ from tagstitch.core.paths import Facts, Path
 from tagstitch.core.redaction import forget_redacted
 from tagstitch.core.rule import EventRule
 from tagstitch.core.rule_bucket import RuleBucket, rule_ids
+from tagstitch.core.rule_gates import OPEN_GATES
 from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
 from tagstitch.core.work import ACTION_STEPS, WorkExceeded
+
+_TO_ACT_ON: Final[frozenset[RuleReason]] = frozenset(("MATCHED", "UNAVAILABLE"))
+
+_MAY_END: Final[frozenset[RuleReason]] = frozenset(("MATCHED", "SHADOW", "WORK_EXCEEDED"))
+"""What a rule may have answered when no rule behind it is asked any more."""
 
 A = TypeVar("A", bound=EventAction)
 
@@ -99,17 +105,19 @@ def decide_event(
     rules = bucket.rules if explain else candidates
     unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
     trace: list[TraceLine] = []
+    ended: RuleReason | None = None
     for position, rule in enumerate(rules):
-        ended = run.ended
-        facts = run.facts_for(rule)
+        facts = run.facts_now() if rule.is_chained else run.facts
         reason: RuleReason = ended or "CONDITIONS_NOT_MET"
         if ended is None and rule.rule_id not in unasked:
             reason = run.decide_rule(rule, facts)
-        if run.ended == "WORK_EXCEEDED" and not run.is_cut_off:
-            run.cut_off(rule, [r for r in rules[position:] if r.rule_id not in unasked])
+            if reason in _MAY_END:
+                ended = run.ended
+            if ended == "WORK_EXCEEDED":
+                run.cut_off(rule, [r for r in rules[position:] if r.rule_id not in unasked])
         if explain:
             trace.append(trace_rule(rule, reason, facts, run.missing, hides))
-        elif run.ended is not None:
+        elif ended is not None:
             break
     return run.to_decision(tuple(trace))
 
@@ -144,11 +152,6 @@ class _Run:
             return "WORK_EXCEEDED"
         return "STOPPED" if self._has_stopped else None
 
-    @property
-    def is_cut_off(self) -> bool:
-        """Whether `cut_off` was called."""
-        return self._cut_off_at is not None
-
     def candidates(self, bucket: RuleBucket[EventRule]) -> Sequence[EventRule]:
         """Return the rules to ask; all of them when to choose was too much work."""
         try:
@@ -156,35 +159,37 @@ class _Run:
         except WorkExceeded:
             return bucket.rules
 
-    def facts_for(self, rule: EventRule) -> Facts:
-        """Return what a rule's conditions look at: the event as it arrived, or as it is now."""
-        if not rule.is_chained:
-            return self.facts
+    def facts_now(self) -> Facts:
+        """Return what a chained rule's conditions look at: the event as it is now."""
+        self._work.left -= (
+            ACTION_STEPS  # of the copy; the next rule is refused if that was too much
+        )
         present = {**self.draft.parameters, "event_name": self.draft.name}
         return self.facts.with_event(present)
 
     def decide_rule(self, rule: EventRule, facts: Facts) -> RuleReason:
         """Let a rule apply if it does; only then the coercions on the way are counted."""
-        before = self.facts.coercions
+        own = self.facts
+        before = own.coercions
         try:
-            reason = self._decide(rule, facts)
+            reason = self._reason(rule, facts)
+            if reason in _TO_ACT_ON:
+                reason = self._act(rule, facts, reason)
         except WorkExceeded:
             reason = "WORK_EXCEEDED"
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
             self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
             reason = "ERROR"
         if reason != "MATCHED":
-            self.facts.coercions = before
-        elif facts is not self.facts:
-            self.facts.coercions += facts.coercions
+            own.coercions = before
+        elif facts is not own:
+            own.coercions += facts.coercions
         return reason
 
-    def _decide(self, rule: EventRule, facts: Facts) -> RuleReason:
-        reason = self._reason(rule, facts)
-        if reason == "UNAVAILABLE" and rule.condition.may_hold(facts, self.missing):
-            return self._redact_at_least(rule, reason)
-        if reason != "MATCHED":
-            return reason
+    def _act(self, rule: EventRule, facts: Facts, reason: RuleReason) -> RuleReason:
+        if reason == "UNAVAILABLE":
+            may_hold = rule.condition.may_hold(facts, self.missing)
+            return self._redact_at_least(rule, reason) if may_hold else reason
         if rule.is_shadow:
             effects = self._effects(rule, self.draft.copy())
             self._shadow.append(
@@ -200,15 +205,19 @@ class _Run:
         return "MATCHED"
 
     def _reason(self, rule: EventRule, facts: Facts) -> RuleReason:
-        self._work.spend(1 + len(rule.condition.leaves) + ACTION_STEPS * rule.is_chained)
-        closed = rule.gates.closed(self._situation)
-        if closed is not None:
-            return closed
+        gates, condition = rule.gates, rule.condition
+        self._work.spend(condition.steps)
+        if gates is not OPEN_GATES:
+            closed = gates.closed(self._situation)
+            if closed is not None:
+                return closed
         if self.missing and rule.is_lacking(facts, self.missing):
             return "UNAVAILABLE"
-        if not rule.condition.holds(facts):
+        if not condition.holds(facts):
             return "CONDITIONS_NOT_MET"
-        return rule.gates.refused(self._situation, facts, self._ledger) or "MATCHED"
+        if gates is OPEN_GATES:
+            return "MATCHED"
+        return gates.refused(self._situation, facts, self._ledger) or "MATCHED"
 
     def _redact_at_least(self, rule: EventRule, reason: RuleReason) -> RuleReason:
         """Redact where the rule's other actions are left out: what is not known may be private.
