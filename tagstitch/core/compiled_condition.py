@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from tagstitch.core.condition import Condition, Group, GroupKind, Match, Predicate
 from tagstitch.core.paths import (
@@ -21,6 +21,9 @@ from tagstitch.core.paths import (
 )
 from tagstitch.core.value_tests import Test, changed
 from tagstitch.core.values import shown
+
+_STEPS_PER_RULE: Final = 1
+"""Of whoever asks, for gates and bookkeeping."""
 
 Check = Callable[[Facts], bool]
 
@@ -75,6 +78,11 @@ class CompiledCondition:
     def reads(self) -> frozenset[Source]:
         """The data it may look at; a bare name looks at the event and perhaps the profile."""
         return frozenset(source for path, _ in self.lookups for source in path.sources)
+
+    @property
+    def steps(self) -> int:
+        """The work of asking it, besides what its comparisons count themselves; see `Work`."""
+        return _STEPS_PER_RULE + len(self.lookups)
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether the condition needs data that could not be loaded."""
