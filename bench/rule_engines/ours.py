@@ -8,14 +8,20 @@ import msgspec
 
 from bench.rule_engines.candidate import Answer
 from bench.rule_engines.rule_set import Definition
+from tagstitch.core.consent import resolve_consent
 from tagstitch.core.decide_answer import DecideAnswer
 from tagstitch.core.decide_request import DecideRequest, parse_decide_request, published_request
-from tagstitch.core.event_decision import decide_event
+from tagstitch.core.decision import decide
 from tagstitch.core.json_input import decode_json
 from tagstitch.core.rule_book import EMPTY_RULE_BOOK, RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
+from tagstitch.core.situation import Situation
 
 _DECISION_ID = "0190163d8694739b9ea2f1d6b0f5c6a1"
+
+_CONSENT = resolve_consent(requested=None, event=None, profile=None, default_granted=True)
+_NOW = 1_795_348_800.0
+_EVENT = frozenset({"event"})
 
 
 class RuleBooks:
@@ -49,12 +55,13 @@ class RuleBooks:
 
 def _decide(request: DecideRequest, book: RuleBook) -> DecideAnswer:
     """Ask the core: the only place here that knows how."""
+    situation = Situation(event=request.event, consent=_CONSENT, now=_NOW, subject="p_visitor")
     return DecideAnswer(
         decision_id=_DECISION_ID,
         rules_version=book.version,
         degraded=(),
         event=request.event,
-        event_decision=decide_event(request.event, book, None),
+        event_decision=decide(situation, book, include=_EVENT).event,
         personalization=None,
         profile=None,
     )

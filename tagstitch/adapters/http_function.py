@@ -341,7 +341,7 @@ def _rules_health(wiring: Wiring | None) -> dict[str, Any]:
         "version": book.version,
         "loaded_at": wiring.rule_book.loaded_at,
         "count": book.count,
-        "broken": len(book.broken),
+        "broken": max(book.withheld, len(book.broken)),
     }
     return {"status": "stale" if wiring.rule_book.is_stale else "ok", "rules": rules}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
 
 from tagstitch.core.condition import Condition, Group, GroupKind, Match, Predicate
 from tagstitch.core.paths import (
@@ -17,12 +19,8 @@ from tagstitch.core.paths import (
     element_finder,
     is_lacking,
 )
-from tagstitch.core.requirements import Requirements, requirements_of
 from tagstitch.core.value_tests import Test, changed
 from tagstitch.core.values import shown
-
-_STEPS_PER_RULE: Final = 1
-"""Of whoever asks, for gates and bookkeeping."""
 
 Check = Callable[[Facts], bool]
 
@@ -57,7 +55,6 @@ class Branch:
 
     kind: GroupKind
     children: tuple[Node, ...]
-    check: Check
 
 
 Node = Leaf | Branch
@@ -65,41 +62,29 @@ Node = Leaf | Branch
 
 @dataclass(frozen=True, slots=True)
 class CompiledCondition:
-    """A condition as one closure, with the parts that a trace needs."""
+    """A condition as one closure, and what it is made of for those who ask why."""
 
-    root: Node
+    condition: Condition
     holds: Check
-    leaves: tuple[Leaf, ...]
-    requirements: Requirements
-    """What an index may look up before it asks the condition itself."""
-    steps: int
-    """The work of asking it, besides what its comparisons count themselves; see `Work`."""
+    lookups: tuple[tuple[Path, Lookup], ...]
+    """Everything that it looks at, without what is inside of a match."""
+    read_paths: tuple[Path, ...]
+    """Every path that it looks at, those inside of a match included."""
 
     @property
     def reads(self) -> frozenset[Source]:
         """The data it may look at; a bare name looks at the event and perhaps the profile."""
-        return frozenset(source for leaf in self.leaves for source in leaf.condition.reads)
-
-    @property
-    def lookups(self) -> tuple[tuple[Path, Lookup], ...]:
-        """Everything that it looks at."""
-        found = [(leaf.condition.path, leaf.base) for leaf in self.leaves]
-        stored = (path for path in self.read_paths if path.root == "profile")
-        found += ((path, compile_base(path)) for path in stored)
-        return tuple(found)
+        return frozenset(source for path, _ in self.lookups for source in path.sources)
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether the condition needs data that could not be loaded."""
-        return any(leaf.is_lacking(facts, unavailable) for leaf in self.leaves)
-
-    @property
-    def read_paths(self) -> tuple[Path, ...]:
-        """Every path that it looks at, those inside of a match included."""
-        return tuple(path for leaf in self.leaves for path in _read_paths(leaf.condition))
+        if not any(is_lacking(path, find, facts, unavailable) for path, find in self.lookups):
+            return False
+        return any(leaf.is_lacking(facts, unavailable) for leaf in _leaves(self.condition))
 
     def may_hold(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return False only when the data at hand already says that it does not hold."""
-        return _evaluate(self.root, facts, unavailable) is not False
+        return _evaluate(_node(self.condition), facts, unavailable) is not False
 
     def explain(
         self, facts: Facts, unavailable: frozenset[Source], hides: Hides = hides_nothing
@@ -107,38 +92,126 @@ class CompiledCondition:
         """Return every comparison with path, operator, expected, actual and result.
 
         The result is None when the data could not be loaded or the comparison failed. The actual
-        value of a hidden attribute is left out, with `concealed` in its place.
+        value of a hidden attribute is left out, with `concealed` in its place. The first one for
+        which the whole does not hold has `decisive`.
         """
-        return [_explain(leaf, facts, unavailable, hides) for leaf in self.leaves]
+        root = _node(self.condition)
+        leaves = list(_leaves_of(root))
+        decisive = _decisive(root, facts, unavailable)
+        return [
+            {
+                **_explain(leaf, facts, unavailable, hides),
+                **({"decisive": True} if leaf is decisive else {}),
+            }
+            for leaf in leaves
+        ]
 
 
 def compile_condition(condition: Condition) -> CompiledCondition:
     """Return the condition as closures."""
-    root = _compile(condition)
-    leaves = tuple(_leaves(root))
-    steps = _STEPS_PER_RULE + len(leaves)
-    return CompiledCondition(root, root.check, leaves, requirements_of(condition), steps)
+    outer = tuple(leaf.path for leaf in _predicates(condition))
+    read = tuple(_read_paths(condition))
+    return CompiledCondition(condition, _check_of(condition), *_shared_paths(outer, read))
 
 
 def compile_item_test(condition: Condition) -> Test:
     """Return a test of one element; an element that is no object has no values."""
-    check = _compile(condition).check
+    check = _check_of(condition)
     return lambda item, facts: check(facts.with_event(item if isinstance(item, dict) else {}))
 
 
-def _compile(condition: Condition) -> Node:
-    if isinstance(condition, Group):
-        children = tuple(_compile(member) for member in condition.members)
-        return Branch(condition.kind, children, _group_check(condition.kind, children))
+@lru_cache(maxsize=4_096)
+def _shared_paths(
+    outer: tuple[Path, ...], read: tuple[Path, ...]
+) -> tuple[tuple[tuple[Path, Lookup], ...], tuple[Path, ...]]:
+    """Return look-ups and paths, which all conditions on the same paths share."""
+    stored = (path for path in read if path.root == "profile")
+    return tuple((path, compile_base(path)) for path in dict.fromkeys((*outer, *stored))), read
+
+
+def _check_of(condition: Condition) -> Check:
+    if not isinstance(condition, Group):
+        return _comparisons((condition,)) if _is_plain(condition) else _leaf_check(condition)
+    if condition.kind == "all":
+        runs = groupby(condition.members, _is_plain)
+        checks = [
+            check
+            for is_plain, members in runs
+            for check in ((_comparisons(members),) if is_plain else map(_check_of, members))
+        ]
+        return checks[0] if len(checks) == 1 else _all_hold(tuple(checks))
+    some = _any_holds(tuple(map(_check_of, condition.members)))
+    return some if condition.kind == "any" else lambda facts: not some(facts)
+
+
+def _is_plain(condition: Condition) -> bool:
+    """Return whether it compares one value, as most conditions do."""
+    return isinstance(condition, Predicate) and condition.path.quantifier is None
+
+
+def _comparisons(predicates: Iterable[Condition]) -> Check:
+    found = [predicate for predicate in predicates if isinstance(predicate, Predicate)]
+    lookups = _shared_lookups(tuple([predicate.path for predicate in found]))
+    return _Comparisons(lookups, tuple([_test_of(predicate) for predicate in found])).hold
+
+
+class _Comparisons:
+    """Comparisons of one value each: this takes a third of the room of closures."""
+
+    __slots__ = ("_lookups", "_tests")
+
+    def __init__(self, lookups: tuple[Lookup, ...], tests: tuple[Test, ...]) -> None:
+        self._lookups = lookups
+        self._tests = tests
+
+    def hold(self, facts: Facts) -> bool:
+        """Return whether all of them hold."""
+        for look_up, test in zip(self._lookups, self._tests):  # noqa: B905, SIM110 - the quickest loop
+            if not test(look_up(facts), facts):
+                return False
+        return True
+
+
+@lru_cache(maxsize=4_096)
+def _shared_lookups(paths: tuple[Path, ...]) -> tuple[Lookup, ...]:
+    """Return the look-ups, which all conditions on the same paths share."""
+    return tuple(map(compile_base, paths))
+
+
+def _leaf_check(condition: Predicate | Match) -> Check:
     base = compile_base(condition.path)
     if isinstance(condition, Match):
         in_item = compile_item_test(condition.condition)
-        steps = 2 + _predicates_of(condition.condition)
-        return Leaf(condition, base, _quantified(condition.path, base, in_item, steps))
-    test = _test_of(condition)
-    if condition.path.quantifier is not None:
-        return Leaf(condition, base, _quantified(condition.path, base, test, 1))
-    return Leaf(condition, base, lambda facts: test(base(facts), facts))
+        steps = 2 + _count_predicates(condition.condition)
+        return _quantified(condition.path, base, in_item, steps)
+    return _quantified(condition.path, base, _test_of(condition), 1)
+
+
+def _node(condition: Condition) -> Node:
+    if isinstance(condition, Group):
+        return Branch(condition.kind, tuple(map(_node, condition.members)))
+    return Leaf(condition, compile_base(condition.path), _check_of(condition))
+
+
+def _leaves_of(node: Node) -> Iterator[Leaf]:
+    if isinstance(node, Leaf):
+        yield node
+    else:
+        for child in node.children:
+            yield from _leaves_of(child)
+
+
+def _leaves(condition: Condition) -> Iterator[Leaf]:
+    for predicate in _predicates(condition):
+        yield Leaf(predicate, compile_base(predicate.path), _check_of(predicate))
+
+
+def _predicates(condition: Condition) -> Iterator[Predicate | Match]:
+    if isinstance(condition, Group):
+        for member in condition.members:
+            yield from _predicates(member)
+    else:
+        yield condition
 
 
 def _compares_with_profile(condition: Predicate | Match) -> bool:
@@ -151,16 +224,6 @@ def _test_of(predicate: Predicate) -> Test:
         return comparison.build()
     stored = compile_base(replace(predicate.path, root="profile"))
     return comparison.apply_negation(changed(comparison.operand, stored))
-
-
-def _group_check(kind: GroupKind, children: tuple[Node, ...]) -> Check:
-    checks = tuple(child.check for child in children)
-    if kind == "all":
-        return checks[0] if len(checks) == 1 else _all_hold(checks)
-    if kind == "any":
-        return _any_holds(checks)
-    some = _any_holds(checks)
-    return lambda facts: not some(facts)
 
 
 def _all_hold(checks: tuple[Check, ...]) -> Check:
@@ -215,19 +278,11 @@ def _quantified(path: Path, base: Lookup, test: Test, steps: int) -> Check:
     return some_hold if quantifier != "$none" else lambda facts: not some_hold(facts)
 
 
-def _predicates_of(condition: Condition) -> int:
+def _count_predicates(condition: Condition) -> int:
     """Return how many comparisons there are in a condition."""
     if isinstance(condition, Group):
-        return sum(map(_predicates_of, condition.members))
-    return 1 if isinstance(condition, Predicate) else 1 + _predicates_of(condition.condition)
-
-
-def _leaves(node: Node) -> Iterator[Leaf]:
-    if isinstance(node, Leaf):
-        yield node
-    else:
-        for child in node.children:
-            yield from _leaves(child)
+        return sum(map(_count_predicates, condition.members))
+    return 1 if isinstance(condition, Predicate) else 1 + _count_predicates(condition.condition)
 
 
 def _read_paths(condition: Condition) -> Iterator[Path]:
@@ -254,6 +309,28 @@ def _evaluate(node: Node, facts: Facts, unavailable: frozenset[Source]) -> bool 
     if True in results:
         return node.kind == "any"
     return None if None in results else node.kind == "none"
+
+
+def _decisive(node: Node, facts: Facts, unavailable: frozenset[Source]) -> Leaf | None:
+    """Return the first leaf for which the node does not hold, or None when it holds."""
+    try:
+        while isinstance(node, Branch):
+            wrong = node.kind == "none"
+            results = [_evaluate(child, facts, unavailable) for child in node.children]
+            if node.kind == "any" and True in results:
+                return None
+            ends = [
+                child for child, result in zip(node.children, results, strict=True)
+                if (result is not False if wrong else result is not True)
+            ]  # fmt: skip
+            if not ends:
+                return None
+            node = ends[0]
+            if wrong:
+                return next(_leaves_of(node), None)
+        return None if _evaluate(node, facts, unavailable) else node
+    except Exception:  # noqa: BLE001 - the line of the comparison that failed says so
+        return None
 
 
 def _explain(

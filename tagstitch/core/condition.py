@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, Literal, TypeGuard
 
 from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.limits import CONDITION_DEPTH_MAX, CONDITION_PREDICATES_MAX
 from tagstitch.core.operands import flag
-from tagstitch.core.operators import MODIFIERS, PLACED_WORDS, Comparison, parse_comparisons
+from tagstitch.core.operators import (
+    MODIFIERS,
+    PLACED_WORDS,
+    SHARED_OPERANDS,
+    Comparison,
+    parse_comparisons,
+)
 from tagstitch.core.paths import Path, Source, parse_path
 from tagstitch.core.problems import Problems
 
@@ -139,7 +146,7 @@ class _Parser:
             return ALWAYS
         members: list[Condition] = []
         for key, value in raw.items():
-            place = f"{where}.{key}"
+            place = _place(where, key) if key.__class__ is str else f"{where}.{key}"
             if key in _GROUP_KINDS:
                 members.append(self._group(key, value, place, depth=depth, in_item=in_item))
             else:
@@ -211,7 +218,7 @@ class _Parser:
                 )
         if path.root == "experiment":
             self._check_experiment(path, comparisons, where)
-        return [Predicate(path, comparison, where) for comparison in comparisons]
+        return [_predicate(path, comparison, where) for comparison in comparisons]
 
     def _check_experiment(self, path: Path, comparisons: Iterable[Comparison], where: str) -> None:
         """Note an experiment or a variant that is not declared: it could never be met."""
@@ -285,6 +292,25 @@ class _Parser:
             return [Match(path, condition, where, raw)]
         self.predicates += 1
         return []
+
+
+@lru_cache(maxsize=4_096)
+def _place(where: str, key: str) -> str:
+    """Return the place of a key: one text for all rules that have a condition there."""
+    return f"{where}.{key}"
+
+
+def _predicate(path: Path, comparison: Comparison, where: str) -> Predicate:
+    """Return the predicate, which rules share that compare one path with the same scalar."""
+    c = comparison
+    if c.operand.__class__ in SHARED_OPERANDS:
+        return _shared_predicate(path, where, c.operator, c.operand, c.is_negated, c.ignores_case)
+    return Predicate(path, comparison, where)
+
+
+@lru_cache(maxsize=8_192, typed=True)  # typed: True is not 1
+def _shared_predicate(path: Path, where: str, *comparison: Any) -> Predicate:
+    return Predicate(path, Comparison(*comparison), where)
 
 
 def _is_list_of_objects(raw: object) -> TypeGuard[list[Mapping[str, Any]]]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from tagstitch.core.event import Event
 from tagstitch.core.event_decision import EventDecision
 from tagstitch.core.personalization import PersonalizationDecision
 
 
-@dataclass(frozen=True, slots=True)
-class DecideAnswer:
+class DecideAnswer(msgspec.Struct, frozen=True):  # a frozen dataclass takes five times as long
     """Everything that one call decided; parts that were not asked for are None."""
 
     decision_id: str
@@ -22,8 +22,8 @@ class DecideAnswer:
     event_decision: EventDecision | None
     personalization: PersonalizationDecision | None
     profile: Mapping[str, Any] | None
-    explain: bool = False
-    """Whether the trace is part of the answer."""
+    trace: Mapping[str, Any] | None = None
+    """None unless it was asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the body of `POST /decide`."""
@@ -32,19 +32,16 @@ class DecideAnswer:
             "rules_version": self.rules_version,
             "degraded": list(self.degraded),
         }
-        trace: dict[str, Any] = {}
         decision = self.event_decision
         if decision is not None:
             body["event"] = decision.to_json()
-            trace["event"] = list(decision.trace)
         personalization = self.personalization
         if personalization is not None:
             body["personalization"] = personalization.to_json()
-            trace["personalization"] = list(personalization.trace)
         if self.profile is not None:
             body["profile"] = dict(self.profile)
-        if self.explain:
-            body["trace"] = trace
+        if self.trace is not None:
+            body["trace"] = dict(self.trace)
         return body
 
     def to_event_json(self) -> dict[str, Any]:

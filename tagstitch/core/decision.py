@@ -8,7 +8,7 @@ from typing import Any, Final
 from tagstitch.core.assignment import Exposure
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event_decision import EventDecision, decide_event
-from tagstitch.core.experiment_decision import assign_experiments
+from tagstitch.core.experiment_decision import ExperimentLine, assign_experiments
 from tagstitch.core.paths import Path
 from tagstitch.core.personalization import PersonalizationDecision, decide_personalization
 from tagstitch.core.rule_book import RuleBook
@@ -29,6 +29,8 @@ class Decision:
     """Experiments of which the visitor sees a variant for the first time."""
     has_withheld: bool = False
     """Whether something was left out because what it changes could not be stored."""
+    experiments: tuple[ExperimentLine, ...] = ()
+    """The trace of the event's experiments."""
 
     @property
     def is_cut_off(self) -> bool:
@@ -38,9 +40,24 @@ class Decision:
 
     @property
     def action_paths(self) -> tuple[Path, ...]:
-        """What the actions of the rules that matched looked at and changed."""
+        """What the actions of the rules that matched looked at and changed, redactions aside."""
         parts = (self.event, self.personalization)
         return tuple(path for part in parts if part is not None for path in part.action_paths)
+
+    @property
+    def redacted_paths(self) -> tuple[Path, ...]:
+        """What redactions of the rules that matched removed, if it was there."""
+        return self.event.redacted_paths if self.event is not None else ()
+
+    @property
+    def trace(self) -> dict[str, list[Any]]:
+        """Why each rule and experiment of the event did or did not apply, when that was asked."""
+        trace: dict[str, list[Any]] = {}
+        if self.event is not None:
+            trace["event"] = list(self.event.trace)
+        if self.personalization is not None:
+            trace["personalization"] = list(self.personalization.trace)
+        return {**trace, "experiments": list(self.experiments)}
 
     def to_json(self) -> dict[str, Any]:
         """Return the parts as the body of `POST /decide` has them."""
@@ -72,7 +89,7 @@ def decide(
         # Nobody would see the other variants: that is no exposure.
         seen = book.event_bucket(name).experiments
         experiments = [each for each in experiments if each.experiment_id in seen]
-    assigned = assign_experiments(situation, experiments, ledger)
+    assigned = assign_experiments(situation, experiments, ledger, explain=explain, hides=hides)
     event = personalization = None
     if "event" in include:
         event = decide_event(
@@ -93,5 +110,10 @@ def decide(
             hides=hides,
         )
     return Decision(
-        event, personalization, ledger.changes(), assigned.exposures, ledger.has_withheld
+        event,
+        personalization,
+        ledger.changes(),
+        assigned.exposures,
+        ledger.has_withheld,
+        assigned.trace,
     )

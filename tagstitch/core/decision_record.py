@@ -38,6 +38,8 @@ class DecisionContext:
     """The parameters whose values may be recorded."""
     receipt: bytes | None = None
     """The sealed receipt; it goes with the first record of the call."""
+    is_replayable: bool = True
+    """Whether the receipt holds values; if not, its record says so where queries can count it."""
 
 
 def event_decision_record(
@@ -74,6 +76,7 @@ def event_decision_record(
         extra=_told_shadow(decision, context)
         | _told_exposures(exposures)
         | _irregularities(decision)
+        | _told_unreplayable(context)
         or None,
     )
 
@@ -108,6 +111,7 @@ def personalization_record(
             ],
             **_told_effects(decision, exposures),
             **_irregularities(decision),
+            **_told_unreplayable(context),
         },
     )
 
@@ -136,6 +140,12 @@ def _told_shadow(decision: EventDecision, context: DecisionContext) -> dict[str,
         for rule in decision.shadow
     ]
     return {"shadow": shadow} if shadow else {}
+
+
+def _told_unreplayable(context: DecisionContext) -> dict[str, Any]:
+    """Return that nobody can replay the decision, on the record that has its receipt."""
+    is_told = context.receipt is not None and not context.is_replayable
+    return {"replayable": False} if is_told else {}
 
 
 def told_skipped(skipped: Sequence[SkippedRule]) -> list[dict[str, str]]:

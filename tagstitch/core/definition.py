@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from tagstitch.core.limits import UNKNOWN_FIELDS_MAX
 from tagstitch.core.problems import Problems, suggestion
 
 T = TypeVar("T")
+
+_FLAT: Final = frozenset((str, int, float, bool))
 
 
 class Definition:
@@ -27,8 +31,21 @@ class Definition:
         """Return the place of one of its keys."""
         return f"{self.where}.{key}" if self.where else key
 
+    def flat_content(self) -> bytes | None:
+        """Return what is left as JSON, or None when it holds more than texts and numbers."""
+        if not all(value.__class__ in _FLAT for value in self._left.values()):
+            return None
+        try:
+            content = msgspec.json.encode(self._left)
+        except (OverflowError, ValueError):  # an integer or a text that JSON cannot hold
+            return None
+        return None if b"null" in content else content  # not a number is written as null
+
     def take(self, key: str, *synonyms: str) -> Any:
         """Return the value of a key or of one of its synonyms, or None."""
+        if not synonyms:
+            self._known.append(key)
+            return self._left.pop(key, None)
         words = (key, *synonyms)
         self._known += words
         values = [self._left.pop(word) for word in words if word in self._left]

@@ -70,9 +70,12 @@ class ModifyParameter:
     def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed. Raises ResultOutOfRange."""
         old = draft.find(self.parameter)
-        current = facts.with_event(draft.current)
-        new = self.compute(old, current, NO_ITEM)
-        facts.coercions += current.coercions
+        if self.reads:
+            current = facts.with_event(draft.current)
+            new = self.compute(old, current, NO_ITEM)
+            facts.coercions += current.coercions
+        else:
+            new = self.compute(old, facts, NO_ITEM)
         if new is UNCHANGED:
             return ()
         if isinstance(old, list | dict):

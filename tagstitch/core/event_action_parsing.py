@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
+
+import msgspec
 
 from tagstitch.core.action_path import PathScope, parse_item_target, parse_origin, parse_target
 from tagstitch.core.compiled_condition import compile_item_test
 from tagstitch.core.computation import Computation, ComputationDetails
 from tagstitch.core.condition import ALWAYS, Condition, Predicate, parse_item_conditions
-from tagstitch.core.declarations import Declarations
+from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.event import EVENT_NAME_CHARS_MAX
 from tagstitch.core.event_action import (
@@ -33,6 +36,8 @@ from tagstitch.core.text_computation import parse_computation
 from tagstitch.core.value_tests import Test
 from tagstitch.core.written_action import WrittenAction
 
+_Parse = Callable[[Definition, Declarations], EventAction | None]
+
 _SAMPLED_BY: Final = ("client_id", "user_id")
 """What an event is sampled by unless the rule says so: the first that it has."""
 
@@ -45,9 +50,27 @@ def parse_event_action(written: WrittenAction, *, declared: Declarations) -> Eve
     parse = written.find(PARSERS)
     if parse is None:
         return None
-    purposes = take_purposes(written.details)
-    action = parse(written.details, declared)
-    written.details.refuse_rest()
+    content = written.details.flat_content()
+    if content is not None and (known := _shared_action(str(written.type), content)) is not None:
+        return known
+    return _parse(parse, written.details, declared)
+
+
+@lru_cache(maxsize=4_096)
+def _shared_action(type_: str, content: bytes) -> EventAction | None:
+    """Return the action that all rules share which write it alike, or None when it is faulty.
+
+    One that looks at something depends on what is declared, and is not shared either.
+    """
+    details = Definition(msgspec.json.decode(content), "", Problems())
+    action = _parse(PARSERS[type_], details, NOTHING_DECLARED)
+    return None if action is None or action.reads or details.problems.found else action
+
+
+def _parse(parse: _Parse, details: Definition, declared: Declarations) -> EventAction | None:
+    purposes = take_purposes(details)
+    action = parse(details, declared)
+    details.refuse_rest()
     return replace(action, purposes=purposes) if action is not None and purposes else action
 
 
@@ -172,7 +195,7 @@ def _change(
     return target, parse_computation(word, ComputationDetails(details, name, scope))
 
 
-PARSERS: Final[Mapping[str, Callable[[Definition, Declarations], EventAction | None]]] = {
+PARSERS: Final[Mapping[str, _Parse]] = {
     "rename_event": _rename_event,
     "modify_parameter": _modify_parameter,
     "filter_items": _filter_items,

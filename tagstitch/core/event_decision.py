@@ -13,17 +13,11 @@ from tagstitch.core.event_draft import EventDraft
 from tagstitch.core.paths import Facts, Path
 from tagstitch.core.redaction import forget_redacted
 from tagstitch.core.rule import EventRule
-from tagstitch.core.rule_bucket import RuleBucket, rule_ids
-from tagstitch.core.rule_gates import OPEN_GATES
-from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
+from tagstitch.core.rule_bucket import RuleBucket, every_rule
+from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
 from tagstitch.core.work import ACTION_STEPS, WorkExceeded
-
-_TO_ACT_ON: Final[frozenset[RuleReason]] = frozenset(("MATCHED", "UNAVAILABLE"))
-
-_MAY_END: Final[frozenset[RuleReason]] = frozenset(("MATCHED", "SHADOW", "WORK_EXCEEDED"))
-"""What a rule may have answered when no rule behind it is asked any more."""
 
 A = TypeVar("A", bound=EventAction)
 
@@ -57,11 +51,26 @@ class EventDecision:
     """How often a text was taken for a number."""
     shadow: tuple[Mapping[str, Any], ...] = ()
     """What shadow rules would have changed: {rule_id, modifications}."""
-    action_paths: tuple[Path, ...] = ()
-    """What the actions of rules that matched looked at and changed."""
+    acted: tuple[EventAction, ...] = field(default=(), repr=False, compare=False)
+    """The actions of rules that matched."""
+    imagined: tuple[EventAction, ...] = field(default=(), repr=False, compare=False)
+    """The actions of shadow rules that matched."""
     cut_off_at: str | None = None
     """The rule at which the evaluation ended because all rules together were too much work."""
     trace: tuple[TraceLine, ...] = ()
+
+    @property
+    def action_paths(self) -> tuple[Path, ...]:
+        """What the actions of rules that matched looked at and changed, redactions aside."""
+        lasting = (action for action in self.acted if not isinstance(action, Redact))
+        actions = (*lasting, *self.imagined)
+        return tuple(path for action in actions for path in (*action.reads, *action.touches))
+
+    @property
+    def redacted_paths(self) -> tuple[Path, ...]:
+        """What redactions removed, if it was there; nobody keeps the values."""
+        redactions = (action for action in self.acted if isinstance(action, Redact))
+        return tuple(path for action in redactions for path in action.touches)
 
     def to_json(self) -> dict[str, Any]:
         """Return the decision as the body of `POST /decide` has it."""
@@ -75,7 +84,9 @@ class EventDecision:
 
     def apply_to(self, event: Event) -> dict[str, Any]:
         """Return the whole event as it leaves, or would leave when it is dropped."""
-        payload = {key: value for key, value in event.parameters.items() if key not in self.unset}
+        payload = dict(event.parameters)
+        for name in self.unset:
+            payload.pop(name, None)
         payload |= self.set
         if self.rename is not None:
             payload["event_name"] = self.rename
@@ -101,31 +112,34 @@ def decide_event(
     rules that are left would redact leaves the event whatever their conditions say.
     """
     run = _Run(situation, ledger, situation.facts(experiments, ledger.work))
-    candidates = run.candidates(bucket)
-    rules = bucket.rules if explain else candidates
-    unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
+    asked = run.candidates(bucket)
+    rules = every_rule(bucket, asked) if explain else asked
+    view = TraceView(situation, ledger, hides) if explain else None
     trace: list[TraceLine] = []
     ended: RuleReason | None = None
-    for position, rule in enumerate(rules):
-        facts = run.facts_now() if rule.is_chained else run.facts
+    for position, (rule, is_sure) in enumerate(rules):
+        facts = run.facts_for(rule)
+        line = trace_rule(rule, facts, view) if view else None
         reason: RuleReason = ended or "CONDITIONS_NOT_MET"
-        if ended is None and rule.rule_id not in unasked:
-            reason = run.decide_rule(rule, facts)
-            if reason in _MAY_END:
-                ended = run.ended
+        if ended is None and is_sure is not None:
+            reason = run.decide_rule(rule, facts, is_sure=is_sure)
+            ended = run.ended
             if ended == "WORK_EXCEEDED":
-                run.cut_off(rule, [r for r in rules[position:] if r.rule_id not in unasked])
-        if explain:
-            trace.append(trace_rule(rule, reason, facts, run.missing, hides))
+                run.cut_off(rule, [left for left, sure in rules[position:] if sure is not None])
+        if line is not None:
+            trace.append(close_line(line, reason))
         elif ended is not None:
             break
     return run.to_decision(tuple(trace))
 
 
+_UNCHANGED: Final = EventDecision()
+
+
 class _Run:
     """One evaluation in progress."""
 
-    __slots__ = ("_action_paths", "_changes", "_cut_off_at", "_has_stopped", "_ledger", "_rule_ids", "_shadow",
+    __slots__ = ("_acted", "_changes", "_cut_off_at", "_has_stopped", "_imagined", "_ledger", "_rule_ids", "_shadow",
                  "_situation", "_skipped", "_work", "draft", "facts", "missing")  # fmt: skip
 
     def __init__(self, situation: Situation, ledger: StateLedger, facts: Facts) -> None:
@@ -140,7 +154,8 @@ class _Run:
         self._rule_ids: list[str] = []
         self._skipped: list[SkippedRule] = []
         self._shadow: list[tuple[str, list[_Change]]] = []
-        self._action_paths: list[Path] = []
+        self._acted: list[EventAction] = []
+        self._imagined: list[EventAction] = []
         self._changes: list[_Change] = []
 
     @property
@@ -152,49 +167,56 @@ class _Run:
             return "WORK_EXCEEDED"
         return "STOPPED" if self._has_stopped else None
 
-    def candidates(self, bucket: RuleBucket[EventRule]) -> Sequence[EventRule]:
+    def candidates(self, bucket: RuleBucket[EventRule]) -> Sequence[tuple[EventRule, bool]]:
         """Return the rules to ask; all of them when to choose was too much work."""
         try:
             return bucket.candidates(self.facts, has_profile="profile" not in self.missing)
         except WorkExceeded:
-            return bucket.rules
+            return [(rule, False) for rule in bucket.rules]
 
-    def facts_now(self) -> Facts:
-        """Return what a chained rule's conditions look at: the event as it is now."""
-        self._work.left -= (
-            ACTION_STEPS  # of the copy; the next rule is refused if that was too much
-        )
+    def facts_for(self, rule: EventRule) -> Facts:
+        """Return what a rule's conditions look at: the event as it arrived, or as it is now."""
+        if not rule.is_chained:
+            return self.facts
         present = {**self.draft.parameters, "event_name": self.draft.name}
         return self.facts.with_event(present)
 
-    def decide_rule(self, rule: EventRule, facts: Facts) -> RuleReason:
+    def decide_rule(self, rule: EventRule, facts: Facts, *, is_sure: bool) -> RuleReason:
         """Let a rule apply if it does; only then the coercions on the way are counted."""
-        own = self.facts
-        before = own.coercions
+        before = self.facts.coercions
         try:
-            reason = self._reason(rule, facts)
-            if reason in _TO_ACT_ON:
-                reason = self._act(rule, facts, reason)
+            reason = self._decide(rule, facts, is_sure=is_sure)
         except WorkExceeded:
             reason = "WORK_EXCEEDED"
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
             self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
             reason = "ERROR"
         if reason != "MATCHED":
-            own.coercions = before
-        elif facts is not own:
-            own.coercions += facts.coercions
+            self.facts.coercions = before
+        elif facts is not self.facts:
+            self.facts.coercions += facts.coercions
         return reason
 
-    def _act(self, rule: EventRule, facts: Facts, reason: RuleReason) -> RuleReason:
-        if reason == "UNAVAILABLE":
-            may_hold = rule.condition.may_hold(facts, self.missing)
-            return self._redact_at_least(rule, reason) if may_hold else reason
+    def _decide(self, rule: EventRule, facts: Facts, *, is_sure: bool) -> RuleReason:
+        if not rule.is_plain or self.missing:
+            return self._decide_gated(rule, facts)
+        self._work.spend(
+            1 + len(rule.condition.read_paths)
+        )  # nearly every rule: nothing else to ask
+        if not is_sure and not rule.condition.holds(facts):
+            return "CONDITIONS_NOT_MET"
+        self._has_stopped = rule.stop_on_match
+        self._apply(rule)
+        return "MATCHED"
+
+    def _decide_gated(self, rule: EventRule, facts: Facts) -> RuleReason:
+        reason = self._reason(rule, facts)
+        if reason == "UNAVAILABLE" and rule.condition.may_hold(facts, self.missing):
+            return self._redact_at_least(rule, reason)
+        if reason != "MATCHED":
+            return reason
         if rule.is_shadow:
-            effects = self._effects(rule, self.draft.copy())
-            self._shadow.append(
-                (rule.rule_id, [(a, dict(e)) for a, found in effects for e in found])
-            )
+            self._shadow.append((rule.rule_id, self._imagine(rule)))
             return "SHADOW"
         cap = rule.gates.frequency_cap
         if cap is not None and not self._ledger.may_commit():
@@ -205,19 +227,15 @@ class _Run:
         return "MATCHED"
 
     def _reason(self, rule: EventRule, facts: Facts) -> RuleReason:
-        gates, condition = rule.gates, rule.condition
-        self._work.spend(condition.steps)
-        if gates is not OPEN_GATES:
-            closed = gates.closed(self._situation)
-            if closed is not None:
-                return closed
+        self._work.spend(1 + len(rule.condition.read_paths) + ACTION_STEPS * rule.is_chained)
+        closed = rule.gates.closed(self._situation)
+        if closed is not None:
+            return closed
         if self.missing and rule.is_lacking(facts, self.missing):
             return "UNAVAILABLE"
-        if not condition.holds(facts):
+        if not rule.condition.holds(facts):
             return "CONDITIONS_NOT_MET"
-        if gates is OPEN_GATES:
-            return "MATCHED"
-        return gates.refused(self._situation, facts, self._ledger) or "MATCHED"
+        return rule.gates.refused(self._situation, facts, self._ledger) or "MATCHED"
 
     def _redact_at_least(self, rule: EventRule, reason: RuleReason) -> RuleReason:
         """Redact where the rule's other actions are left out: what is not known may be private.
@@ -228,7 +246,7 @@ class _Run:
             return reason
         self._rule_ids.append(rule.rule_id)
         for redaction in self._allowed(rule.redactions):
-            self._action_paths += redaction.touches
+            self._acted.append(redaction)
             self._note(rule, redaction, redaction.apply(self.draft, self.facts))
         return "MATCHED"
 
@@ -249,7 +267,7 @@ class _Run:
         for key in dict.fromkeys(k for path in redaction.parameters for k in _top_level(path)):
             if key in self.draft.parameters:
                 whole = Redact((Path(key, "event", (key,), literal=True),))
-                self._action_paths += whole.touches
+                self._acted.append(whole)
                 self._note(rule, whole, whole.apply(self.draft, self.facts))
                 if rule.rule_id not in self._rule_ids[-1:]:
                     self._rule_ids.append(rule.rule_id)
@@ -258,38 +276,56 @@ class _Run:
         """Do what the visitor allows of the actions; return whether anything changed."""
         self._rule_ids.append(rule.rule_id)
         before = len(self._changes)
-        for action, effects in self._effects(rule, self.draft):
-            self._note(rule, action, effects)
+        for action in rule.actions:
+            effects = self._effects(rule, action, self.draft)
+            if effects:
+                self._note(rule, action, effects)
+            if self.draft.is_dropped or self._work.is_exceeded:
+                break
         return len(self._changes) > before
+
+    def _imagine(self, rule: EventRule) -> list[_Change]:
+        """Return what a shadow rule would change in the event as it is now."""
+        draft = self.draft.copy()
+        changes: list[_Change] = []
+        for action in rule.actions:
+            changes += ((action, dict(e)) for e in self._effects(rule, action, draft))
+            if draft.is_dropped or self._work.is_exceeded:
+                break
+        return changes
 
     def _note(
         self, rule: EventRule, action: EventAction, effects: Iterable[Mapping[str, Any]]
     ) -> None:
-        self._changes += ((action, {"rule_id": rule.rule_id, **effect}) for effect in effects)
+        for effect in effects:
+            self._changes.append((action, {"rule_id": rule.rule_id, **effect}))
 
     def _allowed(self, actions: Iterable[A]) -> Iterable[A]:
         allows = self._situation.consent.allows
         return (action for action in actions if all(map(allows, action.purposes)))
 
     def _effects(
-        self, rule: EventRule, draft: EventDraft
-    ) -> Iterable[tuple[EventAction, Sequence[Mapping[str, Any]]]]:
-        for action in self._allowed(rule.actions):
-            self._action_paths += (*action.reads, *action.touches)
-            try:
-                self._work.spend(ACTION_STEPS)
-                effects = action.apply(draft, self.facts)
-            except WorkExceeded:
-                return
-            except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
-                self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
-                continue
-            yield action, effects
-            if draft.is_dropped:
-                return
+        self, rule: EventRule, action: EventAction, draft: EventDraft
+    ) -> Sequence[Mapping[str, Any]]:
+        """Do one action, if the visitor allows it; return what it changed in the draft."""
+        purposes = action.purposes
+        if purposes and not all(map(self._situation.consent.allows, purposes)):
+            return ()
+        (self._acted if draft is self.draft else self._imagined).append(action)
+        try:
+            self._work.spend(ACTION_STEPS)
+            return action.apply(draft, self.facts)
+        except WorkExceeded:
+            return ()
+        except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
+            self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
+            return ()
 
     def to_decision(self, trace: tuple[TraceLine, ...]) -> EventDecision:
         draft = self.draft
+        is_untouched = not (self._rule_ids or self._imagined or self._skipped or trace)
+        if is_untouched and not self.facts.coercions and self._cut_off_at is None:
+            return _UNCHANGED  # most events, and every value of it costs time
         forget_redacted(self._changes, [change for _, found in self._shadow for change in found])
         return EventDecision(
             drop=draft.is_dropped,
@@ -304,7 +340,8 @@ class _Run:
                 {"rule_id": rule_id, "modifications": [told for _, told in found]}
                 for rule_id, found in self._shadow
             ),
-            action_paths=tuple(self._action_paths),
+            acted=tuple(self._acted),
+            imagined=tuple(self._imagined),
             cut_off_at=self._cut_off_at,
             trace=trace,
         )

@@ -31,6 +31,7 @@ class EventDraft:
     """An event while actions apply; containers are copied only where something changes."""
 
     __slots__ = (
+        "_owned",
         "_touched",
         "_work",
         "_written_bytes",
@@ -46,26 +47,33 @@ class EventDraft:
         self.name = event.name
         self.is_dropped = False
         self.parameters: Mapping[str, Any] = event.parameters
+        self._owned: dict[str, Any] | None = None
+        """The parameters once they are a copy of our own."""
         self._touched: dict[str, None] = {}
         self._written_bytes = 0
 
     @property
     def current(self) -> Mapping[str, Any]:
-        """The event as changed so far, under its present name."""
+        """The event as changed so far, under its present name; later changes stay out of it."""
         if self.name == self.event.name:
-            return self.parameters
+            return self.parameters if self._owned is None else dict(self._owned)
         return {**self.parameters, "event_name": self.name, ORIGINAL_NAME: self.event.name}
 
     def copy(self) -> EventDraft:
         """Return a draft that changes without changing this one."""
         twin = EventDraft(self.event, self._work)
-        twin.name, twin.is_dropped, twin.parameters = self.name, self.is_dropped, self.parameters
+        twin.name, twin.is_dropped = self.name, self.is_dropped
+        twin.parameters = self.parameters if self._owned is None else dict(self._owned)
+        twin._written_bytes = self._written_bytes
         twin._touched = dict(self._touched)
         return twin
 
     def find(self, path: Path) -> Any:
         """Return the value, or None when it is absent."""
-        return finder(path.base, literal=path.literal)(self.parameters)
+        base = path.base
+        if len(base) == 1:
+            return self.parameters.get(base[0])
+        return finder(base, literal=path.literal)(self.parameters)
 
     def write(self, path: Path, value: Any) -> bool:
         """Set a value, making objects on the way; False when something else is in the way.
@@ -95,10 +103,12 @@ class EventDraft:
         Raises ResultOutOfRange when it is nested too deeply, or when all that was written becomes
         too much: an event could double by each copy of itself into itself.
         """
-        is_container = isinstance(value, list | dict)
-        if is_container and is_deeper(value, JSON_DEPTH_MAX - levels - len(path.base)):
+        kind = value.__class__
+        if (kind is list or kind is dict) and is_deeper(
+            value, JSON_DEPTH_MAX - levels - len(path.base)
+        ):
             raise ResultOutOfRange
-        size = json_bytes(value)
+        size = len(value) + 2 if kind is str and value.isascii() else json_bytes(value)
         self._work.spend_bytes(size)
         written = self._written_bytes + len(path.text) + size
         if written > EVENT_WRITES_BYTES_MAX:
@@ -106,13 +116,21 @@ class EventDraft:
         self._written_bytes = written
 
     def _edit(self, keys: tuple[str, ...], value: Any) -> bool:
+        top = keys[0]
         if len(keys) > 1:
-            self._work.spend(_copied(self.parameters.get(keys[0]), keys[1:]))
-        parameters = edited(self.parameters, keys, value)
-        if parameters is IMPOSSIBLE:
+            self._work.spend(_copied(self.parameters.get(top), keys[1:]))
+            value = edited(self.parameters.get(top), keys[1:], value)
+            if value is IMPOSSIBLE:
+                return False
+        elif value is REMOVED and top not in self.parameters:
             return False
-        self.parameters = parameters
-        self._touched[keys[0]] = None
+        if self._owned is None:
+            self.parameters = self._owned = dict(self.parameters)
+        if value is REMOVED:
+            del self._owned[top]
+        else:
+            self._owned[top] = value
+        self._touched[top] = None
         return True
 
     def changed_parameters(self) -> dict[str, Any]:

@@ -70,6 +70,10 @@ AUDIT_RECORDS_PER_MESSAGE_MAX: Final = 500
 AUDIT_MESSAGE_BYTES_MAX: Final = 1024 * 1024
 """Bytes of one audit message: ten times below Pub/Sub's own limit."""
 
+RECEIPT_BYTES_MAX: Final = 64 * 1024
+"""Bytes of a decision's receipt before it is sealed: a log line, where a record may have to go, ends
+at 256 KiB (https://cloud.google.com/logging/quotas). A larger decision is recorded without one."""
+
 PENDING_SHARDS: Final = 64
 """Values of `pending`: an index on one hot value would limit writes to about 500 a second."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from tagstitch.core import operands, value_tests
@@ -61,15 +62,31 @@ class Comparison:
 
     def build(self) -> Test:
         """Return the closure that compares; a negation is exactly the opposite."""
-        entry = OPERATORS[self.operator]
-        build = entry.build_ignoring_case if self.ignores_case else entry.build
-        return self.apply_negation((build or entry.build)(self.operand))
+        if self.operand.__class__ in SHARED_OPERANDS:
+            return _shared_test(self.operator, self.operand, self.is_negated, self.ignores_case)
+        return _test_of(self)
 
     def apply_negation(self, test: Test) -> Test:
         """Return the test, or exactly its opposite when the comparison is negated."""
         if not self.is_negated:
             return test
         return lambda value, facts: not test(value, facts)
+
+
+@lru_cache(maxsize=8_192, typed=True)  # typed: True is not 1
+def _shared_test(*comparison: Any) -> Test:
+    """Return the test that all rules share which compare alike: there is one for `Gold`."""
+    return _test_of(Comparison(*comparison))
+
+
+def _test_of(comparison: Comparison) -> Test:
+    entry = OPERATORS[comparison.operator]
+    build = entry.build_ignoring_case if comparison.ignores_case else entry.build
+    return comparison.apply_negation((build or entry.build)(comparison.operand))
+
+
+SHARED_OPERANDS: Final = frozenset((str, int, float, bool))
+"""Classes of operands by which rules share what is made of a comparison."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,10 @@ class OutboxAction:
 
     touches: ClassVar[tuple[Path, ...]] = ()
 
+    def key_of(self, rule_id: str) -> str:
+        """Return what tells the action from all others."""
+        return f"{rule_id}:{self.index}"
+
     def to_entry(self, facts: Facts, *, rule_id: str) -> OutboxEntry:
         """Return what is to be done, with the values of this moment. Raises ResultOutOfRange."""
         found = {name: _value_of(value, facts) for name, value in self.values.items()}
@@ -50,7 +54,7 @@ class OutboxAction:
         return OutboxEntry(
             rule_id=rule_id,
             type=self.type,
-            action_key=f"{rule_id}:{self.index}",
+            action_key=self.key_of(rule_id),
             once_per=self.once_per,
             purposes=self.purposes,
             needs_recorded_grant=self.needs_recorded_grant,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
 
@@ -35,6 +36,9 @@ _FOLDED_CHARS_MIN = 256
 """Characters of a text from which remembering its case-folded form is cheaper than a new one."""
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+_SHARED_PATHS_MAX: Final = 4_096
+"""Paths that rules share: a rule book knows a few hundred."""
 
 
 class Facts:
@@ -117,6 +121,10 @@ class Path:
     literal: bool = False
     """Written with brackets, so that its dots never mean one whole key."""
 
+    def __hash__(self) -> int:
+        """Hash the text alone: paths with one text differ in their root at most."""
+        return hash(self.text)
+
     @property
     def sources(self) -> frozenset[Source]:
         """The data that a look-up may need."""
@@ -138,6 +146,26 @@ def parse_path(
     `in_item` paths start at one element of a list. A bare name that is declared `protected` is
     read from the profile alone.
     """
+    path = _known_path(text, in_item=in_item) if isinstance(text, str) else None
+    if path is None:
+        return _parse_path(text, where, problems, in_item=in_item)
+    if path.root == "bare" and not declared.protected.isdisjoint((path.text, path.base[0])):
+        return _from_profile(path)
+    return path
+
+
+@lru_cache(maxsize=_SHARED_PATHS_MAX)
+def _known_path(text: str, *, in_item: bool) -> Path | None:
+    """Return the path that all rules share which write it, or None when it is none."""
+    return _parse_path(text, "", Problems(), in_item=in_item)
+
+
+@lru_cache(maxsize=_SHARED_PATHS_MAX)
+def _from_profile(path: Path) -> Path:
+    return replace(path, root="profile")
+
+
+def _parse_path(text: object, where: str, problems: Problems, *, in_item: bool) -> Path | None:
     if not isinstance(text, str) or not text or len(text) > PATH_CHARS_MAX:
         problems.add(where, f"a path must be text of 1 to {PATH_CHARS_MAX} characters")
         return None
@@ -154,8 +182,6 @@ def parse_path(
     if len(segments) > PATH_SEGMENTS_MAX:
         problems.add(where, f"more than {PATH_SEGMENTS_MAX} segments")
         return None
-    if root == "bare" and not declared.protected.isdisjoint((remaining, segments[0][0])):
-        root = "profile"
     return _quantified(text, root, segments, where, problems)
 
 
@@ -194,6 +220,7 @@ def _quantified(
     return Path(text, root, names[:at], quantifier, names[at + 1 :], literal)
 
 
+@lru_cache(maxsize=_SHARED_PATHS_MAX)
 def compile_base(path: Path) -> Lookup:
     """Return a function that gives the value at the path's base."""
     segments = path.base
@@ -266,6 +293,12 @@ def element_finder(path: Path) -> Callable[[Any], Any]:
         return lambda element: element
     find = finder(path.rest, literal=path.literal)
     return lambda element: find(element) if isinstance(element, Mapping) else None
+
+
+def overlap(one: Path, other: Path) -> bool:
+    """Return whether one path leads to the other's value or to a part of it."""
+    left, right = ".".join(one.base) + ".", ".".join(other.base) + "."
+    return left.startswith(right) or right.startswith(left)
 
 
 def is_lacking(path: Path, base: Lookup, facts: Facts, unavailable: frozenset[Source]) -> bool:

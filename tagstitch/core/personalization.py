@@ -13,8 +13,9 @@ from tagstitch.core.outbox_entry import OutboxEntry
 from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.personalization_action import AnswerAction
 from tagstitch.core.rule import PersonalizationRule
-from tagstitch.core.rule_bucket import RuleBucket, rule_ids
-from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
+from tagstitch.core.rule_bucket import RuleBucket, every_rule
+from tagstitch.core.rule_gates import missing_purposes
+from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
 from tagstitch.core.values import json_bytes
@@ -83,17 +84,18 @@ def decide_personalization(
         return PersonalizationDecision("NO_IDENTIFIER")
     facts = situation.facts(experiments, ledger.work)
     run = _Run(situation, ledger, facts.with_state(ledger.state))
-    candidates = run.candidates(bucket)
-    rules = bucket.rules if explain else candidates
-    unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
+    asked = run.candidates(bucket)
+    rules = every_rule(bucket, asked) if explain else asked
+    view = TraceView(situation, ledger, hides) if explain else None
     trace: list[TraceLine] = []
-    for rule in rules:
-        facts, ended = run.facts, run.ended
+    for rule, is_sure in rules:
+        ended = run.ended
+        line = trace_rule(rule, run.facts, view) if view else None
         reason: RuleReason = ended or "CONDITIONS_NOT_MET"
-        if ended is None and rule.rule_id not in unasked:
+        if ended is None and is_sure is not None:
             reason = run.decide_rule(rule)
-        if explain:
-            trace.append(trace_rule(rule, reason, facts, run.missing, hides))
+        if line is not None:
+            trace.append(close_line(line, reason))
         elif run.ended is not None:
             break
     return run.to_decision(bucket, experiments, tuple(trace))
@@ -129,12 +131,14 @@ class _Run:
             return "WORK_EXCEEDED"
         return "STOPPED" if self._has_stopped else None
 
-    def candidates(self, bucket: RuleBucket[PersonalizationRule]) -> Sequence[PersonalizationRule]:
+    def candidates(
+        self, bucket: RuleBucket[PersonalizationRule]
+    ) -> Sequence[tuple[PersonalizationRule, bool]]:
         """Return the rules to ask; all of them when to choose was too much work."""
         try:
             return bucket.candidates(self.facts, has_profile="profile" not in self.missing)
         except WorkExceeded:
-            return bucket.rules
+            return [(rule, False) for rule in bucket.rules]
 
     def decide_rule(self, rule: PersonalizationRule) -> RuleReason:
         """Let a rule apply if it does; only then the coercions on the way are counted."""
@@ -167,7 +171,7 @@ class _Run:
 
     def _reason(self, rule: PersonalizationRule) -> RuleReason:
         situation = self._situation
-        self._ledger.work.spend(rule.condition.steps)
+        self._ledger.work.spend(1 + len(rule.condition.read_paths))
         closed = rule.gates.closed(situation)
         if closed is None and rule.remembers:
             closed = situation.obstacle
@@ -239,11 +243,7 @@ class _Run:
             self._action_paths += action.reads
 
     def _is_allowed(self, action: AnswerAction | OutboxAction) -> bool:
-        """Return whether the visitor allows one action; some need a grant on record."""
-        consent = self._situation.consent
-        if isinstance(action, OutboxAction) and action.needs_recorded_grant:
-            return all(map(consent.has_recorded_grant, action.purposes))
-        return all(map(consent.allows, action.purposes))
+        return not missing_purposes(action, self._situation.consent)
 
     def _imagine(self, rule: PersonalizationRule) -> Mapping[str, Any]:
         """Return what a shadow rule would do."""

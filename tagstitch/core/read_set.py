@@ -18,6 +18,9 @@ _WHOLE: Final = None
 _EACH: Final = object()
 """Stands in a tree for every element of a list."""
 
+_PRESENT: Final = ""
+"""Stands for a value of which rules can only tell that it is there and is no list."""
+
 _Tree = dict[Any, Any]
 """Key -> the tree below it, or _WHOLE."""
 
@@ -45,6 +48,7 @@ class ReadSet:
     event: Projection
     attributes: Projection
     """Of the profile."""
+    state: Projection
 
 
 def read_set_of(paths: Iterable[Path]) -> ReadSet:
@@ -53,6 +57,7 @@ def read_set_of(paths: Iterable[Path]) -> ReadSet:
     return ReadSet(
         Projection(path for path in distinct if path.root in ("event", "bare")),
         Projection(path for path in distinct if path.root in ("profile", "bare")),
+        Projection(path for path in distinct if path.root == "user_state"),
     )
 
 
@@ -98,7 +103,10 @@ def _project(value: Any, tree: _Tree | None) -> Any:
     if tree is _WHOLE:
         return value
     if isinstance(value, Mapping):
-        return {key: _project(value[key], below) for key, below in tree.items() if key in value}
-    if isinstance(value, list) and _EACH in tree:
+        keys = [key for key in (tree if len(tree) < len(value) else value) if key in tree]
+        return {key: _project(value[key], tree[key]) for key in keys if key in value}
+    if _EACH not in tree or value is None:
+        return None  # the paths go deeper than the value: they find nothing there
+    if isinstance(value, list):
         return [_project(element, tree[_EACH]) for element in value]
-    return None  # the paths go deeper than the value: they find nothing there
+    return _PRESENT  # a bare name leads to the profile only where the event has nothing

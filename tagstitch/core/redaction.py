@@ -17,6 +17,8 @@ def forget_redacted(
 
     Changes that were only imagined lose them whenever they came.
     """
+    if not any(isinstance(action, Redact) for action, _ in changes):
+        return
     redacted = _Redacted()
     for action, modification in reversed(changes):  # so each is asked about what came behind it
         if isinstance(action, Redact):

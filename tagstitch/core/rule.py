@@ -28,7 +28,8 @@ from tagstitch.core.personalization_action_parsing import (
     parse_state_changes,
 )
 from tagstitch.core.problems import Problems
-from tagstitch.core.rule_gates import Gates, parse_gates
+from tagstitch.core.rule_gates import OPEN_GATES, Gates, parse_gates
+from tagstitch.core.state_ledger import sent_key
 from tagstitch.core.targeting import take_event_names
 from tagstitch.core.values import is_deeper
 from tagstitch.core.written_action import take_actions
@@ -59,6 +60,11 @@ class Rule:
         return self.gates.frequency_cap is not None
 
     @property
+    def cap_keys(self) -> tuple[str, ...]:
+        """Under which names the uses stand that it looks at and adds to."""
+        return self.gates.cap_keys
+
+    @property
     def other_lookups(self) -> tuple[tuple[Path, Lookup], ...]:
         """What the rule looks at besides its conditions, and the parameters that it changes."""
         return self.gates.lookups
@@ -66,7 +72,7 @@ class Rule:
     @property
     def read_paths(self) -> tuple[Path, ...]:
         """Every path that decides whether the rule applies."""
-        return self.condition.read_paths + tuple(path for path, _ in self.gates.lookups)
+        return self.condition.read_paths + self.gates.read_paths
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether the rule needs data that could not be loaded."""
@@ -84,6 +90,8 @@ class EventRule(Rule):
     actions: tuple[EventAction, ...]
     action_lookups: tuple[tuple[Path, Lookup], ...]
     """What the actions look at besides the parameter that they change."""
+    is_plain: bool
+    """Whether it has nothing but conditions and actions: no gate, not chained, no shadow."""
     redactions: tuple[Redact, ...]
     """Those of the actions that must be done also where the others cannot."""
 
@@ -111,6 +119,18 @@ class PersonalizationRule(Rule):
             self.state_changes or self.outbox_actions or self.gates.frequency_cap is not None
         )
 
+    @property
+    def cap_keys(self) -> tuple[str, ...]:
+        """Under which names the uses stand that it looks at and adds to."""
+        sent = (sent_key(action.key_of(self.rule_id)) for action in self.outbox_actions)
+        return (*self.gates.cap_keys, *sent)
+
+    @property
+    def read_paths(self) -> tuple[Path, ...]:
+        """Every path that decides whether the rule applies, and what it changes in the state."""
+        state = (Path(f"user_state.{key}", "user_state", (key,)) for key in self.state_changes)
+        return (*self.condition.read_paths, *self.gates.read_paths, *state)
+
 
 def parse_event_rule(
     rule_id: str, raw: object, *, declared: Declarations = NOTHING_DECLARED
@@ -133,6 +153,7 @@ def parse_event_rule(
         is_chained=is_chained,
         actions=actions,
         action_lookups=tuple((path, compile_base(path)) for path in paths),
+        is_plain=common["gates"] is OPEN_GATES and not is_chained and not common["is_shadow"],
         redactions=tuple(action for action in actions if isinstance(action, Redact)),
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
-from tagstitch.core.consent import Purpose
+from tagstitch.core.consent import Consent, Purpose
 from tagstitch.core.declarations import Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.frequency_cap import FrequencyCap, parse_frequency_cap
+from tagstitch.core.outbox_action import OutboxAction
 from tagstitch.core.paths import Facts, Lookup, Path
 from tagstitch.core.rollout import Rollout, parse_rollout
 from tagstitch.core.schedule import Schedule, parse_schedule
@@ -42,6 +43,17 @@ class Gates:
         """What the gates look at."""
         return () if self.rollout is None or self.rollout.by is None else (self.rollout.by,)
 
+    @property
+    def read_paths(self) -> tuple[Path, ...]:
+        """Every path that the gates look at."""
+        return tuple(path for path, _ in self.lookups)
+
+    @property
+    def cap_keys(self) -> tuple[str, ...]:
+        """Under which names the uses stand that the cap counts."""
+        cap = self.frequency_cap
+        return () if cap is None else tuple(limit.key for limit in cap.limits)
+
     def closed(self, situation: Situation) -> GateReason | None:
         """Return the first closed gate of those that cost less than conditions."""
         if not all(map(situation.consent.allows, self.purposes)):
@@ -61,6 +73,22 @@ class Gates:
 
 
 OPEN_GATES: Final = Gates()
+
+
+class Purposeful(Protocol):
+    """An action with purposes of its own."""
+
+    @property
+    def purposes(self) -> tuple[Purpose, ...]:
+        """The purposes that the visitor must allow, all of them."""
+
+
+def missing_purposes(action: Purposeful, consent: Consent) -> tuple[Purpose, ...]:
+    """Return the purposes that keep an action from being done; some need a grant on record."""
+    has = consent.allows
+    if isinstance(action, OutboxAction) and action.needs_recorded_grant:
+        has = consent.has_recorded_grant
+    return tuple(purpose for purpose in action.purposes if not has(purpose))
 
 
 def parse_gates(

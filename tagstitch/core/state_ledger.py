@@ -33,6 +33,9 @@ class StateChanges:
         return bool(self.state or self.caps or self.assignments or self.outbox)
 
 
+NO_CHANGES: Final = StateChanges()
+
+
 class StateLedger:
     """The visitor's state while rules apply: a later rule sees what an earlier one changed."""
 
@@ -94,7 +97,7 @@ class StateLedger:
         window = entry.window(self._moment)
         if window is None:
             return False
-        times = read_times(self.caps, _sent_key(entry))
+        times = read_times(self.caps, sent_key(entry.action_key))
         # A list that nobody can read may hide that it was: better once too little.
         return times is None or any(entry.window(_moment(time)) == window for time in times)
 
@@ -109,21 +112,23 @@ class StateLedger:
         self._outbox += entries
         for entry in entries:
             if entry.window(self._moment) is not None:
-                key = _sent_key(entry)
+                key = sent_key(entry.action_key)
                 # The one before stays: the next decision's clock may still be in its window.
                 before = read_times(self.caps, key) or []
                 self._note_uses({key: sorted([*before, self._now])[-_SENT_TIMES:]})
 
     def changes(self) -> StateChanges:
         """Return everything to store."""
+        if not (self._changed_state or self._changed_caps or self._assignments or self._outbox):
+            return NO_CHANGES
         return StateChanges(
             self._changed_state, self._changed_caps, self._assignments, tuple(self._outbox)
         )
 
 
-def _sent_key(entry: OutboxEntry) -> str:
-    """Return where the visitor's document keeps when an action was done."""
-    return own_key(f"action:{entry.action_key}")
+def sent_key(action_key: str) -> str:
+    """Return the cap under which the visitor's document keeps when an action was done."""
+    return own_key(f"action:{action_key}")
 
 
 def _moment(time: float) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from tagstitch.core.consent import Purpose, is_purpose
@@ -28,7 +29,13 @@ def take_event_names(fields: Definition) -> tuple[str, ...]:
         if not isinstance(name, str) or not 0 < len(name) <= EVENT_NAME_CHARS_MAX:
             fields.problems.add(place, f"a name is text of 1 to {EVENT_NAME_CHARS_MAX} characters")
             return ()
-    return (EVERY_EVENT,) if EVERY_EVENT in names else tuple(dict.fromkeys(names))
+    return _shared((EVERY_EVENT,) if EVERY_EVENT in names else tuple(dict.fromkeys(names)))
+
+
+@lru_cache(maxsize=1_024)
+def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the one tuple that all rules for these events share."""
+    return names
 
 
 def take_purposes(fields: Definition, *, default: tuple[Purpose, ...] = ()) -> tuple[Purpose, ...]:

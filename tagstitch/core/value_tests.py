@@ -50,15 +50,7 @@ def equals(operand: Any) -> Test:
 
 def one_of(operand: tuple[Any, ...]) -> Test:
     """Find a value of the operand, or a list that shares one with it."""
-    contains_value = _membership(operand)
-
-    def test(value: Any, facts: Facts) -> bool:
-        if value.__class__ is list:
-            facts.work.spend(len(value))
-            return any(map(contains_value, value))
-        return contains_value(value)
-
-    return test
+    return _Membership(operand).test
 
 
 def all_of(operand: tuple[Any, ...]) -> Test:
@@ -77,36 +69,51 @@ def all_of(operand: tuple[Any, ...]) -> Test:
     return test
 
 
-def _membership(operand: tuple[Any, ...]) -> Callable[[Any], bool]:
-    """Return `value in operand` for which True is not 1 and unhashable values are no error."""
-    booleans = tuple(value for value in operand if isinstance(value, bool))
-    others = frozenset(value for value in operand if not isinstance(value, bool))
+class _Membership:
+    """`value in operand` for which True is not 1 and unhashable values are no error.
 
-    def contains_value(value: Any) -> bool:
+    A class, as `_Bound` is: its method takes less than half of the room of a closure.
+    """
+
+    __slots__ = ("_booleans", "_others")
+
+    def __init__(self, operand: tuple[Any, ...]) -> None:
+        self._booleans = tuple([value for value in operand if isinstance(value, bool)])
+        self._others = frozenset([value for value in operand if not isinstance(value, bool)])
+
+    def test(self, value: Any, facts: Facts) -> bool:
+        if value.__class__ is list:
+            facts.work.spend(len(value))
+            return any(map(self._has, value))
+        return self._has(value)
+
+    def _has(self, value: Any) -> bool:
         kind = value.__class__
         if kind is str or kind is int or kind is float:
-            return value in others
-        return kind is bool and value in booleans
-
-    return contains_value
+            return value in self._others
+        return kind is bool and value in self._booleans
 
 
 def order(holds: Callable[[Any, Any], bool]) -> Callable[[Any], Test]:
     """Compare numbers, and texts that are canonical numbers, with a bound."""
+    return lambda bound: _Bound(holds, bound).test
 
-    def build(bound: Any) -> Test:
-        def test(value: Any, facts: Facts) -> bool:
-            kind = value.__class__
-            if kind is int or kind is float:
-                return holds(value, bound)
-            if kind is str and is_numeric_text(value):
-                facts.coercions += 1
-                return holds(float(value), bound)
-            return False
 
-        return test
+class _Bound:
+    __slots__ = ("_bound", "_holds")
 
-    return build
+    def __init__(self, holds: Callable[[Any, Any], bool], bound: Any) -> None:
+        self._holds = holds
+        self._bound = bound
+
+    def test(self, value: Any, facts: Facts) -> bool:
+        kind = value.__class__
+        if kind is int or kind is float:
+            return self._holds(value, self._bound)
+        if kind is str and is_numeric_text(value):
+            facts.coercions += 1
+            return self._holds(float(value), self._bound)
+        return False
 
 
 def between(operand: tuple[Any, Any]) -> Test:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -19,6 +19,7 @@ from tagstitch.core.limits import (
 
 _CANONICAL_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 _TRACE_DEPTH_MAX: Final = 6
 
 
@@ -40,6 +41,9 @@ def is_numeric_text(value: object) -> bool:
 
 def same(left: Any, right: Any) -> bool:
     """Return whether two values are equal: 5 equals 5.0, but neither True nor "5"."""
+    kind = left.__class__
+    if kind is str or kind is int or kind is float or left is None:
+        return bool(left == right) and right.__class__ is not bool
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, list) and isinstance(right, list):
@@ -51,10 +55,22 @@ def same(left: Any, right: Any) -> bool:
 
 def is_deeper(value: object, levels: int) -> bool:
     """Return whether lists and objects are nested in more than so many levels."""
-    if not isinstance(value, list | Mapping):
+    kind = value.__class__
+    if kind in _SCALARS:
         return False
-    children = value.values() if isinstance(value, Mapping) else value
-    return levels <= 0 or any(is_deeper(child, levels - 1) for child in children)
+    children: Iterable[Any]
+    if kind is dict or isinstance(value, Mapping):
+        children = cast(Mapping[Any, Any], value).values()
+    elif isinstance(value, list):
+        children = value
+    else:
+        return False
+    if levels <= 0:
+        return True
+    for child in children:
+        if child.__class__ not in _SCALARS and is_deeper(child, levels - 1):
+            return True
+    return False
 
 
 def json_problem(value: object, *, depth: int) -> str | None:

@@ -223,6 +223,7 @@ class Decider:
         """
         request = call.request
         now = self._backend.clock()
+        receipt = self._receipt(call, decided, profile)
         context = DecisionContext(
             decision_id=call.decision_id,
             request_id=request.request_id,
@@ -235,7 +236,8 @@ class Decider:
             degraded=decided.degraded,
             latency_ms=round((time.perf_counter() - call.started) * 1000, 3),
             audit_parameters=self._audit_parameters,
-            receipt=self._receipt(call, decided, profile),
+            receipt=receipt,
+            is_replayable=receipt != WITHOUT_VALUES,
         )
         records = []
         decision = decided.decision
@@ -254,11 +256,13 @@ class Decider:
     ) -> bytes:
         if decided.loaded.rules_version is None:
             return WITHOUT_VALUES
-        receipt = make_receipt(
-            decided.situation, decided.loaded.book, decided.decision, call.request.include
-        )
+        situation, book = decided.situation, decided.loaded.book
         return seal_receipt(
-            receipt, keyring=self._keyring, profile=profile, decision_id=call.decision_id
+            lambda: make_receipt(situation, book, decided.decision, call.request.include),
+            subject=situation.subject,
+            keyring=self._keyring,
+            profile=profile,
+            decision_id=call.decision_id,
         )
 
     def _subject(self, call: DecideCall, decided: CallDecision) -> str | None:
@@ -283,7 +287,7 @@ class Decider:
             event_decision=decided.decision.event,
             personalization=decided.decision.personalization,
             profile=self._profile_part(call, decided) if "profile" in request.include else None,
-            explain=request.explain,
+            trace=decided.decision.trace if request.explain else None,
         )
         return msgspec.json.encode(call.shape(answer))
 

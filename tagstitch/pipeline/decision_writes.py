@@ -31,7 +31,7 @@ def _profile_write(
     visitor = decided.loaded.visitor
     if visitor.profile is not None:
         profile_id = visitor.profile.profile_id
-        fields = dict(visitor.profile.fields)
+        fields = {"salt": os.urandom(SALT_BYTES), **visitor.profile.fields}
     else:
         primary = call.identifiers[0]
         profile_id = keyring.profile_id(primary)

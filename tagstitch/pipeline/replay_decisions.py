@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from tagstitch.core.errors import InvalidInput
+from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.receipt import Receipt, digest_of
-from tagstitch.core.rule_book import RuleBook
+from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.pipeline.backend import AuditQueries, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.rule_bundle import load_bundle_of_version
 from tagstitch.pipeline.sealed_receipt import open_receipt, receipt_profile_id
 
 ReplayOutcome = Literal["identical", "different", "unreadable"]
@@ -21,6 +23,9 @@ ReplayOutcome = Literal["identical", "different", "unreadable"]
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 _COLUMNS: Final = "decision_id, occurred_at, event_name, rules_version, receipt"
+
+_BOOKS_MAX: Final = 3
+"""Rule books kept at once: decisions come in the order of time, and a large book takes 200 MB."""
 
 LoadRuleBook = Callable[[str, Deadline], Awaitable[RuleBook]]
 """Returns the rule book of a version; raises InvalidInput when it is not kept."""
@@ -76,9 +81,10 @@ async def find_decisions(
 async def latest_decisions(
     queries: AuditQueries, *, hours: int, limit: int, deadline: Deadline
 ) -> list[RecordedDecision]:
-    """Return the newest decisions of the last hours, oldest first."""
+    """Return the newest decisions of the last hours whose receipts hold values, oldest first."""
     since = f"occurred_at >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL {int(hours)} HOUR)"
-    return await _select(queries, since, f"LIMIT {int(limit)}", deadline)
+    where = f"{since} AND JSON_VALUE(extra, '$.replayable') IS NULL"
+    return await _select(queries, where, f"LIMIT {int(limit)}", deadline)
 
 
 async def _select(
@@ -110,7 +116,7 @@ class DecisionReplayer:
             book = await self._book(recorded.rules_version, deadline)
         except InvalidInput as error:
             return Replay(
-                recorded.decision_id, recorded.rules_version, "unreadable", problem=str(error)
+                recorded.decision_id, recorded.rules_version, "unreadable", problem=error.message
             )
         decision = receipt.replay(book)
         is_same = digest_of(decision) == receipt.digest
@@ -139,5 +145,25 @@ class DecisionReplayer:
         if version is None:
             raise InvalidInput("invalid_field", "it was made without a rule book")
         if version not in self._books:
+            if len(self._books) >= _BOOKS_MAX:
+                del self._books[next(iter(self._books))]
             self._books[version] = await self._load_rule_book(version, deadline)
         return self._books[version]
+
+
+def load_rule_book_of_version(documents: DocumentStore) -> LoadRuleBook:
+    """Return the loader of published rule books."""
+
+    async def load(version: str, deadline: Deadline) -> RuleBook:
+        try:
+            definitions = await load_bundle_of_version(documents, version, deadline)
+        except Unavailable as error:
+            if error.what != "rules":
+                raise
+            raise InvalidInput(
+                "not_found", f"the rule book {version} is not kept", "rules_version",
+                "only published rule books are: a decision by unpublished rules cannot be replayed",
+            ) from error  # fmt: skip
+        return await asyncio.to_thread(compile_rule_book, definitions)
+
+    return load

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from tagstitch.core.errors import Unavailable
+from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.rule_lines import VERSION_PREFIX, definitions_of
 from tagstitch.pipeline.backend import Document, DocumentStore, Put
@@ -74,7 +74,7 @@ async def load_bundle_of_version(
 ) -> RuleDefinitions:
     """Return the definitions of the rule book of this version, however long ago it was published.
 
-    Raises Unavailable when there is none, or when it is damaged.
+    Raises InvalidInput when there is none, and Unavailable when it is damaged.
     """
     content_hash = version.removeprefix(VERSION_PREFIX)
     content = await load_content(documents, content_hash, None, deadline)
@@ -92,7 +92,7 @@ def decode_content(content: bytes) -> RuleDefinitions:
 def _parts_of(first: Document | None) -> int:
     parts: Any = first.fields.get("parts") if first is not None else None
     if not isinstance(parts, int) or not 0 < parts <= _PARTS_MAX:
-        raise Unavailable("rules", "there is no bundle of this version")
+        raise InvalidInput("not_found", "no rule book of this version is kept")
     return parts
 
 

@@ -6,12 +6,14 @@ it every value of this visitor in the audit; the rows and their counts stay.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from tagstitch.core.errors import InvalidInput
+from tagstitch.core.limits import RECEIPT_BYTES_MAX
+from tagstitch.core.profile import is_erased
 from tagstitch.core.receipt import Receipt, decode_receipt, encode_receipt
 from tagstitch.pipeline.keyring import Keyring
 
@@ -33,28 +35,34 @@ WITHOUT_VALUES: Final = msgspec.msgpack.encode(_Envelope(replayable=False))
 
 
 def seal_receipt(
-    receipt: Receipt, *, keyring: Keyring, profile: Mapping[str, Any], decision_id: str
+    make: Callable[[], Receipt],
+    *,
+    subject: str | None,
+    keyring: Keyring,
+    profile: Mapping[str, Any],
+    decision_id: str,
 ) -> bytes:
     """Return the sealed receipt; without values when the profile's document has no salt.
 
-    `profile` is the visitor's document as stored. The seal holds for this decision's id only.
+    Also when the receipt is larger than `RECEIPT_BYTES_MAX`, or holds what MessagePack does not
+    give back. `profile` is the visitor's document as stored. The seal holds for this decision's id
+    only.
     """
-    salt = profile.get("salt")
-    if not isinstance(salt, bytes) or not salt or receipt.subject is None:
+    salt = _salt_of(profile)
+    if salt is None or subject is None:
         return WITHOUT_VALUES
     try:
-        content = encode_receipt(receipt)
-    except (TypeError, OverflowError):  # a value that somebody stored by hand
+        content = encode_receipt(make())
+    except (TypeError, OverflowError, UnicodeEncodeError, RecursionError):
+        return WITHOUT_VALUES  # a value that somebody stored by hand
+    if len(content) > RECEIPT_BYTES_MAX:
         return WITHOUT_VALUES
+    context = decision_id.encode()
     return msgspec.msgpack.encode(
         _Envelope(
             replayable=True,
-            pointer=keyring.seal(
-                receipt.subject.encode(), purpose=_POINTER, context=decision_id.encode()
-            ),
-            content=keyring.seal(
-                content, purpose=_CONTENT, salt=salt, context=decision_id.encode()
-            ),
+            pointer=keyring.seal(subject.encode(), purpose=_POINTER, context=context),
+            content=keyring.seal(content, purpose=_CONTENT, salt=salt, context=context),
         )
     )
 
@@ -68,7 +76,10 @@ def receipt_profile_id(sealed: bytes, *, keyring: Keyring, decision_id: str) -> 
     """Return the id of the profile whose salt opens the receipt; raises InvalidInput."""
     envelope = _open(sealed)
     if not envelope.replayable:
-        raise InvalidInput("invalid_field", "the receipt has no values: the visitor had no salt")
+        raise InvalidInput(
+            "invalid_field",
+            "the receipt has no values: the visitor had no profile then, or it was too large",
+        )
     pointer = _unsealed(
         keyring, envelope.pointer, purpose=_POINTER, salt=b"", decision_id=decision_id
     )
@@ -79,14 +90,23 @@ def open_receipt(
     sealed: bytes, *, keyring: Keyring, profile: Mapping[str, Any], decision_id: str
 ) -> Receipt:
     """Return the receipt; raises InvalidInput when the salt is gone or anything was altered."""
-    salt = profile.get("salt")
-    if not isinstance(salt, bytes) or not salt:
+    salt = _salt_of(profile)
+    if salt is None:
         raise InvalidInput("invalid_field", "the visitor's salt is gone: nobody can read this")
     envelope = _open(sealed)
     content = _unsealed(
         keyring, envelope.content, purpose=_CONTENT, salt=salt, decision_id=decision_id
     )
-    return decode_receipt(content)
+    try:
+        return decode_receipt(content)
+    except msgspec.MsgspecError:
+        raise InvalidInput("invalid_field", "the receipt is of a form not known here") from None
+
+
+def _salt_of(profile: Mapping[str, Any]) -> bytes | None:
+    """Return what the visitor's key is made from; None when there is none, or no visitor."""
+    salt = profile.get("salt")
+    return salt if isinstance(salt, bytes) and salt and not is_erased(profile) else None
 
 
 def _open(sealed: bytes) -> _Envelope:

@@ -138,8 +138,11 @@ class TestDeciding:
         logged = {"skipped": skipped, "skipped_count": 1}
         assert [r.__dict__["fields"] for r in caplog.records] == [logged]
         failed, coerced = [row["extra"] for row in await world.rows()]
-        assert failed == logged
-        assert coerced == {"coercions": 2}  # the comparison and the multiplication
+        assert failed == logged | {"replayable": False}
+        assert coerced == {
+            "coercions": 2,
+            "replayable": False,
+        }  # the comparison and the multiplication
 
     @pytest.mark.parametrize(
         ("path", "event_has_it", "is_hidden"),

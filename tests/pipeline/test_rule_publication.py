@@ -231,7 +231,7 @@ async def test_every_published_version_can_be_loaded_again(store: SqliteDocument
 
     limits = [f.event_rules["rename"]["conditions"]["value"]["lessThan"] for f in found]
     assert limits == [1, 2, 3, 4]
-    with pytest.raises(Unavailable):
+    with pytest.raises(InvalidInput):
         await load_bundle_of_version(store, "sha256:" + "0" * 64, soon())
 
 
