@@ -82,7 +82,7 @@ class CompiledCondition:
     @property
     def steps(self) -> int:
         """The work of asking it, besides what its comparisons count themselves; see `Work`."""
-        return _STEPS_PER_RULE + len(self.lookups)
+        return _STEPS_PER_RULE + len(self.read_paths)
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether the condition needs data that could not be loaded."""

@@ -119,5 +119,5 @@ def _trace(
 
 def _steps(experiment: Experiment) -> int:
     """Return the work of an assignment: its comparisons and a few hashes."""
-    forced = sum(len(test.condition.lookups) for test in experiment.forced)
-    return _HASHES_STEPS + len(experiment.condition.lookups) + forced
+    forced = sum(len(test.condition.read_paths) for test in experiment.forced)
+    return _HASHES_STEPS + len(experiment.condition.read_paths) + forced
