@@ -85,9 +85,10 @@ def decide(
     ledger = StateLedger(situation)
     name = situation.event.name
     experiments = book.experiments_for(name)
-    is_seen = "personalization" in include
-    if experiments and not is_seen and not book.event_bucket(name).reads_experiments:
-        experiments = ()  # nobody would see a variant: that is no exposure
+    if experiments and "personalization" not in include:
+        # Nobody would see the other variants: that is no exposure.
+        seen = book.event_bucket(name).experiments
+        experiments = [each for each in experiments if each.experiment_id in seen]
     assigned = assign_experiments(situation, experiments, ledger, explain=explain, hides=hides)
     event = personalization = None
     if "event" in include:

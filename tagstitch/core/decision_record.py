@@ -42,8 +42,13 @@ class DecisionContext:
     """Whether the receipt holds values; if not, its record says so where queries can count it."""
 
 
-def event_decision_record(decision: EventDecision, context: DecisionContext) -> AuditRecord:
-    """Return the record of what happened to the event."""
+def event_decision_record(
+    decision: EventDecision, context: DecisionContext, exposures: Sequence[Exposure] = ()
+) -> AuditRecord:
+    """Return the record of what happened to the event.
+
+    `exposures` are those of a call that has no other record.
+    """
     if decision.drop:
         outcome = "dropped"
     elif decision.modifications:
@@ -69,6 +74,7 @@ def event_decision_record(decision: EventDecision, context: DecisionContext) -> 
         latency_ms=context.latency_ms,
         receipt=context.receipt,
         extra=_told_shadow(decision, context)
+        | _told_exposures(exposures)
         | _irregularities(decision)
         | _told_unreplayable(context)
         or None,
@@ -117,10 +123,14 @@ def _told_effects(
     told: dict[str, Any] = {
         "outbox": [{"rule_id": entry.rule_id, "type": entry.type} for entry in decision.outbox],
         "variants": dict(decision.variants),
-        "exposures": [exposure.to_json() for exposure in exposures],
+        **_told_exposures(exposures),
         "shadow": list(decision.shadow),
     }
     return {name: value for name, value in told.items() if value}
+
+
+def _told_exposures(exposures: Sequence[Exposure]) -> dict[str, Any]:
+    return {"exposures": [exposure.to_json() for exposure in exposures]} if exposures else {}
 
 
 def _told_shadow(decision: EventDecision, context: DecisionContext) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -43,14 +43,11 @@ class RuleBucket(Generic[R]):
     """Every path that decides whether one of the rules applies."""
     cap_keys: frozenset[str] = frozenset()
     """Under which names the uses stand that its own rules look at and add to."""
+    experiments: frozenset[str] = frozenset()
+    """The experiments at whose variant one of the rules looks."""
     index: RuleIndex | None = None
     for_all: RuleBucket[R] | None = None
     """Rules for every event that are not among its own."""
-
-    @property
-    def reads_experiments(self) -> bool:
-        """Whether one of the rules looks at a variant."""
-        return any(path.root == "experiment" for path, _ in self.looks_at)
 
     def has_just(self, rules: Sequence[R]) -> bool:
         """Return whether its own rules are these very ones."""
@@ -144,14 +141,20 @@ def bucket_in_steps(
     paths = set(for_all.read_paths if for_all else ())
     cap_keys: set[str] = set()
     lookups: dict[Path, Lookup] = dict(for_all.looks_at if for_all else ())
+    seen: set[int] = set()
     requirements: list[Requirements] = []
     is_indexed = len(ordered) > PLAIN_RULES_MAX
     for count, rule in enumerate(ordered):
         purposes.update(rule.gates.purposes)
         remembers = remembers or rule.remembers
-        paths.update(rule.read_paths)
+        condition, read_paths = rule.condition, rule.read_paths
+        if read_paths is not condition.read_paths or id(read_paths) not in seen:
+            seen.add(id(condition.read_paths))  # many rules share these tuples
+            paths.update(read_paths)
+        if id(condition.lookups) not in seen:
+            seen.add(id(condition.lookups))
+            lookups.update(condition.lookups)
         cap_keys.update(rule.cap_keys)
-        lookups.update(rule.condition.lookups)
         lookups.update(rule.other_lookups)
         if is_indexed:
             requirements.append(_requirements_of(rule))
@@ -167,9 +170,17 @@ def bucket_in_steps(
         ),
         read_paths=frozenset(paths),
         cap_keys=frozenset(cap_keys),
+        experiments=frozenset(_experiments(lookups)),
         index=index,
         for_all=for_all,
     )
+
+
+def _experiments(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield the names that a path may mean: a dot in it is perhaps part of the name."""
+    for path in paths:
+        if path.root == "experiment":
+            yield from (path.base[0], ".".join(path.base))
 
 
 def _order(rule: Rule) -> tuple[int, str]:

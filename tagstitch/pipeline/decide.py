@@ -242,7 +242,8 @@ class Decider:
         records = []
         decision = decided.decision
         if decision.event is not None:
-            records.append(event_decision_record(decision.event, context))
+            exposures = decision.exposures if decision.personalization is None else ()
+            records.append(event_decision_record(decision.event, context, exposures))
         if decision.personalization is not None:
             exposures = decision.exposures
             if records:
