@@ -148,3 +148,14 @@ def test_explain_prints_what_the_document_shows(monkeypatch: pytest.MonkeyPatch)
     for command, output in shown:
         ran = CliRunner().invoke(app, command.split())
         assert (ran.exit_code, ran.stdout) == (0, output)
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`tagstitch ([^`]+)`", TEXT))))
+def test_every_command_that_is_named_exists(command: str) -> None:
+    words = [word for word in command.split() if word.islower() and word.isalpha()]
+    options = [word for word in command.split() if word.startswith("--")]
+
+    ran = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"})
+
+    assert ran.exit_code == 0
+    assert [option for option in options if option not in ran.stdout] == []
