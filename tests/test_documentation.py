@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from tagstitch.adapters.settings import SCOPES
 from tagstitch.cli import app
+from tagstitch.core.assignment import AssignmentReason, NotAssignedReason
 from tagstitch.core.finding import SEVERITIES
 from tagstitch.core.lookup import LookupReason
 from tagstitch.core.personalization import PersonalizationReason
@@ -179,7 +180,14 @@ def test_the_commands_of_the_readme_work(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_reasons_are_documented() -> None:
     text = text_of("docs/reasons.md")
-    reasons = (LookupReason, StitchReason, PersonalizationReason, RuleReason)
+    reasons = (
+        LookupReason,
+        StitchReason,
+        PersonalizationReason,
+        RuleReason,
+        AssignmentReason,
+        NotAssignedReason,
+    )
     words = {word for reason in reasons for word in get_args(reason)}
 
     assert {word for word in words if f"| `{word}` |" not in text} == set()

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from typer.testing import CliRunner
 
+from tagstitch.cli import app
 from tagstitch.cli.rule_files import read_rule_files
 from tagstitch.core import limits
 from tagstitch.core.event import parse_event
@@ -134,3 +136,26 @@ def test_the_limits_in_the_table_are_those_that_hold() -> None:
     rows = re.findall(r"^\| ([^|]+) \| ([\d,]+) \|$", table, re.MULTILINE)
 
     assert {name: int(number.replace(",", "")) for name, number in rows} == _LIMITS
+
+
+def test_explain_prints_what_the_document_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DOCUMENT.parents[1])
+    shown = re.findall(
+        r"^```bash\ntagstitch (.*?)\n```\n```text\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL
+    )
+
+    assert len(shown) == 1
+    for command, output in shown:
+        ran = CliRunner().invoke(app, command.split())
+        assert (ran.exit_code, ran.stdout) == (0, output)
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`tagstitch ([^`]+)`", TEXT))))
+def test_every_command_that_is_named_exists(command: str) -> None:
+    words = [word for word in command.split() if word.islower() and word.isalpha()]
+    options = [word for word in command.split() if word.startswith("--")]
+
+    ran = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"})
+
+    assert ran.exit_code == 0
+    assert [option for option in options if option not in ran.stdout] == []
