@@ -13,7 +13,7 @@ from rich.console import Console
 from tagstitch.adapters.ga4_export import convert_row, is_export_row, row_from_text
 from tagstitch.cli.json_lines import BadLine, read_lines
 from tagstitch.cli.output import CommandFailed, err, printable, progress_bar, table_of
-from tagstitch.cli.rule_files import RuleFilesError, read_document
+from tagstitch.cli.rule_files import RuleFilesError, read_document, read_rule_files
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import parse_event
 from tagstitch.core.field_catalogue import FieldCatalogue, parse_catalogue
@@ -88,6 +88,27 @@ def read_views(file: Path | None) -> dict[str, Mapping[str, Any]]:
     ):
         raise CommandFailed(f"{file} must be an object of views, each an object")
     return {str(name): view for name, view in content.items()}
+
+
+def rules_of_files(
+    path: Path, *, protected: tuple[str, ...] = (), may_be_empty: bool = False
+) -> RuleDefinitions:
+    """Return the definitions of rule files; the command fails when there are none to read."""
+    try:
+        definitions = replace(read_rule_files(path), protected=protected)
+    except RuleFilesError as error:
+        raise files_failed(error) from error
+    if definitions.is_empty and not may_be_empty:
+        raise CommandFailed("no rules there; emptying the store needs --replace --allow-empty")
+    return definitions
+
+
+def files_failed(error: RuleFilesError) -> CommandFailed:
+    """Return the failure of a command that cannot read its rule files."""
+    problems: list[Mapping[str, Any]] = [
+        {"file": p.file, "rule_id": p.rule_id, "message": p.message} for p in error.problems
+    ]
+    return CommandFailed(problem_lines(problems), {"ok": False, "problems": problems})
 
 
 def broken_problems(broken: Sequence[BrokenRule]) -> list[dict[str, Any]]:

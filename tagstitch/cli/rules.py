@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from tagstitch.cli.explain import explain
 from tagstitch.cli.opened_backend import opened_backend
 from tagstitch.cli.output import (
     CommandFailed,
@@ -29,15 +31,17 @@ from tagstitch.cli.rule_checks import (
     check_with_progress,
     checked_push,
     context_of,
+    files_failed,
     found_problems,
     learn_fields,
     load_view_documents,
     problem_lines,
     read_views,
+    rules_of_files,
     show_fields,
     show_problems,
 )
-from tagstitch.cli.rule_files import RuleFilesError, read_rule_files, write_rule_files
+from tagstitch.cli.rule_files import RuleFilesError, write_rule_files
 from tagstitch.core.errors import Conflict
 from tagstitch.core.rule_book import BrokenRule, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
@@ -60,6 +64,7 @@ _ATTEMPTS_MAX = 3
 """Tries against somebody who publishes at the same time."""
 
 app = typer.Typer(help="Rule files, the rule store and what is published.", no_args_is_help=True)
+app.command()(explain)
 
 PathArgument = Annotated[
     Path, typer.Argument(exists=True, help="A YAML or JSON file, or a folder of them.")
@@ -82,7 +87,7 @@ def validate(
     """Check rule files against the schema and the static checks; warnings do not fail."""
 
     async def work() -> dict[str, Any]:
-        definitions = _read_files(path, may_be_empty=False)
+        definitions = rules_of_files(path)
         book = compile_rule_book(definitions)
         learnt = learn_fields(samples or (), profiles or (), catalogue)
         report = check_with_progress(definitions, context_of(read_views(views), learnt))
@@ -168,7 +173,7 @@ def pull(
         try:
             left = write_rule_files(path, definitions)
         except RuleFilesError as error:
-            raise _files_failed(error) from error
+            raise files_failed(error) from error
         return {
             "path": str(path),
             "counts": _counts(definitions),
@@ -245,37 +250,20 @@ async def _wanted(
             for collection, old in stored.collections.items()
             for rule_id in old.keys() - definitions.collections[collection].keys()
         ]
-        return definitions, removed
+        return replace_fields(definitions, protected=stored.protected), removed
     merged = {
         name: {**old, **definitions.collections[name]} for name, old in stored.collections.items()
     }
-    return RuleDefinitions.of(merged), []
-
-
-def _read_files(path: Path, *, may_be_empty: bool) -> RuleDefinitions:
-    try:
-        definitions = read_rule_files(path)
-    except RuleFilesError as error:
-        raise _files_failed(error) from error
-    if definitions.is_empty and not may_be_empty:
-        raise CommandFailed("no rules there; emptying the store needs --replace --allow-empty")
-    return definitions
+    return RuleDefinitions.of(merged, stored.protected), []
 
 
 def _usable_files(path: Path, *, may_be_empty: bool) -> RuleDefinitions:
     """Return the rules of files that have no mistake in them."""
-    definitions = _read_files(path, may_be_empty=may_be_empty)
+    definitions = rules_of_files(path, may_be_empty=may_be_empty)
     broken = broken_problems(compile_rule_book(definitions).broken)
     if broken:
         raise CommandFailed(problem_lines(broken), {"ok": False, "problems": broken})
     return definitions
-
-
-def _files_failed(error: RuleFilesError) -> CommandFailed:
-    problems: list[Mapping[str, Any]] = [
-        {"file": p.file, "rule_id": p.rule_id, "message": p.message} for p in error.problems
-    ]
-    return CommandFailed(problem_lines(problems), {"ok": False, "problems": problems})
 
 
 async def _status() -> dict[str, Any]:

@@ -70,7 +70,14 @@ def _origin(path: Path) -> Origin:
         find_in_item = finder(path.base, literal=path.literal)
         return Origin(path, lambda _, item: find_in_item(item))
     find = compile_base(path)
-    return Origin(path, lambda facts, _: to_json_value(find(facts)))
+
+    def look(facts: Facts, _: Item) -> Any:
+        value = find(facts)
+        if isinstance(value, list | dict):
+            facts.work.spend_nodes(value)
+        return to_json_value(value)
+
+    return Origin(path, look)
 
 
 def parse_target(text: object, where: str, problems: Problems) -> Path | None:

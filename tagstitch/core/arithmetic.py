@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, cast
 
 from tagstitch.core.limits import NUMBER_ABS_MAX
 
@@ -23,8 +24,13 @@ def calculate(
 
     Two integers give an integer. Raises ResultOutOfRange.
     """
-    result = operation(Decimal(str(value)), Decimal(str(operand)))
     is_whole = isinstance(value, int) and isinstance(operand, int)
+    if is_whole:
+        whole = cast(int, cast(Any, operation)(value, operand))  # exact, and much cheaper
+        if abs(whole) > NUMBER_ABS_MAX:
+            raise ResultOutOfRange
+        return whole
+    result = operation(Decimal(str(value)), Decimal(str(operand)))
     return _as_number(result, places=places, is_whole=is_whole)
 
 

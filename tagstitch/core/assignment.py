@@ -15,7 +15,7 @@ AssignmentReason = Literal["SPLIT", "STICKY", "FORCED"]
 
 NotAssignedReason = Literal[
     "NOT_ACTIVE", "NO_SUBJECT", "NOT_ELIGIBLE", "HOLDOUT", "NOT_IN_NAMESPACE", "NOT_COVERED",
-    "UNAVAILABLE", "ERROR",
+    "UNAVAILABLE", "ERROR", "NO_IDENTIFIER", "CONSENT_DENIED", "OUT_OF_SCHEDULE", "NOT_COMMITTED",
 ]  # fmt: skip
 
 HASH_VERSIONS: Final[tuple[HashVersion, ...]] = (1, 2)

@@ -92,9 +92,19 @@ class CompiledCondition:
         """Return every comparison with path, operator, expected, actual and result.
 
         The result is None when the data could not be loaded or the comparison failed. The actual
-        value of a hidden attribute is left out, with `concealed` in its place.
+        value of a hidden attribute is left out, with `concealed` in its place. The first one for
+        which the whole does not hold has `decisive`.
         """
-        return [_explain(leaf, facts, unavailable, hides) for leaf in _leaves(self.condition)]
+        root = _node(self.condition)
+        leaves = list(_leaves_of(root))
+        decisive = _decisive(root, facts, unavailable)
+        return [
+            {
+                **_explain(leaf, facts, unavailable, hides),
+                **({"decisive": True} if leaf is decisive else {}),
+            }
+            for leaf in leaves
+        ]
 
 
 def compile_condition(condition: Condition) -> CompiledCondition:
@@ -171,14 +181,24 @@ def _shared_lookups(paths: tuple[Path, ...]) -> tuple[Lookup, ...]:
 def _leaf_check(condition: Predicate | Match) -> Check:
     base = compile_base(condition.path)
     if isinstance(condition, Match):
-        return _quantified(condition.path, base, compile_item_test(condition.condition))
-    return _quantified(condition.path, base, _test_of(condition))
+        in_item = compile_item_test(condition.condition)
+        steps = 2 + _count_predicates(condition.condition)
+        return _quantified(condition.path, base, in_item, steps)
+    return _quantified(condition.path, base, _test_of(condition), 1)
 
 
 def _node(condition: Condition) -> Node:
     if isinstance(condition, Group):
         return Branch(condition.kind, tuple(map(_node, condition.members)))
     return Leaf(condition, compile_base(condition.path), _check_of(condition))
+
+
+def _leaves_of(node: Node) -> Iterator[Leaf]:
+    if isinstance(node, Leaf):
+        yield node
+    else:
+        for child in node.children:
+            yield from _leaves_of(child)
 
 
 def _leaves(condition: Condition) -> Iterator[Leaf]:
@@ -226,14 +246,21 @@ def _any_holds(checks: tuple[Check, ...]) -> Check:
     return check
 
 
-def _quantified(path: Path, base: Lookup, test: Test) -> Check:
-    """Compare the elements of a list; anything that is no list has no elements."""
+def _quantified(path: Path, base: Lookup, test: Test, steps: int) -> Check:
+    """Compare the elements of a list; anything that is no list has no elements.
+
+    `steps` is the work of one element.
+    """
     find = element_finder(path)
     quantifier: Quantifier = path.quantifier or "$"
+    element_steps = 0 if quantifier == "$count" else steps
 
     def elements(facts: Facts) -> list[Any]:
         value = base(facts)
-        return value if value.__class__ is list else []
+        if value.__class__ is not list:
+            return []
+        facts.work.spend(element_steps * len(value))
+        return value
 
     if quantifier == "$count":
         return lambda facts: test(len(elements(facts)), facts)
@@ -249,6 +276,13 @@ def _quantified(path: Path, base: Lookup, test: Test) -> Check:
         return any(test(find(element), facts) for element in elements(facts))
 
     return some_hold if quantifier != "$none" else lambda facts: not some_hold(facts)
+
+
+def _count_predicates(condition: Condition) -> int:
+    """Return how many comparisons there are in a condition."""
+    if isinstance(condition, Group):
+        return sum(map(_count_predicates, condition.members))
+    return 1 if isinstance(condition, Predicate) else 1 + _count_predicates(condition.condition)
 
 
 def _read_paths(condition: Condition) -> Iterator[Path]:
@@ -275,6 +309,28 @@ def _evaluate(node: Node, facts: Facts, unavailable: frozenset[Source]) -> bool 
     if True in results:
         return node.kind == "any"
     return None if None in results else node.kind == "none"
+
+
+def _decisive(node: Node, facts: Facts, unavailable: frozenset[Source]) -> Leaf | None:
+    """Return the first leaf for which the node does not hold, or None when it holds."""
+    try:
+        while isinstance(node, Branch):
+            wrong = node.kind == "none"
+            results = [_evaluate(child, facts, unavailable) for child in node.children]
+            if node.kind == "any" and True in results:
+                return None
+            ends = [
+                child for child, result in zip(node.children, results, strict=True)
+                if (result is not False if wrong else result is not True)
+            ]  # fmt: skip
+            if not ends:
+                return None
+            node = ends[0]
+            if wrong:
+                return next(_leaves_of(node), None)
+        return None if _evaluate(node, facts, unavailable) else node
+    except Exception:  # noqa: BLE001 - the line of the comparison that failed says so
+        return None
 
 
 def _explain(

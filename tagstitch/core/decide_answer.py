@@ -22,8 +22,8 @@ class DecideAnswer(msgspec.Struct, frozen=True):  # a frozen dataclass takes fiv
     event_decision: EventDecision | None
     personalization: PersonalizationDecision | None
     profile: Mapping[str, Any] | None
-    explain: bool = False
-    """Whether the trace is part of the answer."""
+    trace: Mapping[str, Any] | None = None
+    """None unless it was asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the body of `POST /decide`."""
@@ -32,19 +32,16 @@ class DecideAnswer(msgspec.Struct, frozen=True):  # a frozen dataclass takes fiv
             "rules_version": self.rules_version,
             "degraded": list(self.degraded),
         }
-        trace: dict[str, Any] = {}
         decision = self.event_decision
         if decision is not None:
             body["event"] = decision.to_json()
-            trace["event"] = list(decision.trace)
         personalization = self.personalization
         if personalization is not None:
             body["personalization"] = personalization.to_json()
-            trace["personalization"] = list(personalization.trace)
         if self.profile is not None:
             body["profile"] = dict(self.profile)
-        if self.explain:
-            body["trace"] = trace
+        if self.trace is not None:
+            body["trace"] = dict(self.trace)
         return body
 
     def to_event_json(self) -> dict[str, Any]:

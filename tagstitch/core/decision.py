@@ -8,7 +8,7 @@ from typing import Any, Final
 from tagstitch.core.assignment import Exposure
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event_decision import EventDecision, decide_event
-from tagstitch.core.experiment_decision import assign_experiments
+from tagstitch.core.experiment_decision import ExperimentLine, assign_experiments
 from tagstitch.core.paths import Path
 from tagstitch.core.personalization import PersonalizationDecision, decide_personalization
 from tagstitch.core.rule_book import RuleBook
@@ -29,6 +29,14 @@ class Decision:
     """Experiments of which the visitor sees a variant for the first time."""
     has_withheld: bool = False
     """Whether something was left out because what it changes could not be stored."""
+    experiments: tuple[ExperimentLine, ...] = ()
+    """The trace of the event's experiments."""
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the evaluation ended before its end because it was too much work."""
+        parts = (self.event, self.personalization)
+        return any(part is not None and part.cut_off_at is not None for part in parts)
 
     @property
     def action_paths(self) -> tuple[Path, ...]:
@@ -40,6 +48,16 @@ class Decision:
     def redacted_paths(self) -> tuple[Path, ...]:
         """What redactions of the rules that matched removed, if it was there."""
         return self.event.redacted_paths if self.event is not None else ()
+
+    @property
+    def trace(self) -> dict[str, list[Any]]:
+        """Why each rule and experiment of the event did or did not apply, when that was asked."""
+        trace: dict[str, list[Any]] = {}
+        if self.event is not None:
+            trace["event"] = list(self.event.trace)
+        if self.personalization is not None:
+            trace["personalization"] = list(self.personalization.trace)
+        return {**trace, "experiments": list(self.experiments)}
 
     def to_json(self) -> dict[str, Any]:
         """Return the parts as the body of `POST /decide` has them."""
@@ -67,13 +85,10 @@ def decide(
     ledger = StateLedger(situation)
     name = situation.event.name
     experiments = book.experiments_for(name)
-    if (
-        experiments
-        and "personalization" not in include
-        and not book.event_bucket(name).reads_experiments
-    ):
+    is_seen = "personalization" in include
+    if experiments and not is_seen and not book.event_bucket(name).reads_experiments:
         experiments = ()  # nobody would see a variant: that is no exposure
-    assigned = assign_experiments(situation, experiments, ledger)
+    assigned = assign_experiments(situation, experiments, ledger, explain=explain, hides=hides)
     event = personalization = None
     if "event" in include:
         event = decide_event(
@@ -94,5 +109,10 @@ def decide(
             hides=hides,
         )
     return Decision(
-        event, personalization, ledger.changes(), assigned.exposures, ledger.has_withheld
+        event,
+        personalization,
+        ledger.changes(),
+        assigned.exposures,
+        ledger.has_withheld,
+        assigned.trace,
     )

@@ -149,6 +149,8 @@ def _irregularities(decision: EventDecision | PersonalizationDecision) -> dict[s
     if decision.skipped:
         found["skipped"] = told_skipped(decision.skipped)
         found["skipped_count"] = len(decision.skipped)
+    if decision.cut_off_at is not None:
+        found["cut_off_at"] = decision.cut_off_at
     if decision.coercions:
         found["coercions"] = decision.coercions
     return found

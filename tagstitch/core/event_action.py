@@ -15,6 +15,7 @@ from tagstitch.core.bucketing import bucket_of
 from tagstitch.core.computation import UNCHANGED, Compute
 from tagstitch.core.consent import Purpose
 from tagstitch.core.event_draft import IMPOSSIBLE, ITEMS, REMOVED, EventDraft, edited, keys_of
+from tagstitch.core.limits import IDENTIFIER_VALUE_CHARS_MAX
 from tagstitch.core.paths import Facts, Lookup, Path, finder
 from tagstitch.core.scalar_text import scalar_text
 from tagstitch.core.value_tests import Test
@@ -22,6 +23,9 @@ from tagstitch.core.values import same
 
 Modification = dict[str, Any]
 """One effective change, as the answer lists it, without the rule's id."""
+
+_STEPS_PER_ITEM: Final = 4
+"""About a microsecond for each item that an action asks about or changes."""
 
 VALUE_FIELDS: Final = frozenset({"old_value", "new_value", "removed_items", "changed_items"})
 """The fields of a modification that hold values of the event."""
@@ -69,7 +73,11 @@ class ModifyParameter:
             facts.coercions += current.coercions
         else:
             new = self.compute(old, facts, NO_ITEM)
-        if new is UNCHANGED or same(old, new):
+        if new is UNCHANGED:
+            return ()
+        if isinstance(old, list | dict):
+            facts.work.spend_nodes(old)
+        if same(old, new):
             return ()
         is_done = draft.remove(self.parameter) if new is None else draft.write(self.parameter, new)
         if not is_done:
@@ -99,6 +107,7 @@ class MapItems:
         if not isinstance(items, list):
             return ()
         current = facts.with_event(draft.current)
+        facts.work.spend(_STEPS_PER_ITEM * len(items))
         mapped, changes = list(items), []
         for index, item in enumerate(items):
             if isinstance(item, Mapping) and (self.matches is None or self.matches(item, current)):
@@ -144,6 +153,7 @@ class FilterItems:
         items = draft.find(ITEMS)
         if not isinstance(items, list):
             return ()
+        facts.work.spend(_STEPS_PER_ITEM * len(items))
         kept, removed = [], []
         for index, item in enumerate(items):
             if self.keeps(item, facts):
@@ -198,7 +208,8 @@ class Sample:
 
     def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Mark the draft, unless the event is kept; looks at the event as it arrived."""
-        identifier = next(filter(None, (_identifier(look(facts)) for look in self.identifiers)), "")
+        found = (_identifier(look(facts)) for look in self.identifiers)
+        identifier = next(filter(None, found), "")
         if not identifier or bucket_of(identifier, seed=self.salt) < self.share:
             return ()
         draft.is_dropped = True
@@ -228,7 +239,9 @@ def _values(old: Any, new: Any, *, conceals_old: bool) -> dict[str, Any]:
 
 
 def _identifier(value: Any) -> str | None:
-    return None if isinstance(value, bool) else scalar_text(value)
+    """Return the value as text; what is longer than any identifier is none."""
+    text = None if isinstance(value, bool) else scalar_text(value)
+    return text if text is None or len(text) <= IDENTIFIER_VALUE_CHARS_MAX else None
 
 
 def _item_id(item: Any, index: int) -> str | int:

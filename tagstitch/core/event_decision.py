@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event import Event
-from tagstitch.core.event_action import VALUE_FIELDS, EventAction, Redact
+from tagstitch.core.event_action import EventAction, Redact
 from tagstitch.core.event_draft import EventDraft
 from tagstitch.core.paths import Facts, Path
+from tagstitch.core.redaction import forget_redacted
 from tagstitch.core.rule import EventRule
-from tagstitch.core.rule_bucket import RuleBucket, rule_ids
-from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
+from tagstitch.core.rule_bucket import RuleBucket, every_rule
+from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
+from tagstitch.core.work import ACTION_STEPS, WorkExceeded
+
+A = TypeVar("A", bound=EventAction)
+
+_Change = tuple[EventAction, dict[str, Any]]
+"""An action and one of its effects, as the answer lists it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +52,25 @@ class EventDecision:
     shadow: tuple[Mapping[str, Any], ...] = ()
     """What shadow rules would have changed: {rule_id, modifications}."""
     acted: tuple[EventAction, ...] = field(default=(), repr=False, compare=False)
-    """The actions of rules that matched, shadow rules included; redactions that applied aside."""
-    redactions: tuple[Redact, ...] = field(default=(), repr=False, compare=False)
-    """The redactions that applied."""
+    """The actions of rules that matched."""
+    imagined: tuple[EventAction, ...] = field(default=(), repr=False, compare=False)
+    """The actions of shadow rules that matched."""
+    cut_off_at: str | None = None
+    """The rule at which the evaluation ended because all rules together were too much work."""
     trace: tuple[TraceLine, ...] = ()
 
     @property
     def action_paths(self) -> tuple[Path, ...]:
         """What the actions of rules that matched looked at and changed, redactions aside."""
-        return tuple(path for action in self.acted for path in (*action.reads, *action.touches))
+        lasting = (action for action in self.acted if not isinstance(action, Redact))
+        actions = (*lasting, *self.imagined)
+        return tuple(path for action in actions for path in (*action.reads, *action.touches))
 
     @property
     def redacted_paths(self) -> tuple[Path, ...]:
         """What redactions removed, if it was there; nobody keeps the values."""
-        return tuple(path for action in self.redactions for path in action.touches)
+        redactions = (action for action in self.acted if isinstance(action, Redact))
+        return tuple(path for action in redactions for path in action.touches)
 
     def to_json(self) -> dict[str, Any]:
         """Return the decision as the body of `POST /decide` has it."""
@@ -95,27 +107,28 @@ def decide_event(
     A rule that needs what could not be loaded does not apply, except for redactions. `explain`
     adds the trace of every rule, without the values of attributes that it `hides`, and changes
     nothing else. What rules use up is noted in the ledger.
+
+    Where the ledger's work is used up the evaluation ends: what was decided stays, and what the
+    rules that are left would redact leaves the event whatever their conditions say.
     """
-    run = _Run(situation, ledger, situation.facts(experiments))
-    candidates = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
-    rules = bucket.rules if explain else candidates
-    unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
+    run = _Run(situation, ledger, situation.facts(experiments, ledger.work))
+    asked = run.candidates(bucket)
+    rules = every_rule(bucket, asked) if explain else asked
+    view = TraceView(situation, ledger, hides) if explain else None
     trace: list[TraceLine] = []
-    for position, rule in enumerate(rules):
+    ended: RuleReason | None = None
+    for position, (rule, is_sure) in enumerate(rules):
         facts = run.facts_for(rule)
-        if rule.rule_id in unasked:
-            trace.append(trace_rule(rule, "CONDITIONS_NOT_MET", facts, run.missing, hides))
-            continue
-        reason = run.decide_rule(rule, facts)
-        if explain:
-            trace.append(trace_rule(rule, reason, facts, run.missing, hides))
-        if run.draft.is_dropped or (reason == "MATCHED" and rule.stop_on_match):
-            if explain:
-                ended: RuleReason = "EVENT_DROPPED" if run.draft.is_dropped else "STOPPED"
-                trace += (
-                    trace_rule(later, ended, run.facts_for(later), run.missing, hides)
-                    for later in rules[position + 1 :]
-                )
+        line = trace_rule(rule, facts, view) if view else None
+        reason: RuleReason = ended or "CONDITIONS_NOT_MET"
+        if ended is None and is_sure is not None:
+            reason = run.decide_rule(rule, facts, is_sure=is_sure)
+            ended = run.ended
+            if ended == "WORK_EXCEEDED":
+                run.cut_off(rule, [left for left, sure in rules[position:] if sure is not None])
+        if line is not None:
+            trace.append(close_line(line, reason))
+        elif ended is not None:
             break
     return run.to_decision(tuple(trace))
 
@@ -126,21 +139,40 @@ _UNCHANGED: Final = EventDecision()
 class _Run:
     """One evaluation in progress."""
 
-    __slots__ = ("_acted", "_changes", "_ledger", "_redactions", "_rule_ids", "_shadow", "_situation", "_skipped", "draft",
-                 "facts", "missing")  # fmt: skip
+    __slots__ = ("_acted", "_changes", "_cut_off_at", "_has_stopped", "_imagined", "_ledger", "_rule_ids", "_shadow",
+                 "_situation", "_skipped", "_work", "draft", "facts", "missing")  # fmt: skip
 
     def __init__(self, situation: Situation, ledger: StateLedger, facts: Facts) -> None:
-        self.draft = EventDraft(situation.event)
+        self.draft = EventDraft(situation.event, ledger.work)
         self.facts = facts
         self.missing = situation.missing
         self._situation = situation
         self._ledger = ledger
+        self._work = ledger.work
+        self._has_stopped = False
+        self._cut_off_at: str | None = None
         self._rule_ids: list[str] = []
         self._skipped: list[SkippedRule] = []
-        self._shadow: list[Mapping[str, Any]] = []
+        self._shadow: list[tuple[str, list[_Change]]] = []
         self._acted: list[EventAction] = []
-        self._redactions: list[Redact] = []
-        self._changes: list[tuple[EventAction, dict[str, Any]]] = []
+        self._imagined: list[EventAction] = []
+        self._changes: list[_Change] = []
+
+    @property
+    def ended(self) -> RuleReason | None:
+        """Why later rules are not asked any more, or None."""
+        if self.draft.is_dropped:
+            return "EVENT_DROPPED"
+        if self._work.is_exceeded:
+            return "WORK_EXCEEDED"
+        return "STOPPED" if self._has_stopped else None
+
+    def candidates(self, bucket: RuleBucket[EventRule]) -> Sequence[tuple[EventRule, bool]]:
+        """Return the rules to ask; all of them when to choose was too much work."""
+        try:
+            return bucket.candidates(self.facts, has_profile="profile" not in self.missing)
+        except WorkExceeded:
+            return [(rule, False) for rule in bucket.rules]
 
     def facts_for(self, rule: EventRule) -> Facts:
         """Return what a rule's conditions look at: the event as it arrived, or as it is now."""
@@ -149,37 +181,51 @@ class _Run:
         present = {**self.draft.parameters, "event_name": self.draft.name}
         return self.facts.with_event(present)
 
-    def decide_rule(self, rule: EventRule, facts: Facts) -> RuleReason:
+    def decide_rule(self, rule: EventRule, facts: Facts, *, is_sure: bool) -> RuleReason:
+        """Let a rule apply if it does; only then the coercions on the way are counted."""
+        before = self.facts.coercions
         try:
-            if not rule.is_plain or self.missing:
-                return self._decide_gated(rule, facts)
-            if not rule.condition.holds(facts):  # nearly every rule: nothing else to ask
-                return "CONDITIONS_NOT_MET"
+            reason = self._decide(rule, facts, is_sure=is_sure)
+        except WorkExceeded:
+            reason = "WORK_EXCEEDED"
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
             self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
-            return "ERROR"
-        self._apply(rule, rule.actions)
+            reason = "ERROR"
+        if reason != "MATCHED":
+            self.facts.coercions = before
+        elif facts is not self.facts:
+            self.facts.coercions += facts.coercions
+        return reason
+
+    def _decide(self, rule: EventRule, facts: Facts, *, is_sure: bool) -> RuleReason:
+        if not rule.is_plain or self.missing:
+            return self._decide_gated(rule, facts)
+        self._work.spend(1 + len(rule.condition.lookups))  # nearly every rule: nothing else to ask
+        if not is_sure and not rule.condition.holds(facts):
+            return "CONDITIONS_NOT_MET"
+        self._has_stopped = rule.stop_on_match
+        self._apply(rule)
         return "MATCHED"
 
     def _decide_gated(self, rule: EventRule, facts: Facts) -> RuleReason:
         reason = self._reason(rule, facts)
-        if facts is not self.facts:
-            self.facts.coercions += facts.coercions
-        if reason == "UNAVAILABLE":
-            return self._decide_lacking(rule, facts)
+        if reason == "UNAVAILABLE" and rule.condition.may_hold(facts, self.missing):
+            return self._redact_at_least(rule, reason)
         if reason != "MATCHED":
             return reason
         if rule.is_shadow:
-            self._shadow.append(self._imagine(rule))
+            self._shadow.append((rule.rule_id, self._imagine(rule)))
             return "SHADOW"
         cap = rule.gates.frequency_cap
         if cap is not None and not self._ledger.may_commit():
-            return "NOT_COMMITTED"
-        if self._apply(rule, rule.actions):
+            return self._redact_at_least(rule, "NOT_COMMITTED")
+        self._has_stopped = rule.stop_on_match
+        if self._apply(rule):
             self._ledger.use(cap)
         return "MATCHED"
 
     def _reason(self, rule: EventRule, facts: Facts) -> RuleReason:
+        self._work.spend(1 + len(rule.condition.lookups) + ACTION_STEPS * rule.is_chained)
         closed = rule.gates.closed(self._situation)
         if closed is not None:
             return closed
@@ -189,30 +235,72 @@ class _Run:
             return "CONDITIONS_NOT_MET"
         return rule.gates.refused(self._situation, facts, self._ledger) or "MATCHED"
 
-    def _decide_lacking(self, rule: EventRule, facts: Facts) -> RuleReason:
-        """Redact unless the data at hand already says no: what is not known may be private."""
-        redactions = [action for action in rule.actions if isinstance(action, Redact)]
-        may_redact = bool(redactions) and not rule.is_shadow
-        if not may_redact or not rule.condition.may_hold(facts, self.missing):
-            return "UNAVAILABLE"
-        self._apply(rule, redactions)
+    def _redact_at_least(self, rule: EventRule, reason: RuleReason) -> RuleReason:
+        """Redact where the rule's other actions are left out: what is not known may be private.
+
+        The rules behind it run all the same, also when it would stop them if it were sure.
+        """
+        if rule.is_shadow or not rule.redactions:
+            return reason
+        self._rule_ids.append(rule.rule_id)
+        for redaction in self._allowed(rule.redactions):
+            self._acted.append(redaction)
+            self._note(rule, redaction, redaction.apply(self.draft, self.facts))
         return "MATCHED"
 
-    def _apply(self, rule: EventRule, actions: Iterable[EventAction]) -> bool:
-        """Do what the visitor allows of these actions; return whether anything changed."""
-        rule_id = rule.rule_id
-        self._rule_ids.append(rule_id)
+    def cut_off(self, rule: EventRule, rest: Iterable[EventRule]) -> None:
+        """End the evaluation at a rule; `rest` are it and the ones behind it.
+
+        Of nested parameters to redact the whole top-level one goes: each can go only once, so that
+        this ends soon whatever the rules are.
+        """
+        self._cut_off_at = rule.rule_id
+        for left in rest:
+            is_open = left.gates.closed(self._situation) in (None, "UNAVAILABLE")
+            if left.redactions and is_open and not left.is_shadow:
+                for redaction in self._allowed(left.redactions):
+                    self._redact_whole(left, redaction)
+
+    def _redact_whole(self, rule: EventRule, redaction: Redact) -> None:
+        for key in dict.fromkeys(k for path in redaction.parameters for k in _top_level(path)):
+            if key in self.draft.parameters:
+                whole = Redact((Path(key, "event", (key,), literal=True),))
+                self._acted.append(whole)
+                self._note(rule, whole, whole.apply(self.draft, self.facts))
+                if rule.rule_id not in self._rule_ids[-1:]:
+                    self._rule_ids.append(rule.rule_id)
+
+    def _apply(self, rule: EventRule) -> bool:
+        """Do what the visitor allows of the actions; return whether anything changed."""
+        self._rule_ids.append(rule.rule_id)
         before = len(self._changes)
-        for action in actions:
+        for action in rule.actions:
             effects = self._effects(rule, action, self.draft)
             if effects:
-                if isinstance(action, Redact):
-                    self._forget_values(action.parameters)
-                for effect in effects:
-                    self._changes.append((action, {"rule_id": rule_id, **effect}))
-                if self.draft.is_dropped:
-                    break
+                self._note(rule, action, effects)
+            if self.draft.is_dropped or self._work.is_exceeded:
+                break
         return len(self._changes) > before
+
+    def _imagine(self, rule: EventRule) -> list[_Change]:
+        """Return what a shadow rule would change in the event as it is now."""
+        draft = self.draft.copy()
+        changes: list[_Change] = []
+        for action in rule.actions:
+            changes += ((action, dict(e)) for e in self._effects(rule, action, draft))
+            if draft.is_dropped or self._work.is_exceeded:
+                break
+        return changes
+
+    def _note(
+        self, rule: EventRule, action: EventAction, effects: Iterable[Mapping[str, Any]]
+    ) -> None:
+        for effect in effects:
+            self._changes.append((action, {"rule_id": rule.rule_id, **effect}))
+
+    def _allowed(self, actions: Iterable[A]) -> Iterable[A]:
+        allows = self._situation.consent.allows
+        return (action for action in actions if all(map(allows, action.purposes)))
 
     def _effects(
         self, rule: EventRule, action: EventAction, draft: EventDraft
@@ -221,38 +309,22 @@ class _Run:
         purposes = action.purposes
         if purposes and not all(map(self._situation.consent.allows, purposes)):
             return ()
-        if isinstance(action, Redact) and draft is self.draft:
-            self._redactions.append(action)
-        else:
-            self._acted.append(action)
+        (self._acted if draft is self.draft else self._imagined).append(action)
         try:
+            self._work.spend(ACTION_STEPS)
             return action.apply(draft, self.facts)
+        except WorkExceeded:
+            return ()
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
             self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
             return ()
 
-    def _imagine(self, rule: EventRule) -> Mapping[str, Any]:
-        """Return what a shadow rule would change in the event as it is now."""
-        draft = self.draft.copy()
-        modifications: list[Mapping[str, Any]] = []
-        for action in rule.actions:
-            modifications += self._effects(rule, action, draft)
-            if draft.is_dropped:
-                break
-        return {"rule_id": rule.rule_id, "modifications": modifications}
-
-    def _forget_values(self, redacted: Sequence[Path]) -> None:
-        """Take the values of redacted parameters out of what was recorded before."""
-        for action, modification in self._changes:
-            if any(overlap(touched, path) for touched in action.touches for path in redacted):
-                for name in VALUE_FIELDS:
-                    modification.pop(name, None)
-
     def to_decision(self, trace: tuple[TraceLine, ...]) -> EventDecision:
         draft = self.draft
-        is_untouched = not (self._rule_ids or self._acted or self._skipped or trace)
-        if is_untouched and not self.facts.coercions:
+        is_untouched = not (self._rule_ids or self._imagined or self._skipped or trace)
+        if is_untouched and not self.facts.coercions and self._cut_off_at is None:
             return _UNCHANGED  # most events, and every value of it costs time
+        forget_redacted(self._changes, [change for _, found in self._shadow for change in found])
         return EventDecision(
             drop=draft.is_dropped,
             rename=draft.name if draft.name != draft.event.name else None,
@@ -262,14 +334,17 @@ class _Run:
             rule_ids=tuple(self._rule_ids),
             skipped=tuple(self._skipped),
             coercions=self.facts.coercions,
-            shadow=tuple(self._shadow),
+            shadow=tuple(
+                {"rule_id": rule_id, "modifications": [told for _, told in found]}
+                for rule_id, found in self._shadow
+            ),
             acted=tuple(self._acted),
-            redactions=tuple(self._redactions),
+            imagined=tuple(self._imagined),
+            cut_off_at=self._cut_off_at,
             trace=trace,
         )
 
 
-def overlap(one: Path, other: Path) -> bool:
-    """Return whether one path leads to the other's value or to a part of it."""
-    left, right = ".".join(one.base) + ".", ".".join(other.base) + "."
-    return left.startswith(right) or right.startswith(left)
+def _top_level(path: Path) -> tuple[str, ...]:
+    """Return the top-level parameters in which a path's value may lie."""
+    return path.base[:1] if path.literal else (path.base[0], ".".join(path.base))

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from tagstitch.core.assignment import Assignment, Exposure, stored_assignments
-from tagstitch.core.experiment import Experiment, assign
+from tagstitch.core.assignment import (
+    Assignment,
+    Exposure,
+    NotAssigned,
+    stored_assignments,
+)
+from tagstitch.core.compiled_condition import Hides, hides_nothing
+from tagstitch.core.experiment import Experiment, ForcedVariant, assign
+from tagstitch.core.gate_trace import told_purposes, told_schedule
+from tagstitch.core.limits import EXPOSURES_MAX
+from tagstitch.core.paths import Facts
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
+from tagstitch.core.work import Work, WorkExceeded
+
+ExperimentLine = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,38 +31,90 @@ class Assigned:
     variants: Mapping[str, str] = field(default_factory=dict)
     """Experiment -> variant."""
     exposures: tuple[Exposure, ...] = ()
+    trace: tuple[ExperimentLine, ...] = ()
 
 
 _NONE: Final = Assigned()
 
 
 def assign_experiments(
-    situation: Situation, experiments: Sequence[Experiment], ledger: StateLedger
+    situation: Situation,
+    experiments: Sequence[Experiment],
+    ledger: StateLedger,
+    *,
+    explain: bool = False,
+    hides: Hides = hides_nothing,
 ) -> Assigned:
     """Return the visitor's variants; never raises.
 
     Nobody has one who cannot be remembered: an exposure that is not recorded would bias the
     result. For the same reason a first exposure is left out when it cannot be stored.
     """
-    if not experiments or situation.subject is None or situation.obstacle is not None:
+    is_nobody = situation.subject is None or situation.obstacle is not None
+    if not experiments or (is_nobody and not explain):
         return _NONE
     stored = stored_assignments({"assignments": situation.assignments})
-    facts = situation.facts({})
+    facts = situation.facts({}, ledger.work)
     variants: dict[str, str] = {}
-    exposures = []
+    exposures: list[Exposure] = []
+    trace: list[ExperimentLine] = []
     for experiment in experiments:
-        if not all(map(situation.consent.allows, experiment.purposes)):
-            continue
-        if experiment.schedule is not None and not experiment.schedule.is_open(situation.now):
-            continue
+        try:
+            ledger.work.spend(
+                1 + _predicates(experiment) + sum(map(_predicates, experiment.forced))
+            )
+        except WorkExceeded:
+            break
         before = stored.get(experiment.experiment_id)
-        assignment = assign(experiment, situation.subject, facts, before)
-        if not isinstance(assignment, Assignment):
-            continue
-        if assignment.needs_exposure:
-            if not ledger.may_commit():
-                continue
-            ledger.assign(experiment.experiment_id, assignment.after_exposure().to_fields())
-            exposures.append(assignment.to_exposure())
-        variants[experiment.experiment_id] = assignment.variant
-    return Assigned(variants, tuple(exposures))
+        assignment = _assign(experiment, situation, facts, before)
+        if isinstance(assignment, Assignment) and assignment.needs_exposure:
+            if len(exposures) < EXPOSURES_MAX and ledger.may_commit():
+                kept = assignment.after_exposure().to_fields()
+                ledger.assign(experiment.experiment_id, kept)
+                exposures.append(assignment.to_exposure())
+            else:
+                assignment = NotAssigned("NOT_COMMITTED")
+        if isinstance(assignment, Assignment):
+            variants[experiment.experiment_id] = assignment.variant
+        if explain:
+            trace.append(_trace(experiment, assignment, situation, hides))
+    return Assigned(variants, tuple(exposures), tuple(trace))
+
+
+def _assign(
+    experiment: Experiment, situation: Situation, facts: Facts, before: Assignment | None
+) -> Assignment | NotAssigned:
+    obstacle = situation.obstacle
+    if obstacle is not None or situation.subject is None:
+        return NotAssigned(obstacle or "NO_SUBJECT")
+    if not all(map(situation.consent.allows, experiment.purposes)):
+        return NotAssigned("CONSENT_DENIED")
+    if experiment.schedule is not None and not experiment.schedule.is_open(situation.now):
+        return NotAssigned("OUT_OF_SCHEDULE")
+    return assign(experiment, situation.subject, facts, before)
+
+
+def _trace(
+    experiment: Experiment,
+    assignment: Assignment | NotAssigned,
+    situation: Situation,
+    hides: Hides,
+) -> ExperimentLine:
+    """Return one experiment's part of a trace."""
+    gate: dict[str, Any] = {"purposes": told_purposes(experiment.purposes, situation.consent)}
+    if experiment.schedule is not None:
+        gate["schedule"] = told_schedule(experiment.schedule, situation.now)
+    return {
+        "experiment_id": experiment.experiment_id,
+        "version": experiment.version,
+        "variant": assignment.variant if isinstance(assignment, Assignment) else None,
+        "reason": assignment.reason,
+        "gate": gate,
+        "conditions": experiment.condition.explain(
+            situation.facts({}, Work()), situation.missing, hides
+        ),
+    }
+
+
+def _predicates(of: Experiment | ForcedVariant) -> int:
+    return len(of.condition.lookups)

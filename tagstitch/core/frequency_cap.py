@@ -54,6 +54,9 @@ _HASH_CHARS: Final = 16
 class Window(Protocol):
     """The times that count together."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the window as a rule says it."""
+
     @property
     def retention_s(self) -> float:
         """Seconds after which a use counts no more."""
@@ -62,9 +65,18 @@ class Window(Protocol):
         """Return whether some window with `now` in it already holds so many of the times."""
 
 
+def count_uses(window: Window, times: Sequence[float], now: float) -> int:
+    """Return how many of the times count together with `now`."""
+    return next((n for n in range(len(times), 0, -1) if window.holds(n, times, now)), 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Lifetime:
     """One window without an end."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the window as a rule says it."""
+        return {}
 
     @property
     def retention_s(self) -> float:
@@ -81,6 +93,14 @@ class RollingWindow:
     """Any stretch of this length; a use counts no more once it is exactly so long ago."""
 
     length_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the window as a rule says it."""
+        minutes = round(self.length_s / 60)
+        for unit, length in (("d", 24 * 60), ("h", 60)):
+            if minutes % length == 0:
+                return {"within": f"{minutes // length}{unit}"}
+        return {"within": f"{minutes}m"}
 
     @property
     def retention_s(self) -> float:
@@ -102,6 +122,10 @@ class CalendarWindow:
 
     unit: CalendarUnit
     zone: tzinfo = UTC
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the window as a rule says it."""
+        return {"per": self.unit, "time_zone": str(self.zone)}
 
     @property
     def retention_s(self) -> float:
@@ -147,6 +171,11 @@ class UseLimit:
     """Whether other rules count under the same key."""
     max_uses: int
     window: Window
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the limit as a rule says it."""
+        group = {"group": self.key.removeprefix("g_")} if self.is_shared else {}
+        return {"max": self.max_uses, **self.window.to_json(), **group}
 
 
 @dataclass(frozen=True, slots=True)

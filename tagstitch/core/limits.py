@@ -135,6 +135,22 @@ CHANGED_TEXT_CHARS_MAX: Final = 16 * 1024
 """Characters of a text that a regex_replace reads, and that it or a template gives: twice the
 longest URL that browsers and servers agree on."""
 
+WORK_STEPS_MAX: Final = 250_000
+"""Steps of one decision, some 0.25 microseconds each: nothing else is answered meanwhile."""
+
+WORK_STEPS_PER_MS: Final = 1_000
+"""Steps for each millisecond of a request's deadline: a quarter of it, since a decision may have to
+be made three times."""
+
+OUTBOX_ENTRIES_MAX: Final = 100
+"""Outbox entries of one decision: all of it is one commit of at most 500 writes and 10 MiB."""
+
+EXPOSURES_MAX: Final = 100
+"""First exposures of one decision, for the same reason; what is left waits for the next event."""
+
+INDEXED_ELEMENTS_MAX: Final = 1_000
+"""Elements of a list that an index looks at; in a longer one only the conditions look."""
+
 EVENT_WRITES_BYTES_MAX: Final = 1024 * 1024
 """Bytes of JSON that the actions of one decision may write in total: a changed event is at most
 twice as large as the largest that may arrive, and so is the list of its modifications."""

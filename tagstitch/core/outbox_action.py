@@ -47,8 +47,9 @@ class OutboxAction:
         found = {name: _value_of(value, facts) for name, value in self.values.items()}
         values = {name: value for name, value in found.items() if value is not None}
         fields: dict[str, Any] = {**self.constants, self.values_name: values}
-        is_large = is_deeper(fields, JSON_DEPTH_MAX) or (json_bytes(fields) > OUTBOX_BYTES_MAX)
-        if is_large:
+        size = 0 if is_deeper(fields, JSON_DEPTH_MAX) else json_bytes(fields)
+        facts.work.spend_bytes(size)
+        if not 0 < size <= OUTBOX_BYTES_MAX:
             raise ResultOutOfRange
         return OutboxEntry(
             rule_id=rule_id,

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, cast
 from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.limits import PATH_CHARS_MAX, PATH_SEGMENTS_MAX
 from tagstitch.core.problems import Problems, suggestion
+from tagstitch.core.work import Work
 
 Source = Literal["event", "profile", "user_state", "experiment"]
 Root = Literal["bare", "event", "profile", "user_state", "experiment", "item"]
@@ -44,11 +45,11 @@ class Facts:
     """What conditions look at: an event's parameters, a profile's attributes and state, the time.
 
     `now` is in seconds since 1970 (UTC); `experiments` tells the visitor's variants by experiment.
-    `coercions` is the only thing that an evaluation changes: how often a text was taken for a
-    number.
+    An evaluation changes two things: `coercions`, how often a text was taken for a number, and
+    `work`, which is the same for all facts of one decision.
     """
 
-    __slots__ = ("_folded", "coercions", "event", "experiments", "now", "profile", "state")
+    __slots__ = ("_folded", "coercions", "event", "experiments", "now", "profile", "state", "work")
 
     def __init__(
         self,
@@ -58,12 +59,14 @@ class Facts:
         *,
         now: float = 0.0,
         experiments: Mapping[str, str] = _NOTHING,
+        work: Work | None = None,
     ) -> None:
         self.event = event
         self.profile = profile
         self.state = state
         self.now = now
         self.experiments = experiments
+        self.work = work or Work()
         self.coercions = 0
         self._folded: dict[str, str] | None = None
 
@@ -80,11 +83,25 @@ class Facts:
 
     def with_event(self, event: Mapping[str, Any]) -> Facts:
         """Return the same about another event, or about one element of a list."""
-        return Facts(event, self.profile, self.state, now=self.now, experiments=self.experiments)
+        return Facts(
+            event,
+            self.profile,
+            self.state,
+            now=self.now,
+            experiments=self.experiments,
+            work=self.work,
+        )
 
     def with_state(self, state: Mapping[str, Any]) -> Facts:
         """Return the same with another state; the coercions counted so far stay behind."""
-        return Facts(self.event, self.profile, state, now=self.now, experiments=self.experiments)
+        return Facts(
+            self.event,
+            self.profile,
+            state,
+            now=self.now,
+            experiments=self.experiments,
+            work=self.work,
+        )
 
 
 Lookup = Callable[[Facts], Any]
@@ -276,6 +293,12 @@ def element_finder(path: Path) -> Callable[[Any], Any]:
         return lambda element: element
     find = finder(path.rest, literal=path.literal)
     return lambda element: find(element) if isinstance(element, Mapping) else None
+
+
+def overlap(one: Path, other: Path) -> bool:
+    """Return whether one path leads to the other's value or to a part of it."""
+    left, right = ".".join(one.base) + ".", ".".join(other.base) + "."
+    return left.startswith(right) or right.startswith(left)
 
 
 def is_lacking(path: Path, base: Lookup, facts: Facts, unavailable: frozenset[Source]) -> bool:

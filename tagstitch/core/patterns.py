@@ -14,10 +14,11 @@ from tagstitch.core.limits import CONDITION_REGEX_BYTES_MAX, CONDITION_REGEX_INS
 class Pattern:
     """A compiled expression: a wrapper, because the module's own class has no weak references."""
 
-    __slots__ = ("__weakref__", "search")
+    __slots__ = ("__weakref__", "instructions", "search")
 
     def __init__(self, compiled: Any) -> None:
         self.search = compiled.search
+        self.instructions: int = compiled.programsize
 
 
 _patterns: Final[MutableMapping[tuple[str, bool], Pattern]] = WeakValueDictionary()

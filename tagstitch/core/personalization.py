@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
-from tagstitch.core.consent import ANALYTICS_STORAGE
 from tagstitch.core.event_decision import SkippedRule
 from tagstitch.core.outbox_action import OutboxAction
 from tagstitch.core.outbox_entry import OutboxEntry
 from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.personalization_action import AnswerAction
 from tagstitch.core.rule import PersonalizationRule
-from tagstitch.core.rule_bucket import RuleBucket, rule_ids
-from tagstitch.core.rule_trace import RuleReason, TraceLine, trace_rule
+from tagstitch.core.rule_bucket import RuleBucket, every_rule
+from tagstitch.core.rule_gates import missing_purposes
+from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
+from tagstitch.core.values import json_bytes
+from tagstitch.core.work import ACTION_STEPS, WorkExceeded
 
 PersonalizationReason = Literal[
     "MATCHED", "NO_MATCH", "NO_IDENTIFIER", "CONSENT_DENIED", "DEGRADED"
 ]
 
 _BEHIND_CONSENT: Final[frozenset[Source]] = frozenset(("profile", "user_state", "experiment"))
+
+_ANSWER_BYTES_PER_STEP: Final = 16
+"""The answer is encoded, sent and stored: 16 bytes count as much as a comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class PersonalizationDecision:
     """What shadow rules would have done: {rule_id, actions}."""
     action_paths: tuple[Path, ...] = ()
     """What the actions of rules that matched looked at."""
+    cut_off_at: str | None = None
+    """The rule at which the evaluation ended because all rules together were too much work."""
     trace: tuple[TraceLine, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -70,29 +77,26 @@ def decide_personalization(
 
     A rule that needs what could not be loaded does not apply. `explain` adds the trace of every
     rule, without the values of attributes that it `hides`, and changes nothing else. What rules
-    remember and send is noted in the ledger.
+    remember and send is noted in the ledger. Where the ledger's work is used up the evaluation
+    ends, and what was decided stays.
     """
     if not situation.has_identifier:
         return PersonalizationDecision("NO_IDENTIFIER")
-    facts = situation.facts(experiments)
+    facts = situation.facts(experiments, ledger.work)
     run = _Run(situation, ledger, facts.with_state(ledger.state))
-    candidates = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
-    rules = bucket.rules if explain else candidates
-    unasked = rule_ids(rules) - rule_ids(candidates) if explain else frozenset()
+    asked = run.candidates(bucket)
+    rules = every_rule(bucket, asked) if explain else asked
+    view = TraceView(situation, ledger, hides) if explain else None
     trace: list[TraceLine] = []
-    for position, rule in enumerate(rules):
-        if rule.rule_id in unasked:
-            trace.append(trace_rule(rule, "CONDITIONS_NOT_MET", run.facts, run.missing, hides))
-            continue
-        facts, reason = run.facts, run.decide_rule(rule)
-        if explain:
-            trace.append(trace_rule(rule, reason, facts, run.missing, hides))
-        if reason == "MATCHED" and rule.stop_on_match:
-            if explain:
-                trace += (
-                    trace_rule(later, "STOPPED", run.facts, run.missing, hides)
-                    for later in rules[position + 1 :]
-                )
+    for rule, is_sure in rules:
+        ended = run.ended
+        line = trace_rule(rule, run.facts, view) if view else None
+        reason: RuleReason = ended or "CONDITIONS_NOT_MET"
+        if ended is None and is_sure is not None:
+            reason = run.decide_rule(rule)
+        if line is not None:
+            trace.append(close_line(line, reason))
+        elif run.ended is not None:
             break
     return run.to_decision(bucket, experiments, tuple(trace))
 
@@ -100,8 +104,8 @@ def decide_personalization(
 class _Run:
     """One evaluation in progress."""
 
-    __slots__ = ("_action_paths", "_actions", "_coercions", "_is_degraded", "_ledger", "_outbox", "_rule_ids", "_shadow",
-                 "_situation", "_skipped", "facts", "missing")  # fmt: skip
+    __slots__ = ("_action_paths", "_actions", "_coercions", "_cut_off_at", "_has_stopped", "_is_degraded", "_is_denied",
+                 "_ledger", "_outbox", "_rule_ids", "_shadow", "_situation", "_skipped", "facts", "missing")  # fmt: skip
 
     def __init__(self, situation: Situation, ledger: StateLedger, facts: Facts) -> None:
         self.facts = facts
@@ -110,6 +114,9 @@ class _Run:
         self._ledger = ledger
         self._coercions = 0
         self._is_degraded = False
+        self._is_denied = False
+        self._has_stopped = False
+        self._cut_off_at: str | None = None
         self._actions: list[Mapping[str, Any]] = []
         self._outbox: list[OutboxEntry] = []
         self._rule_ids: list[str] = []
@@ -117,23 +124,54 @@ class _Run:
         self._action_paths: list[Path] = []
         self._skipped: list[SkippedRule] = []
 
-    def decide_rule(self, rule: PersonalizationRule) -> RuleReason:
+    @property
+    def ended(self) -> RuleReason | None:
+        """Why later rules are not asked any more, or None."""
+        if self._cut_off_at is not None:
+            return "WORK_EXCEEDED"
+        return "STOPPED" if self._has_stopped else None
+
+    def candidates(
+        self, bucket: RuleBucket[PersonalizationRule]
+    ) -> Sequence[tuple[PersonalizationRule, bool]]:
+        """Return the rules to ask; all of them when to choose was too much work."""
         try:
-            reason = self._reason(rule)
-            self._is_degraded = self._is_degraded or reason == "UNAVAILABLE"
-            if reason != "MATCHED":
-                return reason
-            self._note_paths(rule)
-            if rule.is_shadow:
-                self._shadow.append(self._imagine(rule))
-                return "SHADOW"
-            return self._fire(rule)
+            return bucket.candidates(self.facts, has_profile="profile" not in self.missing)
+        except WorkExceeded:
+            return [(rule, False) for rule in bucket.rules]
+
+    def decide_rule(self, rule: PersonalizationRule) -> RuleReason:
+        """Let a rule apply if it does; only then the coercions on the way are counted."""
+        facts, before = self.facts, self.facts.coercions
+        try:
+            reason = self._decide(rule)
+        except WorkExceeded:
+            reason = "WORK_EXCEEDED"
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
             self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
-            return "ERROR"
+            reason = "ERROR"
+        if reason == "MATCHED":
+            self._coercions += facts.coercions - before
+        facts.coercions = before
+        if self._ledger.work.is_exceeded:
+            self._cut_off_at = rule.rule_id
+        return reason
+
+    def _decide(self, rule: PersonalizationRule) -> RuleReason:
+        reason = self._reason(rule)
+        if reason == "UNAVAILABLE" and rule.condition.may_hold(self.facts, self.missing):
+            self._is_degraded = True
+        if reason != "MATCHED":
+            return reason
+        self._note_paths(rule)
+        if rule.is_shadow:
+            self._shadow.append(self._imagine(rule))
+            return "SHADOW"
+        return self._fire(rule)
 
     def _reason(self, rule: PersonalizationRule) -> RuleReason:
         situation = self._situation
+        self._ledger.work.spend(1 + len(rule.condition.lookups))
         closed = rule.gates.closed(situation)
         if closed is None and rule.remembers:
             closed = situation.obstacle
@@ -146,27 +184,46 @@ class _Run:
         return rule.gates.refused(situation, self.facts, self._ledger) or "MATCHED"
 
     def _fire(self, rule: PersonalizationRule) -> RuleReason:
-        """Do everything that the rule wants, or nothing."""
+        """Do everything that the rule wants and the visitor allows, or nothing."""
+        if self._is_wholly_denied(rule):
+            self._is_denied = True
+            return "CONSENT_DENIED"
         changes = self._ledger.changed(rule.state_changes)
         entries = self._entries(rule)
-        cap = rule.gates.frequency_cap
+        answers = self._answers(rule)
+        cap = rule.gates.frequency_cap if changes or entries or answers else None
         if (changes or entries or cap is not None) and not self._ledger.may_commit():
             return "NOT_COMMITTED"
-        answers = [
-            {"rule_id": rule.rule_id, **action.to_answer()}
-            for action in rule.actions
-            if self._is_allowed(action)
-        ]
+        if not self._ledger.may_send(entries):
+            return "NOT_COMMITTED"
         self._rule_ids.append(rule.rule_id)
+        self._has_stopped = rule.stop_on_match
         self._actions += answers
         self._outbox += entries
         self._ledger.send(entries)
         self._ledger.use(cap)
         if changes:
             self._ledger.write(changes)
-            self._coercions += self.facts.coercions
             self.facts = self.facts.with_state(self._ledger.state)
         return "MATCHED"
+
+    def _is_wholly_denied(self, rule: PersonalizationRule) -> bool:
+        """Return whether the rule has actions and the visitor allows none of them.
+
+        Its state would say that something was shown which was not.
+        """
+        actions = (*rule.actions, *rule.outbox_actions)
+        return bool(actions) and not any(map(self._is_allowed, actions))
+
+    def _answers(self, rule: PersonalizationRule) -> list[Mapping[str, Any]]:
+        answers: list[Mapping[str, Any]] = [
+            {"rule_id": rule.rule_id, **action.to_answer()}
+            for action in rule.actions
+            if self._is_allowed(action)
+        ]
+        for answer in answers:
+            self._ledger.work.spend(ACTION_STEPS + json_bytes(answer) // _ANSWER_BYTES_PER_STEP)
+        return answers
 
     def _entries(self, rule: PersonalizationRule) -> list[OutboxEntry]:
         wanted = (
@@ -174,18 +231,19 @@ class _Run:
             for action in rule.outbox_actions
             if self._is_allowed(action)
         )
-        return [entry for entry in wanted if not self._ledger.was_sent(entry)]
+        entries = []
+        for entry in wanted:
+            self._ledger.work.spend(ACTION_STEPS)
+            if not self._ledger.was_sent(entry):
+                entries.append(entry)
+        return entries
 
     def _note_paths(self, rule: PersonalizationRule) -> None:
         for action in (*rule.actions, *rule.outbox_actions):
             self._action_paths += action.reads
 
     def _is_allowed(self, action: AnswerAction | OutboxAction) -> bool:
-        """Return whether the visitor allows one action; some need a grant on record."""
-        consent = self._situation.consent
-        if isinstance(action, OutboxAction) and action.needs_recorded_grant:
-            return all(map(consent.has_recorded_grant, action.purposes))
-        return all(map(consent.allows, action.purposes))
+        return not missing_purposes(action, self._situation.consent)
 
     def _imagine(self, rule: PersonalizationRule) -> Mapping[str, Any]:
         """Return what a shadow rule would do."""
@@ -206,9 +264,10 @@ class _Run:
             rule_ids=tuple(self._rule_ids),
             skipped=tuple(self._skipped),
             variants=experiments,
-            coercions=self._coercions + self.facts.coercions,
+            coercions=self._coercions,
             shadow=tuple(self._shadow),
             action_paths=tuple(self._action_paths),
+            cut_off_at=self._cut_off_at,
             trace=trace,
         )
 
@@ -216,14 +275,15 @@ class _Run:
         """Say why, by the rules of the event as a whole: which ones an index left out is no reason."""
         if self._rule_ids:
             return "MATCHED"
-        if self._lacks_consent(bucket):
+        if self._is_denied or self._lacks_consent(bucket):
             return "CONSENT_DENIED"
-        return "DEGRADED" if self._is_degraded or self._ledger.has_withheld else "NO_MATCH"
+        is_degraded = self._is_degraded or self._cut_off_at is not None
+        return "DEGRADED" if is_degraded or self._ledger.has_withheld else "NO_MATCH"
 
     def _lacks_consent(self, bucket: RuleBucket[PersonalizationRule]) -> bool:
         consent = self._situation.consent
         if not all(map(consent.allows, bucket.purposes)):
             return True
-        if consent.allows(ANALYTICS_STORAGE):
+        if not self._situation.may_not_remember:
             return False
         return bucket.remembers or bucket.looks_behind(self.facts, _BEHIND_CONSENT)

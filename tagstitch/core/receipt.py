@@ -16,8 +16,7 @@ import msgspec
 from tagstitch.core.consent import Consent
 from tagstitch.core.decision import Decision, decide
 from tagstitch.core.event import Event
-from tagstitch.core.event_decision import overlap
-from tagstitch.core.paths import Path, Root
+from tagstitch.core.paths import Path, Root, overlap
 from tagstitch.core.rule_book import RuleBook
 from tagstitch.core.situation import Situation
 
@@ -51,6 +50,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     has_identifier: bool
     unavailable: frozenset[str]
     can_commit: bool
+    work_steps: int
     include: frozenset[str]
     digest: bytes
     """SHA-256 of `decision_bytes`."""
@@ -69,6 +69,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             has_identifier=self.has_identifier,
             unavailable=self.unavailable,
             can_commit=self.can_commit,
+            work_steps=self.work_steps,
         )
 
     def replay(self, book: RuleBook) -> Decision:
@@ -108,6 +109,7 @@ def make_receipt(
         has_identifier=situation.has_identifier,
         unavailable=situation.unavailable,
         can_commit=situation.can_commit,
+        work_steps=situation.work_steps,
         include=include,
         digest=digest_of(decision),
     )

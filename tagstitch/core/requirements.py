@@ -14,7 +14,7 @@ from tagstitch.core.condition import Condition, Group, Match, Predicate
 from tagstitch.core.paths import Path
 from tagstitch.core.values import is_number
 
-Relation = Literal["equal", "prefix", "at_most", "at_least", "present"]
+Relation = Literal["equal", "prefix", "below", "at_most", "above", "at_least", "present"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Requirement:
     path: Path
     relation: Relation
     operand: Any = None
-    """`equal`: a tuple of scalars; `prefix`: a tuple of texts; `at_most` and `at_least`: the bound; `present`: nothing."""
+    """`equal`: a tuple of scalars; `prefix`: a tuple of texts; `present`: nothing; else the bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Requirements:
     """Every one of these."""
     any: tuple[Requirement, ...] = ()
     """And at least one of these, unless there are none."""
+    is_exact: bool = False
+    """Whether the condition holds exactly when `all` of them are fulfilled."""
 
 
 NO_REQUIREMENTS: Final = Requirements()
@@ -66,9 +68,9 @@ _FORMS: Final[Mapping[str, Callable[[Any], _Forms]]] = {
     "equals": _equal,
     "in": lambda operand: (("equal", operand),),
     "anyOf": lambda operand: (("equal", operand),),
-    "lessThan": lambda operand: (("at_most", operand),),
+    "lessThan": lambda operand: (("below", operand),),
     "atMost": lambda operand: (("at_most", operand),),
-    "greaterThan": lambda operand: (("at_least", operand),),
+    "greaterThan": lambda operand: (("above", operand),),
     "atLeast": lambda operand: (("at_least", operand),),
     "between": _between,
     "exists": _exists,
@@ -81,6 +83,12 @@ _FORMS: Final[Mapping[str, Callable[[Any], _Forms]]] = {
 }
 """What an operator requires of the value; one that is not here requires nothing."""
 
+_EXACT: Final = frozenset(
+    ("equals", "in", "anyOf", "lessThan", "atMost", "greaterThan", "atLeast", "between", "exists",
+     "startsWith")
+)  # fmt: skip
+"""The operators whose forms say all that they do, for scalar values."""
+
 _INDEXED_ROOTS: Final = frozenset(("bare", "event", "profile"))
 """Not the state and the experiments: they move while one request is decided."""
 
@@ -88,9 +96,12 @@ _INDEXED_ROOTS: Final = frozenset(("bare", "event", "profile"))
 def requirements_of(condition: Condition) -> Requirements:
     """Return what the condition requires; what cannot be told leaves no trace."""
     if isinstance(condition, Predicate):
-        return _required(_of_predicate(condition))
+        found = _of_predicate(condition)
+        is_exact = bool(found) and _is_exact(condition)
+        return Requirements(found, is_exact=is_exact) if found else NO_REQUIREMENTS
     if isinstance(condition, Match):
-        return _required(_of_match(condition))
+        found = _of_match(condition)
+        return Requirements(found) if found else NO_REQUIREMENTS
     if condition.kind == "any":
         return Requirements(any=_of_alternatives(condition))
     if condition.kind == "none":
@@ -99,11 +110,8 @@ def requirements_of(condition: Condition) -> Requirements:
     return Requirements(
         all=tuple(requirement for member in members for requirement in member.all),
         any=next((member.any for member in members if member.any), ()),
+        is_exact=bool(members) and all(member.is_exact for member in members),
     )
-
-
-def _required(requirements: tuple[Requirement, ...]) -> Requirements:
-    return Requirements(all=requirements) if requirements else NO_REQUIREMENTS
 
 
 def _of_alternatives(group: Group) -> tuple[Requirement, ...]:
@@ -120,9 +128,14 @@ def _of_alternatives(group: Group) -> tuple[Requirement, ...]:
     return tuple(found)
 
 
+_BY_SELECTIVITY: Final = (
+    "equal", "prefix", "below", "at_most", "above", "at_least", "present",
+)  # fmt: skip
+
+
 def _selectivity(requirement: Requirement) -> int:
     """Return a rank: values narrow most, presence least."""
-    return ("equal", "prefix", "at_most", "at_least", "present").index(requirement.relation)
+    return _BY_SELECTIVITY.index(requirement.relation)
 
 
 def _of_predicate(predicate: Predicate) -> tuple[Requirement, ...]:
@@ -134,6 +147,13 @@ def _of_predicate(predicate: Predicate) -> tuple[Requirement, ...]:
     if forms is None:
         return ()
     return tuple(Requirement(path, *form) for form in forms(comparison.operand))
+
+
+def _is_exact(predicate: Predicate) -> bool:
+    """Return whether what the index looks up is all that there is to a comparison."""
+    path, comparison = predicate.path, predicate.comparison
+    is_simple = path.root in _INDEXED_ROOTS and path.quantifier in (None, "$", "$any", "$count")
+    return is_simple and not comparison.ignores_case and comparison.operator in _EXACT
 
 
 def _of_match(match: Match) -> tuple[Requirement, ...]:

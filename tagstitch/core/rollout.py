@@ -10,7 +10,7 @@ from tagstitch.core import operands
 from tagstitch.core.bucketing import bucket_of
 from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.definition import Definition
-from tagstitch.core.limits import SALT_CHARS_MAX
+from tagstitch.core.limits import IDENTIFIER_VALUE_CHARS_MAX, SALT_CHARS_MAX
 from tagstitch.core.paths import Facts, Lookup, Path, Source, compile_base, is_lacking, parse_path
 from tagstitch.core.problems import Problems
 from tagstitch.core.values import is_number
@@ -49,9 +49,9 @@ class Rollout:
 
 
 def _subject(value: Any) -> str | None:
-    """Return an id as text: 5, 5.0 and "5" are one subject; lists and flags are none."""
+    """Return an id as text: 5, 5.0 and "5" are one subject; lists, flags, long texts are none."""
     if isinstance(value, str):
-        return value
+        return value if len(value) <= IDENTIFIER_VALUE_CHARS_MAX else None
     if isinstance(value, bool) or not is_number(value):
         return None
     return str(int(value)) if value == int(value) else repr(value)

@@ -12,7 +12,7 @@ from tagstitch.core.consent import AD_PERSONALIZATION, Purpose
 from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.errors import InvalidRule, Problem
-from tagstitch.core.event_action import EventAction
+from tagstitch.core.event_action import EventAction, Redact
 from tagstitch.core.event_action_parsing import parse_event_action
 from tagstitch.core.limits import (
     INTEGER_ABS_MAX,
@@ -92,6 +92,8 @@ class EventRule(Rule):
     """What the actions look at besides the parameter that they change."""
     is_plain: bool
     """Whether it has nothing but conditions and actions: no gate, not chained, no shadow."""
+    redactions: tuple[Redact, ...]
+    """Those of the actions that must be done also where the others cannot."""
 
     @property
     def other_lookups(self) -> tuple[tuple[Path, Lookup], ...]:
@@ -152,6 +154,7 @@ def parse_event_rule(
         actions=actions,
         action_lookups=tuple((path, compile_base(path)) for path in paths),
         is_plain=common["gates"] is OPEN_GATES and not is_chained and not common["is_shadow"],
+        redactions=tuple(action for action in actions if isinstance(action, Redact)),
     )
 
 

@@ -12,13 +12,15 @@ from tagstitch.core.paths import Facts, Lookup, Path, Source, is_lacking
 from tagstitch.core.requirements import NO_REQUIREMENTS, Requirements, requirements_of
 from tagstitch.core.rule import Rule
 from tagstitch.core.rule_index import RuleIndex, index_in_steps
-from tagstitch.core.steps import Steps
+from tagstitch.core.steps import Steps, sorted_in_steps
 from tagstitch.core.targeting import EVERY_EVENT
 
 R = TypeVar("R", bound=Rule)
 
 PLAIN_RULES_MAX: Final = 32
 """Rules up to which asking each costs less than an index (measured by bench/rule_book_load.py)."""
+
+_RULES_PER_STEP: Final = 20
 
 COPIED_RULES_MAX: Final = 1_000
 """Rules for every event that each event name's bucket holds besides its own. More of them stay in
@@ -71,29 +73,32 @@ class RuleBucket(Generic[R]):
             return self.own_rules
         return tuple(sorted((*self.own_rules, *self.for_all.own_rules), key=_order))
 
-    def candidates(self, facts: Facts, *, has_profile: bool = True) -> Sequence[R]:
-        """Return the rules that may hold for these facts, in their order, and perhaps others.
+    def candidates(self, facts: Facts, *, has_profile: bool = True) -> Sequence[tuple[R, bool]]:
+        """Return, in their order, all rules that hold for these facts, and perhaps others.
 
-        The facts must be those that conditions will see, but for state and experiments.
-        `has_profile` False says that the profile could not be loaded: then the rules are there
-        that may hold whatever it says.
+        With each goes whether its condition surely holds, and need not be asked. The facts must
+        be those that conditions will see, but for state and experiments. `has_profile` False says
+        that the profile could not be loaded: then the rules are there that may hold whatever it
+        says.
         """
-        rules: Sequence[R] = self.own_rules
-        if self.index is not None:
-            rules = [
-                rules[position]
-                for position in self.index.candidates(facts, has_profile=has_profile)
-            ]
+        rules = self.own_rules
+        if self.index is None:
+            found = [(rule, False) for rule in rules]
+        else:
+            positions = self.index.candidates(facts, has_profile=has_profile)
+            found = [(rules[position], is_sure) for position, is_sure in positions]
         if self.for_all is None:
-            return rules
-        return sorted(
-            (*rules, *self.for_all.candidates(facts, has_profile=has_profile)), key=_order
-        )
+            return found
+        found += self.for_all.candidates(facts, has_profile=has_profile)
+        return sorted(found, key=lambda entry: _order(entry[0]))
 
 
-def rule_ids(rules: Iterable[Rule]) -> frozenset[str]:
-    """Return their ids."""
-    return frozenset(rule.rule_id for rule in rules)
+def every_rule(
+    bucket: RuleBucket[R], candidates: Iterable[tuple[R, bool]]
+) -> Sequence[tuple[R, bool | None]]:
+    """Return all rules as the candidates say; None for one that is not among them."""
+    found = {rule.rule_id: is_sure for rule, is_sure in candidates}
+    return [(rule, found.get(rule.rule_id)) for rule in bucket.rules]
 
 
 def buckets_in_steps(
@@ -124,8 +129,7 @@ def _bucket_in_steps(
     rules: Iterable[R], present: RuleBucket[R] | None, for_all: RuleBucket[R] | None
 ) -> Steps[RuleBucket[R]]:
     """Return the bucket of these rules and of those in `for_all`."""
-    ordered = tuple(sorted(rules, key=_order))
-    yield
+    ordered = tuple((yield from sorted_in_steps(rules, _order)))
     if present is not None and present.for_all is for_all and present.has_just(ordered):
         return present
     return (yield from bucket_in_steps(ordered, for_all))
@@ -140,6 +144,8 @@ def bucket_in_steps(
     paths = set(for_all.read_paths if for_all else ())
     cap_keys: set[str] = set()
     lookups: dict[Path, Lookup] = dict(for_all.looks_at if for_all else ())
+    requirements: list[Requirements] = []
+    is_indexed = len(ordered) > PLAIN_RULES_MAX
     for count, rule in enumerate(ordered):
         purposes.update(rule.gates.purposes)
         remembers = remembers or rule.remembers
@@ -147,11 +153,11 @@ def bucket_in_steps(
         cap_keys.update(rule.cap_keys)
         lookups.update(rule.condition.lookups)
         lookups.update(rule.other_lookups)
-        if count % 100 == 0:
+        if is_indexed:
+            requirements.append(_requirements_of(rule))
+        if count % _RULES_PER_STEP == 0:
             yield
-    index = None
-    if len(ordered) > PLAIN_RULES_MAX:
-        index = yield from index_in_steps([_requirements_of(rule) for rule in ordered])
+    index = (yield from index_in_steps(requirements)) if is_indexed else None
     return RuleBucket(
         ordered,
         purposes=frozenset(purposes),

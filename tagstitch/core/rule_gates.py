@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
-from tagstitch.core.consent import Purpose
+from tagstitch.core.consent import Consent, Purpose
 from tagstitch.core.declarations import Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.frequency_cap import FrequencyCap, parse_frequency_cap
+from tagstitch.core.outbox_action import OutboxAction
 from tagstitch.core.paths import Facts, Lookup, Path
 from tagstitch.core.rollout import Rollout, parse_rollout
 from tagstitch.core.schedule import Schedule, parse_schedule
@@ -72,6 +73,22 @@ class Gates:
 
 
 OPEN_GATES: Final = Gates()
+
+
+class Purposeful(Protocol):
+    """An action with purposes of its own."""
+
+    @property
+    def purposes(self) -> tuple[Purpose, ...]:
+        """The purposes that the visitor must allow, all of them."""
+
+
+def missing_purposes(action: Purposeful, consent: Consent) -> tuple[Purpose, ...]:
+    """Return the purposes that keep an action from being done; some need a grant on record."""
+    has = consent.allows
+    if isinstance(action, OutboxAction) and action.needs_recorded_grant:
+        has = consent.has_recorded_grant
+    return tuple(purpose for purpose in action.purposes if not has(purpose))
 
 
 def parse_gates(

@@ -10,18 +10,23 @@ Nothing here is stricter than the language: a value of an unexpected type narrow
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from tagstitch.core.index_column import Column, Seen, bitmap_of, see
+from tagstitch.core.index_column import Column, bitmap_in_steps, see
+from tagstitch.core.limits import INDEXED_ELEMENTS_MAX
 from tagstitch.core.paths import Facts, Lookup, Path, compile_base, element_finder
 from tagstitch.core.requirements import Relation, Requirement, Requirements
+from tagstitch.core.steps import Steps
 
 _COMMON_SHARE: Final = 64
 """A requirement that less than 1/64 of the rules have gets no bitmap to AND with: with thousands
 of such paths memory and time would grow as rules times paths."""
 
 _RULES_PER_STEP: Final = 100
+
+_UNSPEAKABLE: Final[Mapping[str, Any]] = {}
+"""A value that says nothing to an index, as any object does."""
 
 _Key = tuple[Path, Relation]
 _Entries = dict[_Key, list[tuple[int, Any]]]
@@ -30,10 +35,16 @@ _Entries = dict[_Key, list[tuple[int, Any]]]
 class RuleIndex:
     """Finds the rules that may hold, by their position."""
 
-    __slots__ = ("_common", "_everything", "_rare", "_unlisted")
+    __slots__ = ("_common", "_covered", "_everything", "_rare", "_unlisted")
 
     def __init__(
-        self, rules: int, common: Sequence[PathIndex], rare: Sequence[PathIndex], listed: int
+        self,
+        rules: int,
+        common: Sequence[PathIndex],
+        rare: Sequence[PathIndex],
+        *,
+        listed: int,
+        covered: int,
     ) -> None:
         self._everything = (1 << rules) - 1
         self._common = tuple(common)
@@ -42,28 +53,39 @@ class RuleIndex:
         """Top-level key -> paths that may begin there; one fulfilled requirement is enough."""
         self._unlisted = self._everything ^ listed
         """The rules that have nothing in `_rare`."""
+        self._covered = covered
+        """The rules that hold when the index finds them, if it saw nothing unusual."""
 
-    def candidates(self, facts: Facts, *, has_profile: bool = True) -> list[int]:
-        """Return the positions, ascending, of all rules that hold and perhaps of others.
+    def candidates(self, facts: Facts, *, has_profile: bool = True) -> list[tuple[int, bool]]:
+        """Return (position, whether it surely holds), ascending: all rules that hold, and others.
 
-        `has_profile` False says that it could not be loaded: what it would say is open.
+        `has_profile` False says that it could not be loaded: what it would say is open. Raises
+        WorkExceeded.
         """
-        left = self._everything
+        left, sure = self._everything, self._covered
         for path in self._common:
-            left = path.narrow(left, facts, has_profile=has_profile)
+            left, is_exact = path.narrow(left, facts, has_profile=has_profile)
             if not left:
                 return []
-        if self._rare and has_profile:
-            left &= self._unlisted | self._with_rare(facts)
-        return _positions(left)
+            if not is_exact:
+                sure &= path.without
+        if self._rare:
+            found, is_exact = self._with_rare(facts) if has_profile else (self._everything, False)
+            left &= self._unlisted | found
+            if not is_exact:
+                sure &= self._unlisted
+        return _positions(left, sure, self._everything)
 
-    def _with_rare(self, facts: Facts) -> int:
-        found = 0
+    def _with_rare(self, facts: Facts) -> tuple[int, bool]:
+        found, is_exact = 0, True
         for container in (facts.event, facts.profile):
             for key in self._rare.keys() & container.keys():
+                facts.work.spend(len(self._rare[key]))
                 for path in self._rare[key]:
-                    found |= path.fulfilled(facts)
-        return found
+                    rules, is_path_exact = path.fulfilled(facts)
+                    found |= rules
+                    is_exact = is_exact and is_path_exact
+        return found, is_exact
 
 
 class PathIndex:
@@ -75,8 +97,8 @@ class PathIndex:
         "_gives_many",
         "_look_up",
         "_wants_profile",
-        "_without",
         "path",
+        "without",
     )
 
     def __init__(self, path: Path, columns: Iterable[Column]) -> None:
@@ -86,38 +108,37 @@ class PathIndex:
         self._gives_many = path.quantifier not in (None, "$count")
         self._wants_profile = path.root != "event"
         self._columns = tuple(columns)
-        self._without = -1
+        self.without = -1
         for column in self._columns:
-            self._without &= column.others
+            self.without &= column.others
 
-    def narrow(self, left: int, facts: Facts, *, has_profile: bool) -> int:
-        """Return those of the rules left that may hold for the value here."""
+    def narrow(self, left: int, facts: Facts, *, has_profile: bool) -> tuple[int, bool]:
+        """Return those of the rules left that may hold for the value here, and whether exactly."""
         if not has_profile and self._wants_profile and self._base(facts) is None:
-            return left
+            return left, False
         value = self._look_up(facts)
         if value is None:
-            return left & self._without
+            return left & self.without, True
         seen = see(value, gives_many=self._gives_many)
         if seen is None:
-            return left
+            return left, False
         for column in self._columns:
             left &= column.others | column.fulfilled(seen)
-        return left
+        return left, seen.is_exact
 
-    def fulfilled(self, facts: Facts) -> int:
-        """Return the rules that have some requirement here which the value fulfils."""
+    def fulfilled(self, facts: Facts) -> tuple[int, bool]:
+        """Return the rules that have a requirement here which the value fulfils; and if exactly."""
         value = self._look_up(facts)
-        seen: Seen | None = None if value is None else see(value, gives_many=self._gives_many)
+        if value is None:
+            return 0, True
+        seen = see(value, gives_many=self._gives_many)
         found = 0
         for column in self._columns:
-            if seen is not None:
-                found |= column.fulfilled(seen)
-            elif value is not None:
-                found |= column.rules
-        return found
+            found |= column.rules if seen is None else column.fulfilled(seen)
+        return found, seen is not None and seen.is_exact
 
 
-def index_in_steps(rules: Sequence[Requirements]) -> Generator[None, None, RuleIndex]:
+def index_in_steps(rules: Sequence[Requirements]) -> Steps[RuleIndex]:
     """Build the index of these rules, in this order; pauses between small pieces of work."""
     entries: _Entries = {}
     for position, requirements in enumerate(rules):
@@ -127,17 +148,36 @@ def index_in_steps(rules: Sequence[Requirements]) -> Generator[None, None, RuleI
     few = len(rules) / _COMMON_SHARE
     common = {key for key, found in entries.items() if len(found) >= few}
     rare: _Entries = {}
-    listed = []
+    listed, covered = [], []
     for position, requirements in enumerate(rules):
         one_of = _first_rare(requirements, common) or requirements.any
         _note(rare, one_of, position)
         if one_of:
             listed.append(position)
+        if requirements.is_exact and _is_covered(requirements, common, one_of):
+            covered.append(position)
         if position % _RULES_PER_STEP == 0:
             yield
     common_paths = yield from _paths_in_steps({key: entries[key] for key in common}, len(rules))
     rare_paths = yield from _paths_in_steps(rare, len(rules))
-    return RuleIndex(len(rules), common_paths, rare_paths, bitmap_of(listed, len(rules)))
+    return RuleIndex(
+        len(rules),
+        common_paths,
+        rare_paths,
+        listed=(yield from bitmap_in_steps(listed, len(rules))),
+        covered=(yield from bitmap_in_steps(covered, len(rules))),
+    )
+
+
+def _is_covered(
+    requirements: Requirements, common: set[_Key], looked_up: Sequence[Requirement]
+) -> bool:
+    """Return whether the index looks up everything that the rule requires."""
+    keys = [(requirement.path, requirement.relation) for requirement in requirements.all]
+    if len(set(keys)) < len(keys):  # of two in one column, either one will do
+        return False
+    rest = [r for r, key in zip(requirements.all, keys, strict=True) if key not in common]
+    return rest == list(looked_up)
 
 
 def _note(entries: _Entries, requirements: Iterable[Requirement], position: int) -> None:
@@ -156,7 +196,7 @@ def _first_rare(requirements: Requirements, common: set[_Key]) -> tuple[Requirem
 
 def _paths_in_steps(
     entries: Mapping[_Key, list[tuple[int, Any]]], rules: int
-) -> Generator[None, None, list[PathIndex]]:
+) -> Steps[list[PathIndex]]:
     columns: dict[Path, list[Column]] = {}
     for (path, relation), found in entries.items():
         column = Column(relation, rules)
@@ -182,21 +222,29 @@ def _values_of(path: Path) -> Lookup:
         return base
     find = element_finder(path)
 
+    def elements(facts: Facts) -> list[Any]:
+        found = base(facts)
+        return found if found.__class__ is list else []
+
     def find_all(facts: Facts) -> Any:
-        elements = base(facts)
-        return [find(element) for element in elements] if elements.__class__ is list else []
+        found = elements(facts)
+        if len(found) > INDEXED_ELEMENTS_MAX:
+            return _UNSPEAKABLE
+        facts.work.spend(len(found))
+        return [find(element) for element in found]
 
     if path.quantifier == "$count":
-        return lambda facts: len(find_all(facts))
+        return lambda facts: len(elements(facts))
     return find_all
 
 
-def _positions(bitmap: int) -> list[int]:
-    """Return the positions of the bits that are set: one search per bit in the written number."""
+def _positions(bitmap: int, sure: int, everything: int) -> list[tuple[int, bool]]:
+    """Return the bits that are set in the first: one search per bit in the written number."""
     bits = bin(bitmap)[:1:-1]
+    is_sure = bin(sure | everything + 1)[:2:-1]  # as many digits as there are rules
     found = []
     at = bits.find("1")
     while at >= 0:
-        found.append(at)
+        found.append((at, is_sure[at] == "1"))
         at = bits.find("1", at + 1)
     return found

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from tagstitch.core.definition import Definition
 from tagstitch.core.limits import SCHEDULE_HOURS_MAX
@@ -87,6 +87,19 @@ class Schedule:
         state = self._known[0] = self._state_at(now)
         return state[2]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return when it is open, by the clock of its time zone; what is not limited is left out."""
+        bounds = {"from": self.starts_at, "until": self.ends_at}
+        told: dict[str, Any] = {
+            name: datetime.fromtimestamp(time, self.zone).isoformat()
+            for name, time in bounds.items()
+            if math.isfinite(time)
+        }
+        if self.week:
+            spans = zip(self.week[::2], self.week[1::2], strict=True)
+            told["week"] = [_span(opens, closes) for opens, closes in spans]
+        return {**told, "time_zone": str(self.zone)}
+
     def _state_at(self, now: float) -> _State:
         if now < self.starts_at:
             return (-math.inf, self.starts_at, False)
@@ -102,6 +115,18 @@ class Schedule:
         until = second + min(change - of_week, _DAY_S)
         until = _offset_change(second, until, self.zone)
         return (max(second, self.starts_at), min(until, self.ends_at), passed % 2 == 1)
+
+
+def _span(opens: int, closes: int) -> str:
+    """Return a part of the week as people write it, such as `monday 09:00-17:30`."""
+    day, last = opens // _DAY_S, (closes - 1) // _DAY_S
+    until = "" if day == last else f"{_DAYS_OF_WEEK[last]} "
+    return f"{_DAYS_OF_WEEK[day]} {_wall(opens, day)}-{until}{_wall(closes, last)}"
+
+
+def _wall(second_of_week: int, day: int) -> str:
+    minutes = (second_of_week - day * _DAY_S) // 60
+    return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
 def _second_of_week(local: datetime) -> int:

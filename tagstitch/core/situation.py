@@ -13,7 +13,9 @@ import msgspec
 
 from tagstitch.core.consent import ANALYTICS_STORAGE, Consent
 from tagstitch.core.event import Event
+from tagstitch.core.limits import WORK_STEPS_MAX
 from tagstitch.core.paths import Facts, Source
+from tagstitch.core.work import Work
 
 _NOTHING_MISSING: Final[frozenset[Source]] = frozenset()
 
@@ -40,8 +42,13 @@ class Situation(msgspec.Struct, frozen=True):  # a frozen dataclass takes five t
     has_identifier: bool = True
     unavailable: frozenset[str] = frozenset()
     """What could not be loaded: `profile`, `state`."""
+    is_erased: bool = False
+    """Whether the visitor was erased: that denies whatever would be remembered, for good."""
     can_commit: bool = True
     """Whether a change of state can still be stored; otherwise rules that need one do nothing."""
+
+    work_steps: int = WORK_STEPS_MAX
+    """How much work the decision may be; see `Work`."""
 
     @property
     def missing(self) -> frozenset[Source]:
@@ -56,15 +63,20 @@ class Situation(msgspec.Struct, frozen=True):  # a frozen dataclass takes five t
         return frozenset(found)
 
     @property
+    def may_not_remember(self) -> bool:
+        """Whether the visitor allows neither looking at a profile nor writing one."""
+        return self.is_erased or not self.consent.allows(ANALYTICS_STORAGE)
+
+    @property
     def obstacle(self) -> Obstacle | None:
         """Why nothing can be remembered about this visitor, or None when it can."""
         if not self.has_identifier:
             return "NO_IDENTIFIER"
-        if not self.consent.allows(ANALYTICS_STORAGE):
+        if self.may_not_remember:
             return "CONSENT_DENIED"
         return "UNAVAILABLE" if self.unavailable else None
 
-    def facts(self, experiments: Mapping[str, str]) -> Facts:
+    def facts(self, experiments: Mapping[str, str], work: Work) -> Facts:
         """Return what conditions look at."""
         return Facts(
             self.event.parameters,
@@ -72,4 +84,5 @@ class Situation(msgspec.Struct, frozen=True):  # a frozen dataclass takes five t
             self.state,
             now=self.now,
             experiments=experiments,
+            work=work,
         )

@@ -9,9 +9,14 @@ from typing import Any, Final
 
 from tagstitch.core.cap_uses import read_times
 from tagstitch.core.frequency_cap import FrequencyCap, own_key
+from tagstitch.core.limits import OUTBOX_ENTRIES_MAX
 from tagstitch.core.outbox_entry import OutboxEntry
 from tagstitch.core.situation import Situation
 from tagstitch.core.values import same
+from tagstitch.core.work import Work
+
+_SENT_TIMES: Final = 2
+"""Times kept of an action that is done once per window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +40,10 @@ class StateLedger:
     """The visitor's state while rules apply: a later rule sees what an earlier one changed."""
 
     __slots__ = ("_assignments", "_can_commit", "_changed_caps", "_changed_state", "_now",
-                 "_outbox", "caps", "has_withheld", "state")  # fmt: skip
+                 "_outbox", "caps", "has_withheld", "state", "work")  # fmt: skip
 
     def __init__(self, situation: Situation) -> None:
+        self.work = Work(situation.work_steps)
         self._now = situation.now
         self._can_commit = situation.can_commit
         self.state: Mapping[str, Any] = situation.state
@@ -95,15 +101,21 @@ class StateLedger:
         # A list that nobody can read may hide that it was: better once too little.
         return times is None or any(entry.window(_moment(time)) == window for time in times)
 
+    def may_send(self, entries: Sequence[OutboxEntry]) -> bool:
+        """Return whether there is room for so much more; what asks in vain counts as withheld."""
+        has_room = len(self._outbox) + len(entries) <= OUTBOX_ENTRIES_MAX
+        self.has_withheld = self.has_withheld or not has_room
+        return has_room
+
     def send(self, entries: Sequence[OutboxEntry]) -> None:
         """Let something be done outside, once the decision is stored."""
         self._outbox += entries
-        sent = {
-            sent_key(entry.action_key): [self._now]
-            for entry in entries
-            if entry.window(self._moment) is not None
-        }
-        self._note_uses(sent)
+        for entry in entries:
+            if entry.window(self._moment) is not None:
+                key = sent_key(entry.action_key)
+                # The one before stays: the next decision's clock may still be in its window.
+                before = read_times(self.caps, key) or []
+                self._note_uses({key: sorted([*before, self._now])[-_SENT_TIMES:]})
 
     def changes(self) -> StateChanges:
         """Return everything to store."""

@@ -25,6 +25,9 @@ Test = Callable[[Any, Facts], bool]
 _BUCKETS: Final = 10_000
 """Of version 2 of the bucketing hash: a hundredth of a per cent each."""
 
+_LONG_TEXT_CHARS: Final = 1024
+"""Characters of a text from which reading it counts as work."""
+
 _NUMBERS: Final = frozenset((int, float))
 
 TYPES: Final[Mapping[str, Callable[[Any], bool]]] = {
@@ -55,8 +58,9 @@ def all_of(operand: tuple[Any, ...]) -> Test:
     booleans = frozenset(value for value in operand if isinstance(value, bool))
     others = frozenset(value for value in operand if not isinstance(value, bool))
 
-    def test(value: Any, _: Facts) -> bool:
+    def test(value: Any, facts: Facts) -> bool:
         values = value if value.__class__ is list else (value,)
+        facts.work.spend(len(values))
         present = {v for v in values if v.__class__ is str or v.__class__ in _NUMBERS}
         return others <= present and (
             not booleans or booleans <= {v for v in values if v.__class__ is bool}
@@ -77,8 +81,9 @@ class _Membership:
         self._booleans = tuple([value for value in operand if isinstance(value, bool)])
         self._others = frozenset([value for value in operand if not isinstance(value, bool)])
 
-    def test(self, value: Any, _: Facts) -> bool:
+    def test(self, value: Any, facts: Facts) -> bool:
         if value.__class__ is list:
+            facts.work.spend(len(value))
             return any(map(self._has, value))
         return self._has(value)
 
@@ -216,7 +221,11 @@ def changed(operand: bool, stored: Callable[[Facts], Any]) -> Test:  # noqa: FBT
     """Find a value that differs from the stored one, or that does not; never an absent one."""
 
     def test(value: Any, facts: Facts) -> bool:
-        return value is not None and same(value, stored(facts)) is not operand
+        if value is None:
+            return False
+        if isinstance(value, list | dict):
+            facts.work.spend_nodes(value)
+        return same(value, stored(facts)) is not operand
 
     return test
 
@@ -242,10 +251,16 @@ def text(holds: Callable[[str, str], bool], *, ignore_case: bool = False) -> Cal
     """Compare texts."""
 
     def build(operand: str) -> Test:
-        if not ignore_case:
-            return lambda value, _: value.__class__ is str and holds(value, operand)
-        folded = operand.casefold()
-        return lambda value, facts: value.__class__ is str and holds(facts.casefold(value), folded)
+        wanted = operand.casefold() if ignore_case else operand
+
+        def test(value: Any, facts: Facts) -> bool:
+            if value.__class__ is not str:
+                return False
+            if len(value) > _LONG_TEXT_CHARS:
+                facts.work.spend_bytes(len(value))
+            return holds(facts.casefold(value) if ignore_case else value, wanted)
+
+        return test
 
     return build
 
@@ -267,7 +282,10 @@ def contains(operand: str) -> Test:
     in_text = text(operator.contains)(operand)
 
     def test(value: Any, facts: Facts) -> bool:
-        return operand in value if value.__class__ is list else in_text(value, facts)
+        if value.__class__ is not list:
+            return in_text(value, facts)
+        facts.work.spend(len(value))
+        return operand in value
 
     return test
 
@@ -280,6 +298,7 @@ def contains_ignoring_case(operand: str) -> Test:
     def test(value: Any, facts: Facts) -> bool:
         if value.__class__ is not list:
             return in_text(value, facts)
+        facts.work.spend_nodes(value)
         return any(element.casefold() == folded for element in value if isinstance(element, str))
 
     return test
@@ -293,9 +312,10 @@ def matches(*, ignore_case: bool = False) -> Callable[[str], Test]:
         if pattern is None:  # the operand's check said so
             return lambda _value, _facts: False
 
-        def test(value: Any, _: Facts) -> bool:
+        def test(value: Any, facts: Facts) -> bool:
             if value.__class__ is not str or len(value) > CONDITION_REGEX_VALUE_CHARS_MAX:
                 return False
+            facts.work.spend_search(len(value), pattern.instructions)
             return pattern.search(value) is not None
 
         return test

@@ -123,3 +123,10 @@ def _names(raw: object) -> tuple[str, ...]:
     if not isinstance(raw, list | tuple):
         return ()
     return tuple(name for name in raw if isinstance(name, str))
+
+
+def declared_protected(views: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the attributes that a view declares `protected`; what is malformed protects nothing."""
+    lists = (view.get("protected") for view in views.values())
+    names = (name for declared in lists if isinstance(declared, list) for name in declared)
+    return tuple(sorted({name for name in names if isinstance(name, str) and name}))

@@ -265,7 +265,7 @@ class Decider:
         )
 
     def _subject(self, call: DecideCall, decided: CallDecision) -> str | None:
-        if not decided.loaded.consent.allows("analytics_storage"):
+        if not decided.loaded.may_name_visitor:
             return None
         if decided.loaded.visitor.profile is not None:
             return self._keyring.pseudonym(decided.loaded.visitor.profile.profile_id)
@@ -286,7 +286,7 @@ class Decider:
             event_decision=decided.decision.event,
             personalization=decided.decision.personalization,
             profile=self._profile_part(call, decided) if "profile" in request.include else None,
-            explain=request.explain,
+            trace=decided.decision.trace if request.explain else None,
         )
         return msgspec.json.encode(call.shape(answer))
 

@@ -17,6 +17,7 @@ from tagstitch.core.decision_record import told_skipped
 from tagstitch.core.errors import Unavailable
 from tagstitch.core.event_decision import EventDecision
 from tagstitch.core.identifier import Identifier
+from tagstitch.core.limits import WORK_STEPS_MAX, WORK_STEPS_PER_MS
 from tagstitch.core.personalization import PersonalizationDecision
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import EMPTY_RULE_BOOK, RuleBook
@@ -96,6 +97,11 @@ class Loaded:
         return None if self.book is EMPTY_RULE_BOOK else self.book.version
 
     @property
+    def may_name_visitor(self) -> bool:
+        """Whether anything may tell who it was, be it by a pseudonym."""
+        return self.consent.allows(ANALYTICS_STORAGE) and not self.visitor.is_erased
+
+    @property
     def profile(self) -> Profile | None:
         """The visitor's profile, as far as consent lets us look."""
         return self.visitor.profile if self.consent.allows(ANALYTICS_STORAGE) else None
@@ -144,7 +150,11 @@ class DecisionMaker:
             hides=call.hides,
         )
         _log_skipped(decision.event, decision.personalization)
-        degraded = (*loaded.degraded, "state") if decision.has_withheld else loaded.degraded
+        degraded = loaded.degraded
+        if decision.has_withheld:
+            degraded += ("state",)
+        if decision.is_cut_off:
+            degraded += ("rules",)
         return CallDecision(loaded, situation, decision, degraded)
 
     def _situation(self, call: DecideCall, loaded: Loaded, *, can_commit: bool) -> Situation:
@@ -161,12 +171,15 @@ class DecisionMaker:
             subject=self._subject(call, loaded),
             has_identifier=bool(call.identifiers),
             unavailable=_WITHOUT_PROFILE if "profile" in loaded.degraded else frozenset(),
-            can_commit=can_commit and not loaded.visitor.is_erased,
+            is_erased=loaded.visitor.is_erased,
+            can_commit=can_commit,
+            work_steps=min(int(call.request.deadline_ms * WORK_STEPS_PER_MS), WORK_STEPS_MAX),
         )
 
     def _subject(self, call: DecideCall, loaded: Loaded) -> str | None:
         """Return the profile's id, or the id that the visitor's profile would get."""
-        if not loaded.consent.allows(ANALYTICS_STORAGE) or "profile" in loaded.degraded:
+        is_known = loaded.may_name_visitor and "profile" not in loaded.degraded
+        if not is_known:
             return None
         if loaded.visitor.profile is not None:
             return loaded.visitor.profile.profile_id
@@ -206,7 +219,10 @@ class DecisionMaker:
 
 
 def _log_skipped(*decisions: EventDecision | PersonalizationDecision | None) -> None:
-    """Say which rules raised: they were left out, and the others applied."""
+    """Say which rules were left out because they raised, or all together were too much work."""
+    cut_off = [decision.cut_off_at for decision in decisions if decision and decision.cut_off_at]
+    if cut_off:
+        logger.warning("rules_cut_off", extra={"fields": {"at": cut_off}})
     skipped = [rule for decision in decisions if decision for rule in decision.skipped]
     if skipped:
         fields = {"skipped": told_skipped(skipped), "skipped_count": len(skipped)}

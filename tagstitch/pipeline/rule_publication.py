@@ -20,6 +20,7 @@ from tagstitch.core.limits import COMMIT_WRITES_MAX
 from tagstitch.core.rule_book import BrokenRule, compile_rule_book
 from tagstitch.core.rule_definitions import COLLECTIONS, RuleDefinitions
 from tagstitch.core.rule_lines import VERSION_PREFIX, content_of
+from tagstitch.core.view import declared_protected
 from tagstitch.pipeline.backend import Delete, Document, DocumentStore, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.list_all import list_all
@@ -128,12 +129,8 @@ async def load_definitions(documents: DocumentStore, deadline: Deadline) -> Rule
 
 def _protected(views: Sequence[Document], traits: Sequence[Document]) -> tuple[str, ...]:
     """Return every computed trait and every attribute that a view declares `protected`."""
-    names = {_id_of(trait) for trait in traits}
-    for view in views:
-        declared = view.fields.get("protected")
-        if isinstance(declared, list):
-            names.update(name for name in declared if isinstance(name, str) and name)
-    return tuple(sorted(names))
+    declared = declared_protected({view.path: view.fields for view in views})
+    return tuple(sorted({*declared, *map(_id_of, traits)}))
 
 
 def _id_of(document: Document) -> str:

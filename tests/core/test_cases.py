@@ -1,101 +1,90 @@
-"""Runs every decision case of tests/cases: event, profile and rules -> wanted decision."""
+"""Runs every case of tests/cases: rules, an event and its visitor -> decision and audit record."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from tagstitch.core.consent import resolve_consent
-from tagstitch.core.event import parse_event
-from tagstitch.core.profile import Profile
-from tagstitch.core.rule_book import RuleBook, compile_rule_book
-from tagstitch.core.rule_definitions import RuleDefinitions
-from tests.core.deciding import decide_both, decide_event
+from tagstitch.core.errors import InvalidRule
+from tests import case_files
+from tests.case_files import CASES, cases_with
 
-CASES = Path(__file__).parent.parent / "cases"
+Case = Mapping[str, Any]
 
 
-def load(kind: str) -> Iterator[Any]:
-    for file in sorted((CASES / kind).glob("*.json")):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        for case in content["cases"]:
-            yield pytest.param(content, case, id=f"{file.stem}: {case['name']}")
-
-
-def book_of(content: dict[str, Any]) -> RuleBook:
-    book = compile_rule_book(
-        RuleDefinitions(content.get("event_rules", {}), content.get("personalization_rules", {}))
-    )
-    assert book.broken == ()
-    return book
-
-
-def profile_of(case: dict[str, Any]) -> Profile | None:
-    return Profile("p_1", **case["profile"]) if "profile" in case else None
-
-
-@pytest.mark.parametrize(("content", "case"), [*load("event")])
-def test_an_event_is_decided_as_its_case_wants(
-    content: dict[str, Any], case: dict[str, Any]
-) -> None:
-    event = parse_event(case["event"])
-    unavailable = frozenset(case.get("unavailable", ()))
-
-    decision = decide_event(event, book_of(content), profile_of(case), unavailable=unavailable)
-
-    want = case["want"]
-    got = {
-        "drop": decision.drop,
-        "rename": decision.rename,
-        "set": dict(decision.set),
-        "unset": list(decision.unset),
-        "modifications": [dict(modification) for modification in decision.modifications],
-        "coercions": decision.coercions,
-        "skipped": [[skipped.rule_id, skipped.error] for skipped in decision.skipped],
-    }
-    nothing: dict[str, Any] = {"drop": False, "rename": None, "coercions": 0, "set": {}}
-    nothing |= {"unset": [], "modifications": [], "skipped": []}
-    assert {**nothing, **{key: want[key] for key in got if key in want}} == got
-    if "rule_ids" in want:
-        assert want["rule_ids"] == list(decision.rule_ids)
-    if "payload" in want:
-        assert want["payload"] == decision.apply_to(event)
-
-
-@pytest.mark.parametrize(("content", "case"), [*load("personalization")])
-def test_a_personalization_is_decided_as_its_case_wants(
-    content: dict[str, Any], case: dict[str, Any]
-) -> None:
-    event, profile = parse_event(case["event"]), profile_of(case)
-    consent = resolve_consent(
-        requested=case.get("consent"),
-        event=event,
-        profile=profile,
-        default_granted=case.get("default_granted", True),
+def run(case: Case) -> None:
+    decision = case_files.decide_case(case)
+    records = case_files.records_of(case, decision)
+    if "event" in case["want"]:
+        assert decision.event is not None
+        assert case_files.wanted_event(case) == decision.event.to_json()
+        assert case_files.wanted_event_record(case) == records["event"]
+        if "leaves_as" in case["want"]["event"]:
+            leaves = decision.event.apply_to(case_files.event_of(case))
+            assert case["want"]["event"]["leaves_as"] == leaves
+    if "personalization" in case["want"]:
+        assert decision.personalization is not None
+        assert case_files.wanted_personalization(case) == decision.personalization.to_json()
+        assert case_files.wanted_personalization_record(case) == records["personalization"]
+    assert case_files.wanted_changes(case) == case_files.told_changes(case, decision)
+    explained = case_files.decide_case(case, explain=True)
+    assert decision.to_json() == explained.to_json()
+    assert decision == replace(
+        explained,
+        event=explained.event and replace(explained.event, trace=()),
+        personalization=explained.personalization and replace(explained.personalization, trace=()),
+        experiments=(),
     )
 
-    situation = {
-        "consent": consent,
-        "unavailable": frozenset(case.get("unavailable", ())),
-        "has_identifier": case.get("has_identifier", True),
-    }
-    decided = decide_both(event, book_of(content), profile, **situation)
-    decision = decided.personalization
-    assert decision is not None
 
-    want = case["want"]
-    got = {
-        "reason": decision.reason,
-        "actions": [dict(action) for action in decision.actions],
-        "state_changes": dict(decided.changes.state),
-    }
-    assert {"actions": [], "state_changes": {}, **{k: want[k] for k in got if k in want}} == got
-    if "actions_without_state" in want:
-        left = decide_both(event, book_of(content), profile, can_commit=False, **situation)
-        assert left.personalization is not None
-        assert want["actions_without_state"] == [dict(a) for a in left.personalization.actions]
-        assert not left.changes
+@pytest.mark.parametrize("case", [*cases_with("holds")])
+def test_the_conditions_hold_or_not_as_the_case_says(case: Case) -> None:
+    run(case_files.with_conditions(case))
+
+
+@pytest.mark.parametrize("case", [*cases_with("want")])
+def test_it_is_decided_and_recorded_as_the_case_wants(case: Case) -> None:
+    run(case)
+
+
+@pytest.mark.parametrize("case", [*cases_with("refused")])
+def test_what_is_wrong_is_refused_at_its_place(case: Case) -> None:
+    with pytest.raises(InvalidRule) as refusal:
+        case_files.parse_refused(case)
+
+    assert case["refused"] == [problem.path for problem in refusal.value.problems]
+
+
+@pytest.mark.parametrize("file", case_files.case_files(), ids=lambda file: file.stem)
+def test_a_case_file_is_what_its_schema_says(file: Path) -> None:
+    schema = json.loads((CASES / "case.schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    content = json.loads(file.read_text(encoding="utf-8"))
+
+    problems = [error.message for error in Draft202012Validator(schema).iter_errors(content)]
+    names = Counter(case["name"] for case in content["cases"])
+
+    assert problems == []
+    assert [name for name, number in names.items() if number > 1] == []
+
+
+def test_the_cases_are_the_languages_documentation() -> None:
+    """Every operator, action and gate has a case; what is added to the language needs one."""
+    from tagstitch.core.event_action_parsing import PARSERS as EVENT_ACTIONS
+    from tagstitch.core.operators import OPERATORS, PLACED_WORDS
+    from tagstitch.core.personalization_action_parsing import PARSERS as PERSONALIZATION_ACTIONS
+    from tagstitch.core.text_computation import OPERATORS as COMPUTATIONS
+
+    texts = "\n".join(file.read_text(encoding="utf-8") for file in case_files.case_files())
+    placed = {name for name, _ in PLACED_WORDS.values()}
+    gates = {"schedule", "rollout", "frequency_cap", "purposes", "shadow", "chain", "once_per"}
+    words = {*OPERATORS, *placed, *EVENT_ACTIONS, *PERSONALIZATION_ACTIONS, *COMPUTATIONS, *gates}
+
+    assert {word for word in words if f'"{word}"' not in texts} == set()

@@ -9,12 +9,13 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tagstitch.core.consent import resolve_consent
 from tagstitch.core.event import Event
 from tagstitch.core.operators import OPERATORS
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
-from tests.core.deciding import decide_both, decide_event
+from tests.core.deciding import NOON, decide_both, decide_event
 
 NAMES = st.sampled_from(["purchase", "purchase", "view_item"])
 KEYS = st.sampled_from(["value", "tier", "items", "a", "b", "a.b", "x-ga-gcs", "price"])
@@ -118,7 +119,45 @@ PERSONAL_ACTIONS = st.one_of(
     st.fixed_dictionaries({"type": st.just("set_client_cookie"), "cookie_name": st.text("ab!_", min_size=1) | st.sampled_from(["a;b", "ok"]), "cookie_value": st.text() | NUMBERS | st.booleans()}),
     st.fixed_dictionaries({"type": st.just("return_value"), "key": st.just("k"), "value": VALUES}),
     st.fixed_dictionaries({"type": st.just("set_state"), "updates_user_state": STATE_CHANGES}),
+    st.fixed_dictionaries({"type": st.just("send_email"), "template_id": st.just("t"), "recipient": st.just("profile.a"),
+                           "data": st.fixed_dictionaries({"x": st.sampled_from([{"from": "items"}, "${value}", 1])}),
+                           "once_per": st.sampled_from(["decision", "day", "visitor"])}),
+    st.fixed_dictionaries({"type": st.just("webhook"), "endpoint": st.just("e"), "body": st.just({"v": {"from": "profile.a"}}),
+                           "purposes": st.just(["onsite"]), "once_per": st.sampled_from(["decision", "week"])}),
 )  # fmt: skip
+SCHEDULES = st.sampled_from([
+    {"until": "2026-01-01"}, {"from": "2026-01-01", "days": "weekend"}, {"hours": ["22:00-06:00"], "time_zone": "Europe/Berlin"},
+])  # fmt: skip
+ROLLOUTS = st.sampled_from(
+    [0, 50, 100, {"percent": 50, "by": "a"}, {"percent": 100, "by": "profile.a"}]
+)
+CAPS = st.sampled_from([
+    {"max": 1}, {"max": 2, "group": "g", "per": "day"}, [{"max": 1, "group": "g"}, {"max": 3, "within": "1h"}],
+])  # fmt: skip
+GATES = st.fixed_dictionaries({}, optional={
+    "schedule": SCHEDULES, "rollout": ROLLOUTS, "frequency_cap": CAPS, "shadow": st.booleans(),
+    "purposes": st.sampled_from(["onsite", ["ad_storage", "onsite"]]),
+})  # fmt: skip
+EXPERIMENTS = st.dictionaries(
+    st.sampled_from(["e", "f"]),
+    st.fixed_dictionaries(
+        {"target_event_name": st.just("*"), "variants": st.just({"a": 0.5, "b": 0.5})},
+        optional={
+            "conditions": st.just({"profile.a": {"exists": True}}), "coverage": st.just(0.5), "sticky": st.booleans(),
+            "schedule": SCHEDULES, "purposes": st.just("onsite"), "forced": st.just([{"variant": "b", "conditions": {"a": 1}}]),
+        },
+    ),
+)  # fmt: skip
+CONSENTS = st.builds(
+    lambda said, default: resolve_consent(requested=said, event=None, profile=None, default_granted=default),
+    st.dictionaries(st.sampled_from(["analytics_storage", "ad_personalization", "onsite"]), st.booleans()),
+    st.booleans(),
+)  # fmt: skip
+SITUATIONS = st.fixed_dictionaries({
+    "consent": CONSENTS, "can_commit": st.booleans(), "has_identifier": st.sampled_from([True, True, False]),
+    "caps": st.dictionaries(st.just("g_g"), st.sampled_from([[NOON - 60.0], [NOON - 90_000.0, NOON], None])),
+    "unavailable": st.sampled_from([frozenset(), frozenset({"profile", "state"})]),
+})  # fmt: skip
 
 
 def rules(
@@ -133,6 +172,23 @@ def rules(
         "stop_on_match": st.sampled_from([False, False, True]),
     })  # fmt: skip
     return st.dictionaries(st.text("rst", min_size=1, max_size=2), rule, min_size=1, max_size=5)
+
+
+def gated_rules(
+    actions: st.SearchStrategy[dict[str, Any]], **optional: st.SearchStrategy[Any]
+) -> st.SearchStrategy[dict[str, dict[str, Any]]]:
+    """Rules with gates, of which some ask for experiments and audiences."""
+    conditions = st.one_of(
+        ANY_CONDITIONS,
+        st.sampled_from([{"experiment.e": "a"}, {"profile": {"inAudience": "known"}}]),
+    )
+    extra = st.fixed_dictionaries({"conditions": conditions}, optional=optional)
+    return rules(actions).flatmap(
+        lambda found: st.fixed_dictionaries({
+            rule_id: st.builds(lambda rule, *more: {**rule, **more[0], **more[1]}, st.just(rule), GATES, extra)
+            for rule_id, rule in found.items()
+        })
+    )  # fmt: skip
 
 
 EVENTS = st.builds(
@@ -257,3 +313,41 @@ def test_a_personalization_is_finite_json_and_explaining_changes_nothing(
     for action in decision.actions:
         if action["type"] == "set_cookie":
             assert not set(f"{action['name']}{action['value']}") & set('\r\n ;,="\\')
+
+
+DEFINITIONS = st.builds(
+    RuleDefinitions,
+    event_rules=gated_rules(EVENT_ACTIONS, chain=st.booleans()),
+    personalization_rules=gated_rules(PERSONAL_ACTIONS, updates_user_state=STATE_CHANGES),
+    experiments=EXPERIMENTS,
+    audiences=st.just({"known": {"conditions": {"profile.a": {"exists": True}}}}),
+)
+
+
+@given(EVENTS, DEFINITIONS, PROFILES, SITUATIONS)
+@relaxed(400)
+def test_explaining_gates_shadows_chains_and_experiments_changes_nothing(
+    event: Event, definitions: RuleDefinitions, profile: Profile | None, situation: dict[str, Any]
+) -> None:
+    book = compile_rule_book(definitions)
+
+    decided = decide_both(event, book, profile, **situation)
+    explained = decide_both(event, book, profile, explain=True, **situation)
+
+    assert decided.event is not None
+    assert explained.event is not None
+    assert decided.personalization is not None
+    assert explained.personalization is not None
+    assert decided == replace(
+        explained,
+        event=replace(explained.event, trace=()),
+        personalization=replace(explained.personalization, trace=()),
+        experiments=(),
+    )
+    assert is_finite_json(explained.trace)
+    applied = [line["rule_id"] for line in explained.event.trace if line["applied"]]
+    assert applied == list(decided.event.rule_ids)
+    given = [line["rule_id"] for line in explained.personalization.trace if line["applied"]]
+    assert given == list(decided.personalization.rule_ids)
+    told = {line["experiment_id"]: line["variant"] for line in explained.experiments}
+    assert decided.personalization.variants.items() <= told.items()

@@ -49,6 +49,14 @@ def held(rules: Any, facts: Facts) -> list[str]:
     return [rule.rule_id for rule in rules if rule.condition.holds(facts)]
 
 
+def candidates(bucket: RuleBucket[EventRule], facts: Facts, **fields: Any) -> list[EventRule]:
+    return [rule for rule, _ in bucket.candidates(facts, **fields)]
+
+
+def sure(bucket: RuleBucket[EventRule], facts: Facts) -> list[str]:
+    return [rule.rule_id for rule, is_sure in bucket.candidates(facts) if is_sure]
+
+
 @given(
     st.lists(CONDITIONS, min_size=1, max_size=12),
     st.lists(EVENTS, min_size=1, max_size=4),
@@ -73,7 +81,69 @@ def test_the_index_finds_every_rule_that_holds(
     for event in events:
         facts = facts_of(event, profile)
 
-        assert held(bucket.candidates(facts), facts) == held(bucket.rules, facts)
+        assert held(candidates(bucket, facts), facts) == held(bucket.rules, facts)
+        assert set(sure(bucket, facts)) <= set(held(bucket.rules, facts))
+
+
+@given(
+    st.lists(CONDITIONS, min_size=1, max_size=12),
+    st.lists(EVENTS, min_size=1, max_size=4),
+    PROFILES,
+)
+@relaxed(300)
+def test_what_the_index_is_sure_of_coerces_nothing(
+    conditions: list[dict[str, Any]], events: list[Event], profile: Profile | None
+) -> None:
+    bucket = indexed([rule_of(f"r{n:02d}", each) for n, each in enumerate(conditions)])
+
+    for event in events:
+        facts = facts_of(event, profile)
+        for rule, is_sure in bucket.candidates(facts):
+            if is_sure:
+                assert rule.condition.holds(facts)
+
+        assert facts.coercions == 0
+
+
+SURE: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"country": ["AT", "DE"]}, {"country": "DE"}),
+    ({"flag": True, "count": 5}, {"flag": True, "count": 5.0}),
+    ({"value": {"atLeast": 5, "lessThan": 10}}, {"value": 5}),
+    ({"value": {"greaterThan": 5, "atMost": 10}}, {"value": 10}),
+    ({"value": {"between": [1, 2]}}, {"value": 1.5}),
+    ({"items.$.brand": "A"}, {"items": [{"brand": "B"}, {"brand": "A"}]}),
+    ({"items.$.price": {"lessThan": 3}}, {"items": [{"price": 9}, {"price": 1}, {}]}),
+    ({"path": {"startsWith": "/shop"}}, {"path": "/shop/1"}),
+]
+
+
+@pytest.mark.parametrize(("conditions", "parameters"), SURE)
+def test_a_rule_of_plain_comparisons_need_not_be_asked(
+    conditions: dict[str, Any], parameters: dict[str, Any]
+) -> None:
+    assert sure(indexed([rule_of("r", conditions)]), Facts(parameters)) == ["r"]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "parameters"),
+    [
+        ({"value": {"lessThan": 10}}, {"value": "5"}),  # a coercion is to be counted
+        ({"tags": "a"}, {"tags": ["a"]}),
+        ({"tags": ["a"]}, {"tags": ["a"]}),
+        ({"items.$.x": "a"}, {"items": [{"x": ["a"]}]}),
+        ({"items.$all.x": "a"}, {"items": [{"x": "a"}]}),
+        ({"any": [{"x": 1}, {"y": 1}]}, {"x": 1}),
+        ({"x": 1, "y": {"notEquals": 1}}, {"x": 1}),
+        ({"x": {"contains": "a"}}, {"x": "a"}),
+        ({"x": {"startsWith": "a", "ignoreCase": True}}, {"x": "a"}),
+        ({"items.$": {"match": {"a": 1, "b": 1}}}, {"items": [{"a": 1}, {"b": 1}]}),
+        ({"x": 1, "user_state.y": 1}, {"x": 1}),
+    ],
+)
+def test_every_other_rule_is_asked(conditions: dict[str, Any], parameters: dict[str, Any]) -> None:
+    bucket = indexed([rule_of("r", conditions)])
+
+    assert sure(bucket, Facts(parameters)) == []
 
 
 NOT_FULFILLED = [
@@ -107,7 +177,7 @@ def test_a_rule_whose_requirement_is_not_fulfilled_is_not_asked(
 ) -> None:
     bucket = indexed([rule_of("r", conditions)])
 
-    assert bucket.candidates(Facts(parameters, parameters)) == []
+    assert candidates(bucket, Facts(parameters, parameters)) == []
 
 
 FULFILLED = [
@@ -135,21 +205,21 @@ def test_a_rule_that_holds_is_found(conditions: dict[str, Any], parameters: dict
     bucket = indexed([rule_of("r", conditions)])
     facts = Facts(parameters, parameters)
 
-    assert held(bucket.candidates(facts), facts) == ["r"]
+    assert held(candidates(bucket, facts), facts) == ["r"]
 
 
 def test_state_and_experiments_are_not_looked_up_beforehand() -> None:
     bucket = indexed([rule_of("s", {"user_state.seen": True}), rule_of("e", {"experiment.x": "b"})])
 
-    assert [rule.rule_id for rule in bucket.candidates(Facts({}))] == ["e", "s"]
+    assert [rule.rule_id for rule in candidates(bucket, Facts({}))] == ["e", "s"]
 
 
 def test_an_absent_parameter_is_looked_up_in_the_profile_unless_it_is_protected() -> None:
     bucket = indexed([rule_of("colour", {"colour": "red"}), rule_of("tier", {"tier": "Gold"})])
     in_profile, in_event = Facts({}, {"colour": "red"}), Facts({"tier": "Gold"}, {})
 
-    assert [rule.rule_id for rule in bucket.candidates(in_profile)] == ["colour"]
-    assert bucket.candidates(in_event) == []
+    assert [rule.rule_id for rule in candidates(bucket, in_profile)] == ["colour"]
+    assert candidates(bucket, in_event) == []
 
 
 def test_without_a_profile_nothing_is_told_from_its_silence() -> None:
@@ -162,8 +232,8 @@ def test_without_a_profile_nothing_is_told_from_its_silence() -> None:
 
     known, unknown = Facts({"c": 2, "b": 2}), Facts({"c": 2})
 
-    assert ids(bucket.candidates(known, has_profile=False)) == ["both", "count", "profile"]
-    assert ids(bucket.candidates(unknown, has_profile=False)) == [
+    assert ids(candidates(bucket, known, has_profile=False)) == ["both", "count", "profile"]
+    assert ids(candidates(bucket, unknown, has_profile=False)) == [
         "bare",
         "both",
         "count",
@@ -175,7 +245,7 @@ def test_few_rules_have_no_index() -> None:
     bucket = finished(bucket_in_steps((rule_of("a", {"x": 1}),)))
 
     assert bucket.index is None
-    assert bucket.candidates(Facts({})) == bucket.rules
+    assert candidates(bucket, Facts({})) == list(bucket.rules)
 
 
 @pytest.mark.parametrize("copied", [0, 1_000])
@@ -191,4 +261,8 @@ def test_rules_for_every_event_come_in_order_with_those_of_the_name(copied: int)
 
     assert [rule.rule_id for rule in buckets["purchase"].rules] == ["c", "b", "a", "e"]
     assert [rule.rule_id for rule in buckets["*"].rules] == ["b", "e"]
-    assert held(buckets["purchase"].candidates(Facts({"x": 1})), Facts({"x": 1})) == ["c", "b", "a"]
+    assert held(candidates(buckets["purchase"], Facts({"x": 1})), Facts({"x": 1})) == [
+        "c",
+        "b",
+        "a",
+    ]

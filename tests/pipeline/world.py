@@ -136,8 +136,13 @@ class World:
         consent_default_granted: bool = True,
         rule_book: Refreshed[RuleBook] | None = None,
         audit_parameters: Sequence[str] = ("value",),
+        **others: Any,
     ) -> Decider:
-        book = compile_rule_book(RuleDefinitions(event_rules or {}, personalization_rules or {}))
+        """Return a decider; `others` are the rule book's experiments, audiences, protected."""
+        book = compile_rule_book(
+            RuleDefinitions(event_rules or {}, personalization_rules or {}, **others)
+        )
+        assert not book.broken, book.broken
         maker = DecisionMaker(
             self.finder,
             KEYRING,
