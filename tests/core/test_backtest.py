@@ -31,7 +31,11 @@ COOKIE = {
     "action_type": "set_client_cookie",
     "action_details": {"cookie_name": "c", "cookie_value": "1"},
 }
-EVENTS: list[dict[str, Any]] = [{"value": 5, "tax": "1.50"}, {"value": 10, "tax": True}, {"value": 20.5, "note": "x"}]
+EVENTS: list[dict[str, Any]] = [
+    {"value": 5, "tax": "1.50"},
+    {"value": 10, "tax": True},
+    {"value": 20.5, "note": "x"},
+]
 
 
 def book_of(personal: dict[str, Any] | None = None, **rules: Any) -> RuleBook:
