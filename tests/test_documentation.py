@@ -158,7 +158,11 @@ def test_every_make_target_is_in_the_guide_for_contributors() -> None:
 def test_every_command_that_is_named_exists(command: str) -> None:
     words = shlex.split(command)[1:]
     options = [word for word in words if word.startswith("--")]
-    names = words[:2] if words[0] in ("rules", "profiles", "audit", "deadletters") else words[:1]
+    names = (
+        words[:2]
+        if words[0] in ("rules", "profiles", "audit", "decisions", "deadletters")
+        else words[:1]
+    )
 
     ran = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "200"})
 
