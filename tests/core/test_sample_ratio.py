@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagstitch.core.decision import decide
+from tagstitch.core.event import Event
+from tagstitch.core.profile import Profile
+from tagstitch.core.rule_book import compile_rule_book
+from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.sample_ratio import (
     chi_square_survival,
     judge_sample_ratio,
     sample_ratio_mismatch,
 )
+from tests.core.deciding import situation_of
 
 HALVES = {"a": 0.5, "b": 0.5}
 
@@ -90,3 +97,27 @@ def test_it_is_a_probability_whatever_was_counted(
     counts: dict[str, int], weights: dict[str, float]
 ) -> None:
     assert 0 <= sample_ratio_mismatch(counts, weights) <= 1
+
+
+# --- A/A: two equal variants over many visitors, as decide assigns them
+
+
+@pytest.mark.parametrize(
+    "weights", [{"a": 0.5, "b": 0.5}, {"a": 0.8, "b": 0.2}, {"a": 0.34, "b": 0.33, "c": 0.33}]
+)
+def test_twenty_thousand_visitors_are_split_as_weighted_and_no_mismatch_is_reported(
+    weights: dict[str, float],
+) -> None:
+    variants = [{"name": name, "weight": weight} for name, weight in weights.items()]
+    experiment = {"target_event_name": "view_item", "variants": variants}
+    book = compile_rule_book(RuleDefinitions(experiments={"aa": experiment}))
+    event = Event("view_item", {"event_name": "view_item"})
+    decisions = (
+        decide(situation_of(event, Profile(f"p_{number}")), book) for number in range(20_000)
+    )
+
+    counts = Counter(exposure.variant for each in decisions for exposure in each.exposures)
+
+    assert sum(counts.values()) == 20_000
+    assert all(counts[name] / 20_000 == pytest.approx(weights[name], abs=0.02) for name in weights)
+    assert judge_sample_ratio(sample_ratio_mismatch(counts, weights)) == "OK"

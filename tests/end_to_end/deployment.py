@@ -60,6 +60,17 @@ ONCE_ONLY_OFFER = {
 }
 """A rule that reads and writes a visitor's state, which no sample does."""
 
+CAPPED_OFFER = {
+    "capped_offer": {
+        "event_name_trigger": "select_promotion",
+        "match_all": True,
+        "action_type": "return_value",
+        "action_details": {"key": "offer", "value": "ten"},
+        "frequency_cap": {"max": 3, "per": "day", "group": "offers"},
+    }
+}
+"""A rule that a visitor gets three times a day."""
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -204,7 +215,7 @@ async def _load_definitions(settings: Settings) -> None:
     try:
         opened = Opened(open_backend(settings), make_keyring(settings), settings)
         await load_samples(opened)
-        await push_rules(opened.backend, RuleDefinitions({}, ONCE_ONLY_OFFER))
+        await push_rules(opened.backend, RuleDefinitions({}, ONCE_ONLY_OFFER | CAPPED_OFFER))
     finally:
         await close_backend(settings)
 

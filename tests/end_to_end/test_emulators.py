@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -204,6 +205,30 @@ class TestDecisions:
             return len(stored) == 1 and "pending" not in stored[0]
 
         await until(cleared)
+
+    async def test_a_cap_holds_when_many_events_of_one_visitor_come_at_once(
+        self, deployment: Deployment
+    ) -> None:
+        event = {"event_name": "select_promotion", "client_id": new_client_id()}
+        body = {"event": event, "include": ["personalization", "profile"], "deadline_ms": 5000}
+
+        def ask(_: int) -> dict[str, Any]:
+            answer: dict[str, Any] = deployment.post("decide", json=body).json()
+            return answer
+
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            at_once = list(pool.map(ask, range(50)))
+        one_by_one = [ask(number) for number in range(4)]
+        offers = [
+            sum(len(answer["personalization"]["actions"]) for answer in answers)
+            for answers in (at_once, one_by_one)
+        ]
+        profile = await deployment.document(f"profiles/{one_by_one[-1]['profile']['profile_id']}")
+
+        assert 1 <= offers[0] <= 3
+        assert sum(offers) == 3
+        assert profile is not None
+        assert len(profile["caps"]["g_offers"]) == 3
 
     async def test_the_views_answer_over_what_the_decisions_left(
         self, deployment: Deployment
