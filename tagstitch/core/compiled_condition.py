@@ -163,7 +163,8 @@ def compile_item_test(condition: Condition) -> Test:
     def test(item: Any, facts: Facts) -> bool:
         in_item = facts.with_event(item if isinstance(item, dict) else {})
         holds = check(in_item)
-        facts.coercions += in_item.coercions
+        if in_item.coercions:
+            facts.coercions += in_item.coercions
         return holds
 
     return test

@@ -6,7 +6,6 @@ when it is absent. A value of another type than expected compares false; nothing
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -29,9 +28,6 @@ Test = Callable[[Any, Facts], bool]
 
 _BUCKETS: Final = 10_000
 """Of version 2 of the bucketing hash: a hundredth of a per cent each."""
-
-_LONG_TEXT_CHARS: Final = 1024
-"""Characters of a text from which reading it counts as work."""
 
 _CHEAP_PAIRS: Final = 4096
 """Characters of a text times characters looked for in it, below which that takes no time."""
@@ -239,6 +235,7 @@ def is_in_ranges(operand: tuple[str, ...]) -> Test:
 def percent(operand: tuple[float, float, str]) -> Test:
     """Find a stable share of visitors, by text or a whole number that tells them apart."""
     low, high, salt = operand
+    salt_chars = len(salt)
     first, end = round(low * _BUCKETS / 100), round(high * _BUCKETS / 100)
 
     def test(value: Any, facts: Facts) -> bool:
@@ -249,7 +246,7 @@ def percent(operand: tuple[float, float, str]) -> Test:
         identity = str(value)
         if not 0 < len(identity) <= IDENTIFIER_VALUE_CHARS_MAX:
             return False
-        facts.work.spend_bucketing(len(identity) + len(salt))
+        facts.work.spend_bucketing(len(identity) + salt_chars)
         return first <= round(bucket_of(identity, seed=salt) * _BUCKETS) < end
 
     return test
@@ -285,34 +282,22 @@ def is_empty(operand: bool) -> Test:  # noqa: FBT001 - the operand of `isEmpty` 
     return test
 
 
-def text(holds: Callable[[str, str], bool], *, ignore_case: bool = False) -> Callable[[str], Test]:
-    """Compare texts."""
-
-    def build(operand: str) -> Test:
-        wanted = operand.casefold() if ignore_case else operand
-
-        def test(value: Any, facts: Facts) -> bool:
-            if value.__class__ is not str:
-                return False
-            if len(value) > _LONG_TEXT_CHARS:
-                facts.work.spend_bytes(len(value))
-            return holds(facts.casefold(value) if ignore_case else value, wanted)
-
-        return test
-
-    return build
+def text(holds: Callable[[str, str], bool]) -> Callable[[str], Test]:
+    """Compare a text with a part of it."""
+    return lambda operand: lambda value, _: value.__class__ is str and holds(value, operand)
 
 
 def starts_with_ignoring_case(operand: str) -> Test:
     """Find a start of a text; folding keeps or adds characters, so that many are enough."""
     folded, length = operand.casefold(), len(operand.casefold())
+    steps = length // _FOLDED_CHARS_PER_STEP
 
     def test(value: Any, facts: Facts) -> bool:
         if value.__class__ is not str:
             return False
-        start = value[:length]
-        facts.work.spend(len(start) // _FOLDED_CHARS_PER_STEP)
-        return start.casefold().startswith(folded)
+        if steps:
+            facts.work.spend(min(steps, len(value)))
+        return bool(value[:length].casefold().startswith(folded))
 
     return test
 
@@ -320,38 +305,30 @@ def starts_with_ignoring_case(operand: str) -> Test:
 def ends_with_ignoring_case(operand: str) -> Test:
     """Find an end of a text."""
     folded, length = operand.casefold(), len(operand.casefold())
+    steps = length // _FOLDED_CHARS_PER_STEP
 
     def test(value: Any, facts: Facts) -> bool:
         if value.__class__ is not str:
             return False
-        end = value[-length:]
-        facts.work.spend(len(end) // _FOLDED_CHARS_PER_STEP)
-        return end.casefold().endswith(folded)
-
-    return test
-
-
-def _in_text(operand: str, *, ignore_case: bool = False) -> Test:
-    """Find a part of a text."""
-    in_text = text(operator.contains, ignore_case=ignore_case)(operand)
-    length = len(operand)
-
-    def test(value: Any, facts: Facts) -> bool:
-        if value.__class__ is str and len(value) * length > _CHEAP_PAIRS:
-            facts.work.spend_containment(len(value), length)
-        return in_text(value, facts)
+        if steps:
+            facts.work.spend(min(steps, len(value)))
+        return bool(value[-length:].casefold().endswith(folded))
 
     return test
 
 
 def contains(operand: str) -> Test:
     """Find a part of a text, or an element of a list."""
-    in_text = _in_text(operand)
+    length = len(operand)
 
     def test(value: Any, facts: Facts) -> bool:
-        if value.__class__ is not list:
-            return in_text(value, facts)
-        facts.work.spend(len(value))
+        if value.__class__ is str:
+            if len(value) * length > _CHEAP_PAIRS:
+                facts.work.spend_containment(len(value), length)
+        elif value.__class__ is list:
+            facts.work.spend(len(value))
+        else:
+            return False
         return operand in value
 
     return test
@@ -359,12 +336,16 @@ def contains(operand: str) -> Test:
 
 def contains_ignoring_case(operand: str) -> Test:
     """Find a part of a text, or an element of a list, in whatever case."""
-    in_text = _in_text(operand, ignore_case=True)
     folded = operand.casefold()
+    length = len(folded)
 
     def test(value: Any, facts: Facts) -> bool:
+        if value.__class__ is str:
+            if len(value) * length > _CHEAP_PAIRS:
+                facts.work.spend_containment(len(value), length)
+            return folded in facts.casefold(value)
         if value.__class__ is not list:
-            return in_text(value, facts)
+            return False
         facts.work.spend_nodes(value)
         return any(element.casefold() == folded for element in value if isinstance(element, str))
 
