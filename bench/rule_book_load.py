@@ -9,6 +9,7 @@ does, lets go of the content and compares its resident memory with that before.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import resource
@@ -20,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.rule_engines.rule_set import MIXES, generate_rules
-from tagstitch.core.rule_book import compile_in_steps, compile_rule_book
+from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.rule_lines import content_of
-from tagstitch.core.steps import finished
+from tagstitch.pipeline.compile_rules import compile_content
 
 _WARM_UP_RULES = 50
 
@@ -76,13 +77,9 @@ def measure(path: Path) -> dict[str, Any]:
     gc.collect()
     before = _resident_bytes()
     content = path.read_bytes()
-    thresholds = gc.get_threshold()
-    gc.set_threshold(2_000, 5, 1_000_000)  # as pipeline/compile_rules.py
     started = time.process_time()
-    book = finished(compile_in_steps(content.splitlines(), None))
+    book = asyncio.run(compile_content(content, None))
     seconds = time.process_time() - started
-    gc.freeze()
-    gc.set_threshold(*thresholds)
     del content
     left = _resident_bytes() - before
     if book.broken:

@@ -18,10 +18,8 @@ from tagstitch.core.decision_record import (
     personalization_record,
 )
 from tagstitch.core.event import Event, parse_event
-from tagstitch.core.experiment_parsing import parse_experiment
 from tagstitch.core.frequency_cap import own_key
 from tagstitch.core.profile import Profile, typed_profile
-from tagstitch.core.rule import parse_event_rule, parse_personalization_rule
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import COLLECTIONS, RuleDefinitions
 from tagstitch.core.situation import Situation
@@ -84,16 +82,20 @@ def _renaming(conditions: Fields) -> dict[str, Any]:
     }
 
 
-def parse_refused(case: Fields) -> None:
-    """Parse what the case says is refused; raises InvalidRule."""
-    if "experiment" in case:
-        parse_experiment("e", case["experiment"])
-    elif "personalization_rule" in case:
-        parse_personalization_rule("r", case["personalization_rule"])
-    elif "rule" in case:
-        parse_event_rule("r", case["rule"])
-    else:
-        parse_event_rule("r", _renaming(case["conditions"]))
+def refused_places(case: Fields) -> list[str]:
+    """Return where the problems are of the rule or experiment that the case wants refused."""
+    given = {
+        "event_rules": case.get("rule") or ("conditions" in case and _renaming(case["conditions"])),
+        "personalization_rules": case.get("personalization_rule"),
+        "experiments": case.get("experiment"),
+    }
+    suspects = {f"refused {name}": (name, raw) for name, raw in given.items() if raw}
+    with_suspects = dict(case)
+    for definition_id, (name, raw) in suspects.items():
+        with_suspects[name] = {**case.get(name, {}), definition_id: raw}
+    broken = compile_rule_book(definitions_of(with_suspects)).broken
+    assert [rule.rule_id for rule in broken] == list(suspects)
+    return [problem.path for rule in broken for problem in rule.problems]
 
 
 def book_of(case: Fields) -> RuleBook:

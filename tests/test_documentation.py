@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from tagstitch.adapters.settings import SCOPES
 from tagstitch.cli import app
+from tagstitch.core.assignment import AssignmentReason, NotAssignedReason
 from tagstitch.core.finding import SEVERITIES
 from tagstitch.core.lookup import LookupReason
 from tagstitch.core.personalization import PersonalizationReason
@@ -157,7 +158,11 @@ def test_every_make_target_is_in_the_guide_for_contributors() -> None:
 def test_every_command_that_is_named_exists(command: str) -> None:
     words = shlex.split(command)[1:]
     options = [word for word in words if word.startswith("--")]
-    names = words[:2] if words[0] in ("rules", "profiles", "audit", "deadletters") else words[:1]
+    names = (
+        words[:2]
+        if words[0] in ("rules", "profiles", "audit", "decisions", "deadletters")
+        else words[:1]
+    )
 
     ran = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "200"})
 
@@ -179,7 +184,14 @@ def test_the_commands_of_the_readme_work(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_reasons_are_documented() -> None:
     text = text_of("docs/reasons.md")
-    reasons = (LookupReason, StitchReason, PersonalizationReason, RuleReason)
+    reasons = (
+        LookupReason,
+        StitchReason,
+        PersonalizationReason,
+        RuleReason,
+        AssignmentReason,
+        NotAssignedReason,
+    )
     words = {word for reason in reasons for word in get_args(reason)}
 
     assert {word for word in words if f"| `{word}` |" not in text} == set()

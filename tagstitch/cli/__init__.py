@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from tagstitch.cli import audit, deadletters, profiles, rules
+from tagstitch.cli import audit, deadletters, decisions, profiles, rules
+from tagstitch.cli.backtest import backtest
 from tagstitch.cli.demo import demo
 from tagstitch.cli.replay import replay
 from tagstitch.cli.up import up
@@ -18,9 +19,11 @@ app = typer.Typer(
 app.command()(up)
 app.command()(demo)
 app.command()(replay)
+rules.app.command()(backtest)
 app.add_typer(rules.app, name="rules")
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(audit.app, name="audit")
+app.add_typer(decisions.app, name="decisions")
 app.add_typer(deadletters.app, name="deadletters")
 
 

@@ -17,11 +17,15 @@ from tagstitch.cli.rule_checks import ViewsOption, broken_problems, read_views, 
 from tagstitch.cli.rule_files import RuleFilesError, read_document
 from tagstitch.core.consent import ANALYTICS_STORAGE, is_purpose, resolve_consent
 from tagstitch.core.decision import Decision, decide
+from tagstitch.core.definition import Definition
 from tagstitch.core.event import Event, identify_event, parse_event
 from tagstitch.core.identifier import IdentitySettings
+from tagstitch.core.problems import Problems
 from tagstitch.core.profile import Profile, typed_profile
 from tagstitch.core.rule_book import compile_rule_book
+from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.situation import Situation
+from tagstitch.core.targeting import EVERY_EVENT, take_event_names
 from tagstitch.core.times import text_seconds
 from tagstitch.core.view import declared_protected
 
@@ -75,6 +79,7 @@ def explain(
         return {
             **_document(situation, decide(situation, book, explain=True)),
             "problems": broken_problems(book.broken),
+            "inactive": _inactive(definitions, arrived.name),
             "notes": [_STAND_IN] if situation.subject is not None and is_stand_in else [],
         }
 
@@ -125,6 +130,19 @@ def _document(situation: Situation, decision: Decision) -> dict[str, Any]:
         },
         "trace": decision.trace,
     }
+
+
+def _inactive(definitions: RuleDefinitions, event_name: str) -> list[dict[str, str]]:
+    """Return what would be asked for this event if it were not switched off."""
+    return [
+        {"collection": name, "id": definition_id}
+        for name, found in definitions.collections.items()
+        for definition_id, raw in found.items()
+        if raw.get("is_active") is False
+        and not {event_name, EVERY_EVENT}.isdisjoint(
+            take_event_names(Definition(raw, "", Problems()))
+        )
+    ]
 
 
 def _event(source: str) -> Any:

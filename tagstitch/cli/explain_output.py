@@ -30,6 +30,8 @@ def _lines(answer: Fields) -> Iterator[str]:
     for problem in answer["problems"]:
         place = f" {problem['path']}" if problem["path"] else ""
         yield f"left out: {problem['kind']} {problem['rule_id']}:{place} {problem['message']}"
+    for switched_off in answer["inactive"]:
+        yield f"switched off: {switched_off['id']} of {switched_off['collection']}"
     yield from (f"note: {note}" for note in answer["notes"])
     for part, title in _TITLES.items():
         lines = answer["trace"].get(part, [])

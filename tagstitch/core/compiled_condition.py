@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Any, Final, NamedTuple, cast
 
 from tagstitch.core.condition import Condition, Group, GroupKind, Match, Predicate
 from tagstitch.core.paths import (
@@ -21,6 +21,9 @@ from tagstitch.core.paths import (
 )
 from tagstitch.core.value_tests import Test, changed
 from tagstitch.core.values import shown
+
+_STEPS_PER_RULE: Final = 1
+"""Of whoever asks, for gates and bookkeeping."""
 
 Check = Callable[[Facts], bool]
 
@@ -76,6 +79,11 @@ class CompiledCondition:
         """The data it may look at; a bare name looks at the event and perhaps the profile."""
         return frozenset(source for path, _ in self.lookups for source in path.sources)
 
+    @property
+    def steps(self) -> int:
+        """The work of asking it, besides what its comparisons count themselves; see `Work`."""
+        return _STEPS_PER_RULE + len(self.read_paths)
+
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether the condition needs data that could not be loaded."""
         if not any(is_lacking(path, find, facts, unavailable) for path, find in self.lookups):
@@ -109,9 +117,28 @@ class CompiledCondition:
 
 def compile_condition(condition: Condition) -> CompiledCondition:
     """Return the condition as closures."""
-    outer = tuple(leaf.path for leaf in _predicates(condition))
-    read = tuple(_read_paths(condition))
-    return CompiledCondition(condition, _check_of(condition), *_shared_paths(outer, read))
+    predicates = _plain_predicates(condition)
+    if predicates is None:
+        paths = tuple(leaf.path for leaf in _predicates(condition))
+        looks = _looks_of(paths, tuple(_read_paths(condition)))
+        return CompiledCondition(condition, _check_of(condition), looks.pairs, looks.read_paths)
+    looks = _looks_of(tuple([predicate.path for predicate in predicates]))
+    check = _Comparisons(looks.lookups, tuple(map(_test_of, predicates))).hold
+    return CompiledCondition(condition, check, looks.pairs, looks.read_paths)
+
+
+def _plain_predicates(condition: Condition) -> tuple[Predicate, ...] | None:
+    """Return the comparisons of one value each that a rule mostly consists of, if it does."""
+    if isinstance(condition, Predicate):
+        members: tuple[Condition, ...] = (condition,)
+    elif isinstance(condition, Group) and condition.kind == "all":
+        members = condition.members
+    else:
+        return None
+    for member in members:
+        if not _is_plain(member) or _compares_with_profile(cast(Predicate, member)):
+            return None
+    return cast(tuple[Predicate, ...], members)
 
 
 def compile_item_test(condition: Condition) -> Test:
@@ -120,13 +147,21 @@ def compile_item_test(condition: Condition) -> Test:
     return lambda item, facts: check(facts.with_event(item if isinstance(item, dict) else {}))
 
 
+class _Looks(NamedTuple):
+    """What all conditions on the same paths share."""
+
+    pairs: tuple[tuple[Path, Lookup], ...]
+    lookups: tuple[Lookup, ...]
+    read_paths: tuple[Path, ...]
+
+
 @lru_cache(maxsize=4_096)
-def _shared_paths(
-    outer: tuple[Path, ...], read: tuple[Path, ...]
-) -> tuple[tuple[tuple[Path, Lookup], ...], tuple[Path, ...]]:
-    """Return look-ups and paths, which all conditions on the same paths share."""
+def _looks_of(paths: tuple[Path, ...], read_paths: tuple[Path, ...] | None = None) -> _Looks:
+    read = paths if read_paths is None else read_paths
     stored = (path for path in read if path.root == "profile")
-    return tuple((path, compile_base(path)) for path in dict.fromkeys((*outer, *stored))), read
+    distinct = dict.fromkeys((*paths, *stored))
+    pairs = tuple((path, compile_base(path)) for path in distinct)
+    return _Looks(pairs, tuple(map(compile_base, paths)), read)
 
 
 def _check_of(condition: Condition) -> Check:
@@ -151,8 +186,8 @@ def _is_plain(condition: Condition) -> bool:
 
 def _comparisons(predicates: Iterable[Condition]) -> Check:
     found = [predicate for predicate in predicates if isinstance(predicate, Predicate)]
-    lookups = _shared_lookups(tuple([predicate.path for predicate in found]))
-    return _Comparisons(lookups, tuple([_test_of(predicate) for predicate in found])).hold
+    looks = _looks_of(tuple([predicate.path for predicate in found]))
+    return _Comparisons(looks.lookups, tuple(map(_test_of, found))).hold
 
 
 class _Comparisons:
@@ -170,12 +205,6 @@ class _Comparisons:
             if not test(look_up(facts), facts):
                 return False
         return True
-
-
-@lru_cache(maxsize=4_096)
-def _shared_lookups(paths: tuple[Path, ...]) -> tuple[Lookup, ...]:
-    """Return the look-ups, which all conditions on the same paths share."""
-    return tuple(map(compile_base, paths))
 
 
 def _leaf_check(condition: Predicate | Match) -> Check:

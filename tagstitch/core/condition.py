@@ -182,6 +182,11 @@ class _Parser:
         if path is None:
             self.predicates += 1
             return []
+        if raw.__class__ in SHARED_OPERANDS and path.root != "experiment":
+            equal = _equal_predicate(path, where, raw)
+            if equal is not None:
+                self.predicates += 1
+                return [equal]
         found: list[Condition] = []
         if isinstance(raw, Mapping) and not _PLACED_WORDS.isdisjoint(raw):
             raw = dict(raw)
@@ -306,6 +311,14 @@ def _predicate(path: Path, comparison: Comparison, where: str) -> Predicate:
     if c.operand.__class__ in SHARED_OPERANDS:
         return _shared_predicate(path, where, c.operator, c.operand, c.is_negated, c.ignores_case)
     return Predicate(path, comparison, where)
+
+
+@lru_cache(maxsize=8_192, typed=True)
+def _equal_predicate(path: Path, where: str, value: Any) -> Predicate | None:
+    """Return the predicate of a plain value, or None when something is wrong with it."""
+    problems = Problems()
+    comparisons = parse_comparisons(value, where, problems)
+    return None if problems.found else _predicate(path, comparisons[0], where)
 
 
 @lru_cache(maxsize=8_192, typed=True)  # typed: True is not 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -53,6 +53,12 @@ class Definition:
             self.problems.add(self.place(key), "stands there twice", "one of: " + ", ".join(words))
         return values[0] if values else None
 
+    def leave_aside(self, keys: Sequence[str]) -> None:
+        """Accept keys that mean nothing to a decision."""
+        self._known += keys
+        for key in keys:
+            self._left.pop(key, None)
+
     def require(self, key: str, *synonyms: str) -> Any:
         """Return the value like `take`, and note a problem when it is absent."""
         value = self.take(key, *synonyms)
@@ -62,7 +68,8 @@ class Definition:
 
     def take_with(self, check: Callable[[Any, str, Problems], T], key: str, default: T) -> T:
         """Return the value after its check, or the default when it is absent."""
-        value = self.take(key)
+        self._known.append(key)
+        value = self._left.pop(key, None)
         return default if value is None else check(value, self.place(key), self.problems)
 
     def require_with(self, check: Callable[[Any, str, Problems], T], key: str, default: T) -> T:

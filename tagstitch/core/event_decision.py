@@ -19,6 +19,9 @@ from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
 from tagstitch.core.work import ACTION_STEPS, WorkExceeded
 
+_MAY_END: Final[frozenset[RuleReason]] = frozenset(("MATCHED", "SHADOW", "WORK_EXCEEDED"))
+"""What a rule may have answered when no rule behind it is asked any more."""
+
 A = TypeVar("A", bound=EventAction)
 
 _Change = tuple[EventAction, dict[str, Any]]
@@ -118,12 +121,13 @@ def decide_event(
     trace: list[TraceLine] = []
     ended: RuleReason | None = None
     for position, (rule, is_sure) in enumerate(rules):
-        facts = run.facts_for(rule)
+        facts = run.facts_now() if rule.is_chained else run.facts
         line = trace_rule(rule, facts, view) if view else None
         reason: RuleReason = ended or "CONDITIONS_NOT_MET"
         if ended is None and is_sure is not None:
             reason = run.decide_rule(rule, facts, is_sure=is_sure)
-            ended = run.ended
+            if reason in _MAY_END:
+                ended = run.ended
             if ended == "WORK_EXCEEDED":
                 run.cut_off(rule, [left for left, sure in rules[position:] if sure is not None])
         if line is not None:
@@ -174,10 +178,9 @@ class _Run:
         except WorkExceeded:
             return [(rule, False) for rule in bucket.rules]
 
-    def facts_for(self, rule: EventRule) -> Facts:
-        """Return what a rule's conditions look at: the event as it arrived, or as it is now."""
-        if not rule.is_chained:
-            return self.facts
+    def facts_now(self) -> Facts:
+        """Return what a chained rule's conditions look at: the event as it is now."""
+        self._work.left -= ACTION_STEPS  # of the copy; too much of it refuses the next rule
         present = {**self.draft.parameters, "event_name": self.draft.name}
         return self.facts.with_event(present)
 
@@ -200,9 +203,7 @@ class _Run:
     def _decide(self, rule: EventRule, facts: Facts, *, is_sure: bool) -> RuleReason:
         if not rule.is_plain or self.missing:
             return self._decide_gated(rule, facts)
-        self._work.spend(
-            1 + len(rule.condition.read_paths)
-        )  # nearly every rule: nothing else to ask
+        self._work.spend(rule.condition.steps)  # nearly every rule: nothing else to ask
         if not is_sure and not rule.condition.holds(facts):
             return "CONDITIONS_NOT_MET"
         self._has_stopped = rule.stop_on_match
@@ -227,7 +228,7 @@ class _Run:
         return "MATCHED"
 
     def _reason(self, rule: EventRule, facts: Facts) -> RuleReason:
-        self._work.spend(1 + len(rule.condition.read_paths) + ACTION_STEPS * rule.is_chained)
+        self._work.spend(rule.condition.steps)
         closed = rule.gates.closed(self._situation)
         if closed is not None:
             return closed

@@ -54,8 +54,11 @@ def assign_experiments(
     result. For the same reason a first exposure is left out when it cannot be stored.
     """
     is_nobody = situation.subject is None or situation.obstacle is not None
-    if not experiments or (is_nobody and not explain):
+    if not experiments:
         return _NONE
+    if is_nobody:  # telling why must not use up what deciding needs
+        told = (_trace(one, _nobody(situation), situation, hides) for one in experiments)
+        return Assigned(trace=tuple(told)) if explain else _NONE
     stored = stored_assignments({"assignments": situation.assignments})
     facts = situation.facts({}, ledger.work)
     variants: dict[str, str] = {}
@@ -85,14 +88,15 @@ def assign_experiments(
 def _assign(
     experiment: Experiment, situation: Situation, facts: Facts, before: Assignment | None
 ) -> Assignment | NotAssigned:
-    obstacle = situation.obstacle
-    if obstacle is not None or situation.subject is None:
-        return NotAssigned(obstacle or "NO_SUBJECT")
     if not all(map(situation.consent.allows, experiment.purposes)):
         return NotAssigned("CONSENT_DENIED")
     if experiment.schedule is not None and not experiment.schedule.is_open(situation.now):
         return NotAssigned("OUT_OF_SCHEDULE")
-    return assign(experiment, situation.subject, facts, before)
+    return assign(experiment, situation.subject or "", facts, before)
+
+
+def _nobody(situation: Situation) -> NotAssigned:
+    return NotAssigned(situation.obstacle or "NO_SUBJECT")
 
 
 def _trace(

@@ -74,6 +74,9 @@ RECEIPT_BYTES_MAX: Final = 64 * 1024
 """Bytes of a decision's receipt before it is sealed: a log line, where a record may have to go, ends
 at 256 KiB (https://cloud.google.com/logging/quotas). A larger decision is recorded without one."""
 
+BACKTEST_EXAMPLES_MAX: Final = 20
+"""Events that a backtest shows one by one: what a person reads."""
+
 PENDING_SHARDS: Final = 64
 """Values of `pending`: an index on one hot value would limit writes to about 500 a second."""
 

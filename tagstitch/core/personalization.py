@@ -171,7 +171,7 @@ class _Run:
 
     def _reason(self, rule: PersonalizationRule) -> RuleReason:
         situation = self._situation
-        self._ledger.work.spend(1 + len(rule.condition.read_paths))
+        self._ledger.work.spend(rule.condition.steps)
         closed = rule.gates.closed(situation)
         if closed is None and rule.remembers:
             closed = situation.obstacle

@@ -13,10 +13,16 @@ from tagstitch.core.limits import CONSENT_PURPOSES_MAX
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _MARKS: Final[Mapping[str, type]] = MappingProxyType(
-    {"erased_at": datetime, "expires_at": datetime, "merged_into": str, "consent": Mapping}
+    {
+        "erased_at": datetime,
+        "expires_at": datetime,
+        "merged_into": str,
+        "consent": Mapping,
+        "salt": bytes,
+    }
 )
 """What keeps its meaning in a document that somebody wrote by hand, if it is of this type: an
-erasure, an expiry or a denial must not be overlooked."""
+erasure, an expiry or a denial must not be overlooked, and nobody may see a salt."""
 
 
 @dataclass(frozen=True, slots=True)

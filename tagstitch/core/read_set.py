@@ -99,14 +99,17 @@ def _grow(tree: _Tree, steps: tuple[Any, ...], end: _Tree | None) -> None:
         tree.setdefault(steps[-1], end)
 
 
-def _project(value: Any, tree: _Tree | None) -> Any:
-    if tree is _WHOLE:
-        return value
-    if isinstance(value, Mapping):
-        keys = [key for key in (tree if len(tree) < len(value) else value) if key in tree]
-        return {key: _project(value[key], tree[key]) for key in keys if key in value}
+def _project(value: Any, tree: _Tree) -> Any:
+    if value.__class__ is dict or isinstance(value, Mapping):  # the first is ten times as fast
+        kept = {}
+        for key in tree if len(tree) < len(value) else value:
+            if key in value and key in tree:
+                below = tree[key]
+                kept[key] = value[key] if below is _WHOLE else _project(value[key], below)
+        return kept
     if _EACH not in tree or value is None:
         return None  # the paths go deeper than the value: they find nothing there
     if isinstance(value, list):
-        return [_project(element, tree[_EACH]) for element in value]
+        each = tree[_EACH]
+        return value if each is _WHOLE else [_project(element, each) for element in value]
     return _PRESENT  # a bare name leads to the profile only where the event has nothing

@@ -22,6 +22,8 @@ from tagstitch.core.situation import Situation
 
 _SCALARS: Final[frozenset[type]] = frozenset((str, int, float, bool, type(None), bytes))
 
+_TEXT: Final[frozenset[type]] = frozenset((str,))
+
 _NO_OFFSET: Final = timedelta(0)
 
 
@@ -146,13 +148,16 @@ def decode_receipt(content: bytes) -> Receipt:
 def _comes_back(value: Any) -> bool:
     """Return whether decoding what is encoded gives the same value of the same type."""
     kind = value.__class__
-    if kind in _SCALARS:
-        return True
     if kind is dict:
-        return all(key.__class__ is str and _comes_back(below) for key, below in value.items())
-    if kind is list:
-        return all(map(_comes_back, value))
-    return kind is datetime and value.utcoffset() == _NO_OFFSET
+        if not set(map(type, value)) <= _TEXT:
+            return False
+        value = value.values()
+    elif kind is not list:
+        return kind in _SCALARS or (kind is datetime and value.utcoffset() == _NO_OFFSET)
+    for below in value:  # noqa: SIM110 - most are scalars, which need no call of their own
+        if below.__class__ not in _SCALARS and not _comes_back(below):
+            return False
+    return True
 
 
 def _uses(situation: Situation, book: RuleBook) -> dict[str, Any]:

@@ -89,29 +89,40 @@ _EXACT: Final = frozenset(
 )  # fmt: skip
 """The operators whose forms say all that they do, for scalar values."""
 
-_INDEXED_ROOTS: Final = frozenset(("bare", "event", "profile"))
+_EXACT_QUANTIFIERS: Final = (None, "$", "$any", "$count")
+
+_INDEXED_ROOTS: Final = frozenset(("bare", "event", "profile", "item"))
 """Not the state and the experiments: they move while one request is decided."""
 
 
 def requirements_of(condition: Condition) -> Requirements:
     """Return what the condition requires; what cannot be told leaves no trace."""
-    if isinstance(condition, Predicate):
-        found = _of_predicate(condition)
-        is_exact = bool(found) and _is_exact(condition)
-        return Requirements(found, is_exact=is_exact) if found else NO_REQUIREMENTS
-    if isinstance(condition, Match):
-        found = _of_match(condition)
-        return Requirements(found) if found else NO_REQUIREMENTS
-    if condition.kind == "any":
-        return Requirements(any=_of_alternatives(condition))
-    if condition.kind == "none":
+    found: list[Requirement] = []
+    alternatives, is_exact = _collect(condition, found)
+    if not found and not alternatives:
         return NO_REQUIREMENTS
-    members = [requirements_of(member) for member in condition.members]
-    return Requirements(
-        all=tuple(requirement for member in members for requirement in member.all),
-        any=next((member.any for member in members if member.any), ()),
-        is_exact=bool(members) and all(member.is_exact for member in members),
-    )
+    return Requirements(tuple(found), alternatives, is_exact)
+
+
+def _collect(
+    condition: Condition, found: list[Requirement]
+) -> tuple[tuple[Requirement, ...], bool]:
+    """Note what is required for certain; return the alternatives of one `any`, and if exact."""
+    if isinstance(condition, Predicate):
+        return (), _collect_predicate(condition, found)
+    if isinstance(condition, Match):
+        found += _of_match(condition)
+    elif condition.kind == "any":
+        return _of_alternatives(condition), False
+    elif condition.kind == "all":
+        alternatives: tuple[Requirement, ...] = ()
+        is_exact = bool(condition.members)
+        for member in condition.members:
+            its_alternatives, is_member_exact = _collect(member, found)
+            alternatives = alternatives or its_alternatives
+            is_exact = is_exact and is_member_exact
+        return alternatives, is_exact
+    return (), False
 
 
 def _of_alternatives(group: Group) -> tuple[Requirement, ...]:
@@ -138,22 +149,22 @@ def _selectivity(requirement: Requirement) -> int:
     return _BY_SELECTIVITY.index(requirement.relation)
 
 
-def _of_predicate(predicate: Predicate) -> tuple[Requirement, ...]:
+def _collect_predicate(predicate: Predicate, found: list[Requirement]) -> bool:
+    """Note what a comparison requires; return whether that is all that there is to it."""
     path, comparison = predicate.path, predicate.comparison
-    is_usable = path.root in _INDEXED_ROOTS or path.root == "item"
-    if not is_usable or path.quantifier == "$none" or comparison.is_negated:
-        return ()
-    forms = _present if comparison.ignores_case else _FORMS.get(comparison.operator)
+    if comparison.is_negated or path.root not in _INDEXED_ROOTS or path.quantifier == "$none":
+        return False
+    word = comparison.operator
+    forms = _present if comparison.ignores_case else _FORMS.get(word)
     if forms is None:
-        return ()
-    return tuple(Requirement(path, *form) for form in forms(comparison.operand))
-
-
-def _is_exact(predicate: Predicate) -> bool:
-    """Return whether what the index looks up is all that there is to a comparison."""
-    path, comparison = predicate.path, predicate.comparison
-    is_simple = path.root in _INDEXED_ROOTS and path.quantifier in (None, "$", "$any", "$count")
-    return is_simple and not comparison.ignores_case and comparison.operator in _EXACT
+        return False
+    requirements = forms(comparison.operand)
+    for relation, operand in requirements:
+        found.append(Requirement(path, relation, operand))
+    is_simple = path.quantifier in _EXACT_QUANTIFIERS and path.root != "item"
+    # The two bounds of `between` may be kept by two elements of which none lies between them.
+    is_one = len(requirements) == 1 or path.quantifier in (None, "$count")
+    return bool(requirements) and is_simple and is_one and word in _EXACT and forms is not _present
 
 
 def _of_match(match: Match) -> tuple[Requirement, ...]:

@@ -228,8 +228,7 @@ def _parse_common(
     rule_id: str,
     purposes_default: tuple[Purpose, ...],
 ) -> _Common:
-    for word in _DESCRIPTIVE:
-        fields.take(word)
+    fields.leave_aside(_DESCRIPTIVE)
     raw_conditions = fields.take("conditions")
     match_all = fields.take_with(flag, "match_all", default=False)
     condition: Condition = ALWAYS

@@ -41,10 +41,10 @@ class RuleBucket(Generic[R]):
     """Every path of the rules that may lead to data behind consent."""
     read_paths: frozenset[Path] = frozenset()
     """Every path that decides whether one of the rules applies."""
-    experiments: frozenset[str] = frozenset()
-    """The experiments at whose variant one of the rules looks."""
     cap_keys: frozenset[str] = frozenset()
     """Under which names the uses stand that its own rules look at and add to."""
+    experiments: frozenset[str] = frozenset()
+    """The experiments at whose variant one of the rules looks."""
     index: RuleIndex | None = None
     for_all: RuleBucket[R] | None = None
     """Rules for every event that are not among its own."""
@@ -141,14 +141,20 @@ def bucket_in_steps(
     paths = set(for_all.read_paths if for_all else ())
     cap_keys: set[str] = set()
     lookups: dict[Path, Lookup] = dict(for_all.looks_at if for_all else ())
+    seen: set[int] = set()
     requirements: list[Requirements] = []
     is_indexed = len(ordered) > PLAIN_RULES_MAX
     for count, rule in enumerate(ordered):
         purposes.update(rule.gates.purposes)
         remembers = remembers or rule.remembers
-        paths.update(rule.read_paths)
+        condition, read_paths = rule.condition, rule.read_paths
+        if read_paths is not condition.read_paths or id(read_paths) not in seen:
+            seen.add(id(condition.read_paths))  # many rules share these tuples
+            paths.update(read_paths)
+        if id(condition.lookups) not in seen:
+            seen.add(id(condition.lookups))
+            lookups.update(condition.lookups)
         cap_keys.update(rule.cap_keys)
-        lookups.update(rule.condition.lookups)
         lookups.update(rule.other_lookups)
         if is_indexed:
             requirements.append(_requirements_of(rule))
@@ -163,8 +169,8 @@ def bucket_in_steps(
             (path, find) for path, find in lookups.items() if path.root not in ("event", "item")
         ),
         read_paths=frozenset(paths),
-        experiments=frozenset(_experiments(lookups)),
         cap_keys=frozenset(cap_keys),
+        experiments=frozenset(_experiments(lookups)),
         index=index,
         for_all=for_all,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from tagstitch.core.compiled_condition import Hides
 from tagstitch.core.gate_trace import told_gates, told_withheld
@@ -34,6 +34,9 @@ not be stored. STOPPED and EVENT_DROPPED: an earlier rule ended the evaluation. 
 were too much work for one decision."""
 
 TraceLine = dict[str, Any]
+
+_TELLING_WITHHELD: Final[tuple[RuleReason, ...]] = ("MATCHED", "SHADOW", "CONSENT_DENIED")
+"""Reasons for which the actions that stay undone are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,6 @@ def trace_rule(rule: Rule, facts: Facts, view: TraceView) -> TraceLine:
 def close_line(line: TraceLine, reason: RuleReason) -> TraceLine:
     """Return the line with the reason why the rule did or did not apply."""
     line |= {"applied": reason == "MATCHED", "reason": reason}
-    if not line["withheld"] or reason not in ("MATCHED", "SHADOW"):
+    if not line["withheld"] or reason not in _TELLING_WITHHELD:
         del line["withheld"]
     return line

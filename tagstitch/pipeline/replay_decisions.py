@@ -113,7 +113,7 @@ class DecisionReplayer:
         """Return the decision made again, compared byte by byte with the recorded one."""
         try:
             receipt = await self.open(recorded, deadline=deadline)
-            book = await self._book(recorded.rules_version, deadline)
+            book = await self.rule_book_of(recorded, deadline=deadline)
         except InvalidInput as error:
             return Replay(
                 recorded.decision_id, recorded.rules_version, "unreadable", problem=error.message
@@ -141,7 +141,9 @@ class DecisionReplayer:
             decision_id=decision_id,
         )
 
-    async def _book(self, version: str | None, deadline: Deadline) -> RuleBook:
+    async def rule_book_of(self, recorded: RecordedDecision, *, deadline: Deadline) -> RuleBook:
+        """Return the rules of that time; raises InvalidInput when they are not kept."""
+        version = recorded.rules_version
         if version is None:
             raise InvalidInput("invalid_field", "it was made without a rule book")
         if version not in self._books:
@@ -152,7 +154,7 @@ class DecisionReplayer:
 
 
 def load_rule_book_of_version(documents: DocumentStore) -> LoadRuleBook:
-    """Return the loader of published rule books."""
+    """Return the loader of published rule books; no others are kept."""
 
     async def load(version: str, deadline: Deadline) -> RuleBook:
         try:
@@ -160,10 +162,7 @@ def load_rule_book_of_version(documents: DocumentStore) -> LoadRuleBook:
         except Unavailable as error:
             if error.what != "rules":
                 raise
-            raise InvalidInput(
-                "not_found", f"the rule book {version} is not kept", "rules_version",
-                "only published rule books are: a decision by unpublished rules cannot be replayed",
-            ) from error  # fmt: skip
+            raise InvalidInput("invalid_field", "the rule book that is kept is damaged") from error
         return await asyncio.to_thread(compile_rule_book, definitions)
 
     return load

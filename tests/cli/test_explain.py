@@ -97,6 +97,10 @@ def test_the_first_condition_that_failed_is_marked(explain: Any) -> None:
         ({"frequency_cap": {"max": 1}}, [], "MATCHED", "frequency cap: 0 of 1 used in all"),
         ({"shadow": True}, [], "SHADOW", "consent ad_personalization: granted (by the default)"),
         ({"actions": [{"type": "send_email", "template_id": "t", "recipient": "profile.mail"}],
+          "action_type": None, "action_details": None}, [], "CONSENT_DENIED",
+         "withheld: send_email, CONSENT_DENIED (email)"),
+        ({"actions": [{"type": "return_value", "key": "k", "value": 1},
+                      {"type": "send_email", "template_id": "t", "recipient": "profile.mail"}],
           "action_type": None, "action_details": None}, [], "MATCHED",
          "withheld: send_email, CONSENT_DENIED (email)"),
         ({"actions": [{"type": "webhook", "endpoint": "e", "body": {"a": "b"}, "once_per": "visitor"}],
@@ -169,6 +173,18 @@ def test_broken_rules_are_left_out_and_named(explain: Any) -> None:
     assert ran.exit_code == 0
     assert "left out: personalization r: priority must be a whole number" in ran.out
     assert "good: MATCHED" in ran.out
+
+
+def test_a_rule_that_is_switched_off_is_named(explain: Any) -> None:
+    rules = {
+        "off": rule(is_active=False),
+        "elsewhere": rule(is_active=False, event_name_trigger="x"),
+    }
+
+    ran = explain({"personalization_rules": rules})
+
+    assert "switched off: off of personalization_rules" in ran.out
+    assert "elsewhere" not in ran.out
 
 
 @pytest.mark.parametrize(

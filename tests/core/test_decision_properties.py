@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.event import Event
+from tagstitch.core.limits import WORK_STEPS_MAX
 from tagstitch.core.operators import OPERATORS
 from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
@@ -157,6 +158,7 @@ SITUATIONS = st.fixed_dictionaries({
     "consent": CONSENTS, "can_commit": st.booleans(), "has_identifier": st.sampled_from([True, True, False]),
     "caps": st.dictionaries(st.just("g_g"), st.sampled_from([[NOON - 60.0], [NOON - 90_000.0, NOON], None])),
     "unavailable": st.sampled_from([frozenset(), frozenset({"profile", "state"})]),
+    "work_steps": st.sampled_from([WORK_STEPS_MAX, WORK_STEPS_MAX, WORK_STEPS_MAX, 5, 50, 150]),
 })  # fmt: skip
 
 
@@ -325,7 +327,7 @@ DEFINITIONS = st.builds(
 
 
 @given(EVENTS, DEFINITIONS, PROFILES, SITUATIONS)
-@relaxed(400)
+@relaxed(250)
 def test_explaining_gates_shadows_chains_and_experiments_changes_nothing(
     event: Event, definitions: RuleDefinitions, profile: Profile | None, situation: dict[str, Any]
 ) -> None:
@@ -346,7 +348,8 @@ def test_explaining_gates_shadows_chains_and_experiments_changes_nothing(
     )
     assert is_finite_json(explained.trace)
     applied = [line["rule_id"] for line in explained.event.trace if line["applied"]]
-    assert applied == list(decided.event.rule_ids)
+    if decided.event.cut_off_at is None:  # beyond it rules redact without being asked
+        assert applied == list(decided.event.rule_ids)
     given = [line["rule_id"] for line in explained.personalization.trace if line["applied"]]
     assert given == list(decided.personalization.rule_ids)
     told = {line["experiment_id"]: line["variant"] for line in explained.experiments}

@@ -65,3 +65,10 @@ def test_marks_of_the_right_type_hold_in_every_document() -> None:
     assert is_erased({"tier": "Gold", "erased_at": NOW})
     assert parse_profile("p_1", {"erased_at": NOW}, now=NOW) is None
     assert parse_profile("p_1", {"expires_at": NOW}, now=NOW) is None
+
+
+def test_a_salt_is_no_attribute_even_where_the_maps_are_gone() -> None:
+    profile = parse({"tier": "Gold", "salt": b"s"})
+
+    assert profile.attributes == {"tier": "Gold"}
+    assert profile.fields["salt"] == b"s"

@@ -151,7 +151,7 @@ def sent_and_back(receipt: Receipt) -> Receipt:
 @given(
     SITUATIONS, BOOKS, st.sampled_from([BOTH, frozenset({"event"}), frozenset({"personalization"})])
 )
-@relaxed(600)
+@relaxed(300)
 def test_a_receipt_gives_the_same_decision_again(
     situation: Situation, book: RuleBook, include: frozenset[str]
 ) -> None:

@@ -241,6 +241,16 @@ def test_without_a_profile_nothing_is_told_from_its_silence() -> None:
     ]
 
 
+def test_bounds_that_two_elements_keep_are_not_surely_kept_by_one() -> None:
+    between = rule_of("between", {"items.$.price": {"between": [10, 20]}})
+    bucket = indexed([between, rule_of("two", {"items.$.price": {"atLeast": 10, "atMost": 20}})])
+    facts = Facts({"items": [{"price": 5}, {"price": 30}]})
+
+    assert held(bucket.rules, facts) == ["two"]
+    assert sure(bucket, facts) == ["two"]
+    assert ids(candidates(bucket, facts)) == ["between", "two"]
+
+
 def test_few_rules_have_no_index() -> None:
     bucket = finished(bucket_in_steps((rule_of("a", {"x": 1}),)))
 

@@ -17,7 +17,7 @@ import pytest
 from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import Identifier
-from tagstitch.core.rule_book import compile_rule_book
+from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline.backend import Document, Put
 from tagstitch.pipeline.deadline import Deadline
@@ -328,7 +328,7 @@ async def test_a_version_that_was_never_published_cannot_be_replayed(world: Worl
     replay = await replayer_of(world).replay(_recorded(row), deadline=SOON(5))
 
     assert replay.outcome == "unreadable"
-    assert "is not kept" in str(replay.problem)
+    assert replay.problem == "no rule book of this version is kept"
 
 
 def test_an_export_has_no_salt() -> None:
@@ -337,3 +337,18 @@ def test_an_export_has_no_salt() -> None:
     )
 
     assert "CANARY" not in repr(export_line(document))
+
+
+async def test_other_rules_give_a_different_decision(world: World) -> None:
+    await world.put_profile(CLIENT, salt=b"s" * 16)
+    row = await decide_once(world, note="x")
+
+    async def other_rules(_version: str, _deadline: Deadline) -> RuleBook:
+        return compile_rule_book(RuleDefinitions())
+
+    replay = await DecisionReplayer(world.store, KEYRING, other_rules).replay(
+        _recorded(row), deadline=SOON(5)
+    )
+
+    assert replay.outcome == "different"
+    assert replay.decision is not None
