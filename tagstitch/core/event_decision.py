@@ -17,7 +17,7 @@ from tagstitch.core.rule_bucket import RuleBucket, every_rule
 from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
-from tagstitch.core.work import ACTION_STEPS, WorkExceeded
+from tagstitch.core.work import ACTION_STEPS, LACKING_STEPS, WorkExceeded
 
 _MAY_END: Final[frozenset[RuleReason]] = frozenset(("MATCHED", "SHADOW", "WORK_EXCEEDED"))
 """What a rule may have answered when no rule behind it is asked any more."""
@@ -212,8 +212,10 @@ class _Run:
 
     def _decide_gated(self, rule: EventRule, facts: Facts) -> RuleReason:
         reason = self._reason(rule, facts)
-        if reason == "UNAVAILABLE" and rule.condition.may_hold(facts, self.missing):
-            return self._redact_at_least(rule, reason)
+        if reason == "UNAVAILABLE":
+            self._work.spend(LACKING_STEPS * len(rule.condition.read_paths))
+            if rule.condition.may_hold(facts, self.missing):
+                return self._redact_at_least(rule, reason)
         if reason != "MATCHED":
             return reason
         if rule.is_shadow:
