@@ -45,7 +45,9 @@ async def compile_content(content: bytes, present: RuleBook | None) -> RuleBook:
     if len(content) < _MANY_BYTES:
         return await _run(steps, is_first=present is None)
     with _no_full_collection():
-        return await _run(steps, is_first=present is None, between=_collect_young)
+        if present is None:  # nobody is served meanwhile
+            return await _run(steps, is_first=True)
+        return await _run(steps, is_first=False, between=_collect_young)
 
 
 def release(book: RuleBook) -> None:
