@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from typing import Any, Final, NamedTuple, cast
+
+import msgspec
+from msgspec import structs
 
 from tagstitch.core.condition import Condition, Group, GroupKind, Match, Predicate
 from tagstitch.core.paths import (
@@ -63,8 +66,7 @@ class Branch:
 Node = Leaf | Branch
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledCondition:
+class CompiledCondition(msgspec.Struct, frozen=True, gc=False):
     """A condition as one closure, and what it is made of for those who ask why."""
 
     condition: Condition
@@ -251,7 +253,7 @@ def _test_of(predicate: Predicate) -> Test:
     comparison = predicate.comparison
     if not _compares_with_profile(predicate):
         return comparison.build()
-    stored = compile_base(replace(predicate.path, root="profile"))
+    stored = compile_base(structs.replace(predicate.path, root="profile"))
     return comparison.apply_negation(changed(comparison.operand, stored))
 
 
@@ -318,14 +320,14 @@ def _read_paths(condition: Condition) -> Iterator[Path]:
     if isinstance(condition, Predicate):
         yield condition.path
         if _compares_with_profile(condition):
-            yield replace(condition.path, root="profile")
+            yield structs.replace(condition.path, root="profile")
     elif isinstance(condition, Group):
         for member in condition.members:
             yield from _read_paths(member)
     else:  # a list inside of an element is kept whole
         for inner in _read_paths(condition.condition):
             literal = condition.path.literal and inner.literal
-            yield replace(condition.path, rest=inner.base, literal=literal)
+            yield structs.replace(condition.path, rest=inner.base, literal=literal)
 
 
 def _evaluate(node: Node, facts: Facts, unavailable: frozenset[Source]) -> bool | None:

@@ -81,7 +81,7 @@ class Compiled:
 NOTHING_COMPILED: Final = Compiled()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RuleBook:
     """Compiled rules; the same content gives the same version, in whatever order it came."""
 
@@ -97,6 +97,10 @@ class RuleBook:
     withheld: int = 0
     """Definitions that were broken when the book was published: they are not in it, or only as an
     earlier version."""
+
+    def __repr__(self) -> str:
+        """Return a line: whoever logs a task that made the book would write all of its rules."""
+        return f"RuleBook(version={self.version!r}, count={self.count})"
 
     # The methods below are the only way to the rules of an event.
 

@@ -8,11 +8,12 @@ values cannot be enumerated it errs to "can hold".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from math import floor
 from typing import Any, Final, Literal
+
+from msgspec import structs
 
 from tagstitch.core.operators import Comparison
 from tagstitch.core.paths import Facts
@@ -59,7 +60,7 @@ def kind_of(value: Any) -> Kind:
 
 def negated(comparison: Comparison) -> Comparison:
     """Return the comparison that holds exactly where this one does not."""
-    return replace(comparison, is_negated=not comparison.is_negated)
+    return structs.replace(comparison, is_negated=not comparison.is_negated)
 
 
 def possible_kinds(comparisons: Sequence[Comparison]) -> frozenset[Kind]:
@@ -169,7 +170,7 @@ def _implies(one: Comparison, other: Comparison) -> bool:
     """Return whether a value that the first finds is found by the second, negations aside."""
     if one.operator != other.operator:
         return False
-    if replace(other, operand=None, is_negated=False) != replace(one, operand=None):
+    if structs.replace(other, operand=None, is_negated=False) != structs.replace(one, operand=None):
         return False
     left, right = one.operand, other.operand
     if isinstance(left, str) and isinstance(right, str):

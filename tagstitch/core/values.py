@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 import msgspec
 
@@ -51,6 +51,11 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
     return bool(left == right)
+
+
+def is_object(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Return whether the value is an object of JSON: mostly a dict, which is quick to tell."""
+    return value.__class__ is dict or isinstance(value, Mapping)
 
 
 def is_deeper(value: object, levels: int) -> bool:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from tagstitch.core.definition import Definition
 from tagstitch.core.limits import RULE_ACTIONS_MAX
+from tagstitch.core.values import is_object
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ def _single(type_: object, raw_details: object, rule: Definition) -> list[Writte
         if raw_details is not None:
             rule.problems.add(rule.place("action_type"), "is missing")
         return []
-    if raw_details is not None and not isinstance(raw_details, Mapping):
+    if raw_details is not None and not is_object(raw_details):
         rule.problems.add(rule.place("action_details"), "must be an object")
         return []
     details = Definition(raw_details or {}, rule.place("action_details"), rule.problems)
