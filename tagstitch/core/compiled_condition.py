@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import structs
@@ -66,15 +66,27 @@ class Branch:
 Node = Leaf | Branch
 
 
-class CompiledCondition(msgspec.Struct, frozen=True, gc=False):
-    """A condition as one closure, and what it is made of for those who ask why."""
+class CompiledCondition(msgspec.Struct, gc=False):
+    """A condition as one closure, and what it is made of for those who ask why.
+
+    The closure is made when it is asked for the first time: of 100,000 rules an index answers for
+    most, and many are never asked.
+    """
 
     condition: Condition
-    holds: Check
     lookups: tuple[tuple[Path, Lookup], ...]
     """Everything that it looks at, without what is inside of a match."""
     read_paths: tuple[Path, ...]
     """Every path that it looks at, those inside of a match included."""
+    check: Check | None = None
+    """The closure once it is made; `holds` makes it."""
+
+    def holds(self, facts: Facts) -> bool:
+        """Return whether it holds for these facts."""
+        check = self.check
+        if check is None:
+            check = self.check = _check_of(self.condition)
+        return check(facts)
 
     @property
     def reads(self) -> frozenset[Source]:
@@ -118,18 +130,17 @@ class CompiledCondition(msgspec.Struct, frozen=True, gc=False):
 
 
 def compile_condition(condition: Condition) -> CompiledCondition:
-    """Return the condition as closures."""
+    """Return the condition, ready to become closures."""
     predicates = _plain_predicates(condition)
     if predicates is None:
         paths = tuple(leaf.path for leaf in _predicates(condition))
         looks = _looks_of(paths, tuple(_read_paths(condition)))
-        return CompiledCondition(condition, _check_of(condition), looks.pairs, looks.read_paths)
+        return CompiledCondition(condition, looks.pairs, looks.read_paths)
     looks = _looks_of(tuple([predicate.path for predicate in predicates]))
-    check = _Comparisons(looks.lookups, tuple(map(_test_of, predicates))).hold
-    return CompiledCondition(condition, check, looks.pairs, looks.read_paths)
+    return CompiledCondition(condition, looks.pairs, looks.read_paths)
 
 
-def _plain_predicates(condition: Condition) -> tuple[Predicate, ...] | None:
+def _plain_predicates(condition: Condition) -> Sequence[Predicate] | None:
     """Return the comparisons of one value each that a rule mostly consists of, if it does."""
     if isinstance(condition, Predicate):
         members: tuple[Condition, ...] = (condition,)
@@ -137,10 +148,14 @@ def _plain_predicates(condition: Condition) -> tuple[Predicate, ...] | None:
         members = condition.members
     else:
         return None
+    predicates = []
     for member in members:
-        if not _is_plain(member) or _compares_with_profile(cast(Predicate, member)):
+        if not isinstance(member, Predicate) or _compares_with_profile(member):
             return None
-    return cast(tuple[Predicate, ...], members)
+        if member.path.quantifier is not None:
+            return None
+        predicates.append(member)
+    return predicates
 
 
 def compile_item_test(condition: Condition) -> Test:

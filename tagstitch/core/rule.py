@@ -259,6 +259,8 @@ def _parse_common(
 
 
 def _priority(raw: Any, where: str, problems: Problems) -> int:
+    if raw.__class__ is int and -INTEGER_ABS_MAX <= raw <= INTEGER_ABS_MAX:
+        return int(raw)
     is_whole = isinstance(raw, int | float) and not isinstance(raw, bool) and raw == raw // 1
     if not is_whole or abs(raw) > INTEGER_ABS_MAX:
         problems.add(where, "must be a whole number")

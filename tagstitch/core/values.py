@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeGuard, cast
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
@@ -65,7 +65,7 @@ def is_deeper(value: object, levels: int) -> bool:
         return False
     children: Iterable[Any]
     if kind is dict or isinstance(value, Mapping):
-        children = cast(Mapping[Any, Any], value).values()
+        children = value.values()  # type: ignore[attr-defined]
     elif isinstance(value, list):
         children = value
     else:

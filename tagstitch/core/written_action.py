@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from tagstitch.core.definition import Definition
 from tagstitch.core.limits import RULE_ACTIONS_MAX
@@ -13,8 +14,7 @@ from tagstitch.core.values import is_object
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenAction:
+class WrittenAction(msgspec.Struct, frozen=True, gc=False):
     """One action as it stands in a rule."""
 
     type: object
