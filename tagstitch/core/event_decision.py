@@ -120,16 +120,21 @@ def decide_event(
     view = TraceView(situation, ledger, hides) if explain else None
     trace: list[TraceLine] = []
     ended: RuleReason | None = None
+    is_quick = not (explain or run.missing)
     for position, (rule, is_sure) in enumerate(rules):
+        if is_sure and is_quick and rule.is_plain:  # most that apply: nothing is left to ask
+            ended = run.apply_sure(rule)
+            if ended is None:
+                continue
         facts = run.facts_now() if rule.is_chained else run.facts
         line = trace_rule(rule, facts, view) if view else None
         reason: RuleReason = ended or "CONDITIONS_NOT_MET"
         if ended is None and is_sure is not None:
-            reason = run.decide_rule(rule, facts, is_sure=is_sure)
+            reason = run.decide_rule(rule, facts)
             if reason in _MAY_END:
                 ended = run.ended
-            if ended == "WORK_EXCEEDED":
-                run.cut_off(rule, [left for left, sure in rules[position:] if sure is not None])
+        if ended == "WORK_EXCEEDED" and not run.is_cut_off:
+            run.cut_off(rule, [left for left, sure in rules[position:] if sure is not None])
         if line is not None:
             trace.append(close_line(line, reason))
         elif ended is not None:
@@ -184,11 +189,25 @@ class _Run:
         present = {**self.draft.parameters, "event_name": self.draft.name}
         return self.facts.with_event(present)
 
-    def decide_rule(self, rule: EventRule, facts: Facts, *, is_sure: bool) -> RuleReason:
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether `cut_off` was called."""
+        return self._cut_off_at is not None
+
+    def apply_sure(self, rule: EventRule) -> RuleReason | None:
+        """Apply a rule without gates whose conditions hold; return why later ones are not asked."""
+        self._work.left -= 1
+        self._has_stopped = rule.stop_on_match
+        self._apply(rule)
+        if self._has_stopped or self._work.left < 0 or self.draft.is_dropped:
+            return self.ended
+        return None
+
+    def decide_rule(self, rule: EventRule, facts: Facts) -> RuleReason:
         """Let a rule apply if it does; only then the coercions on the way are counted."""
         before = self.facts.coercions
         try:
-            reason = self._decide(rule, facts, is_sure=is_sure)
+            reason = self._decide(rule, facts)
         except WorkExceeded:
             reason = "WORK_EXCEEDED"
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
@@ -200,11 +219,11 @@ class _Run:
             self.facts.coercions += facts.coercions
         return reason
 
-    def _decide(self, rule: EventRule, facts: Facts, *, is_sure: bool) -> RuleReason:
+    def _decide(self, rule: EventRule, facts: Facts) -> RuleReason:
         if not rule.is_plain or self.missing:
             return self._decide_gated(rule, facts)
         self._work.spend(rule.condition.steps)  # nearly every rule: nothing else to ask
-        if not is_sure and not rule.condition.holds(facts):
+        if not rule.condition.holds(facts):
             return "CONDITIONS_NOT_MET"
         self._has_stopped = rule.stop_on_match
         self._apply(rule)
@@ -279,23 +298,42 @@ class _Run:
         """Do what the visitor allows of the actions; return whether anything changed."""
         self._rule_ids.append(rule.rule_id)
         before = len(self._changes)
-        for action in rule.actions:
-            effects = self._effects(rule, action, self.draft)
-            if effects:
-                self._note(rule, action, effects)
-            if self.draft.is_dropped or self._work.is_exceeded:
-                break
+        self._act(rule, self.draft, self._acted, self._changes)
         return len(self._changes) > before
 
     def _imagine(self, rule: EventRule) -> list[_Change]:
         """Return what a shadow rule would change in the event as it is now."""
-        draft = self.draft.copy()
         changes: list[_Change] = []
-        for action in rule.actions:
-            changes += ((action, dict(e)) for e in self._effects(rule, action, draft))
-            if draft.is_dropped or self._work.is_exceeded:
-                break
+        self._act(rule, self.draft.copy(), self._imagined, changes)
         return changes
+
+    def _act(
+        self,
+        rule: EventRule,
+        draft: EventDraft,
+        acted: list[EventAction],
+        changes: list[_Change],
+    ) -> None:
+        """Do the rule's actions in a draft; note which were done and what they changed."""
+        rule_id, facts, work = rule.rule_id, self.facts, self._work
+        note = changes.append
+        for action in rule.actions:
+            purposes = action.purposes
+            if purposes and not all(map(self._situation.consent.allows, purposes)):
+                continue
+            acted.append(action)
+            try:
+                work.spend(ACTION_STEPS)
+                effects = action.apply(draft, facts)
+            except WorkExceeded:
+                return
+            except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
+                self._skipped.append(SkippedRule(rule_id, type(error).__name__))
+                continue
+            for effect in effects:
+                note((action, {"rule_id": rule_id, **effect}))
+            if draft.is_dropped or work.left < 0:
+                return
 
     def _note(
         self, rule: EventRule, action: EventAction, effects: Iterable[Mapping[str, Any]]
@@ -306,23 +344,6 @@ class _Run:
     def _allowed(self, actions: Iterable[A]) -> Iterable[A]:
         allows = self._situation.consent.allows
         return (action for action in actions if all(map(allows, action.purposes)))
-
-    def _effects(
-        self, rule: EventRule, action: EventAction, draft: EventDraft
-    ) -> Sequence[Mapping[str, Any]]:
-        """Do one action, if the visitor allows it; return what it changed in the draft."""
-        purposes = action.purposes
-        if purposes and not all(map(self._situation.consent.allows, purposes)):
-            return ()
-        (self._acted if draft is self.draft else self._imagined).append(action)
-        try:
-            self._work.spend(ACTION_STEPS)
-            return action.apply(draft, self.facts)
-        except WorkExceeded:
-            return ()
-        except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
-            self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
-            return ()
 
     def to_decision(self, trace: tuple[TraceLine, ...]) -> EventDecision:
         draft = self.draft
@@ -340,7 +361,7 @@ class _Run:
             skipped=tuple(self._skipped),
             coercions=self.facts.coercions,
             shadow=tuple(
-                {"rule_id": rule_id, "modifications": [told for _, told in found]}
+                {"rule_id": rule_id, "modifications": [_without_rule(told) for _, told in found]}
                 for rule_id, found in self._shadow
             ),
             acted=tuple(self._acted),
@@ -348,6 +369,10 @@ class _Run:
             cut_off_at=self._cut_off_at,
             trace=trace,
         )
+
+
+def _without_rule(modification: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in modification.items() if name != "rule_id"}
 
 
 def _top_level(path: Path) -> tuple[str, ...]:
