@@ -14,11 +14,11 @@ from tagstitch.adapters.ga4_export import convert_row, is_export_row, row_from_t
 from tagstitch.cli.json_lines import BadLine, read_lines
 from tagstitch.cli.output import CommandFailed, err, printable, progress_bar, table_of
 from tagstitch.cli.rule_files import RuleFilesError, read_document, read_rule_files
+from tagstitch.core.broken_rule import BrokenRule
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import parse_event
 from tagstitch.core.field_catalogue import FieldCatalogue, parse_catalogue
 from tagstitch.core.finding import CheckReport
-from tagstitch.core.rule_book import BrokenRule
 from tagstitch.core.rule_checks import CheckContext, check_rules
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.view import declared_attributes, declared_purposes

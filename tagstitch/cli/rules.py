@@ -42,8 +42,9 @@ from tagstitch.cli.rule_checks import (
     show_problems,
 )
 from tagstitch.cli.rule_files import RuleFilesError, write_rule_files
+from tagstitch.core.broken_rule import BrokenRule
 from tagstitch.core.errors import Conflict
-from tagstitch.core.rule_book import BrokenRule, compile_rule_book
+from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline.backend import Backend, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
