@@ -10,7 +10,7 @@ from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event import Event
 from tagstitch.core.event_action import EventAction, Redact
 from tagstitch.core.event_draft import EventDraft
-from tagstitch.core.paths import Facts, Path
+from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.redaction import forget_redacted
 from tagstitch.core.rule import EventRule
 from tagstitch.core.rule_bucket import RuleBucket, every_rule
@@ -114,35 +114,57 @@ def decide_event(
     Where the ledger's work is used up the evaluation ends: what was decided stays, and what the
     rules that are left would redact leaves the event whatever their conditions say.
     """
-    run = _Run(situation, ledger, situation.facts(experiments, ledger.work))
-    asked = run.candidates(bucket)
-    rules = every_rule(bucket, asked) if explain else asked
-    view = TraceView(situation, ledger, hides) if explain else None
-    trace: list[TraceLine] = []
-    ended: RuleReason | None = None
-    is_quick = not (explain or run.missing)
-    for position, (rule, is_sure) in enumerate(rules):
-        if is_sure and is_quick and rule.is_plain:  # most that apply: nothing is left to ask
-            ended = run.apply_sure(rule)
-            if ended is None:
-                continue
-        facts = run.facts_now() if rule.is_chained else run.facts
-        line = trace_rule(rule, facts, view) if view else None
-        reason: RuleReason = ended or "CONDITIONS_NOT_MET"
-        if ended is None and is_sure is not None:
-            reason = run.decide_rule(rule, facts)
-            if reason in _MAY_END:
-                ended = run.ended
-        if ended == "WORK_EXCEEDED" and not run.is_cut_off:
-            run.cut_off(rule, [left for left, sure in rules[position:] if sure is not None])
-        if line is not None:
-            trace.append(close_line(line, reason))
-        elif ended is not None:
-            break
-    return run.to_decision(tuple(trace))
+    facts, missing = situation.facts(experiments, ledger.work), situation.missing
+    asked = _candidates(bucket, facts, missing)
+    if explain:
+        run = _Run(situation, ledger, facts)
+        return run.decide_told(every_rule(bucket, asked), TraceView(situation, ledger, hides))
+    if not missing:
+        asked = _from_first(asked, facts)
+        if not asked and not facts.coercions:
+            return _UNCHANGED
+    return _Run(situation, ledger, facts).decide(asked)
 
 
 _UNCHANGED: Final = EventDecision()
+"""What becomes of most events, and every value of it costs time."""
+
+
+def _candidates(
+    bucket: RuleBucket[EventRule], facts: Facts, missing: frozenset[Source]
+) -> Sequence[tuple[EventRule, bool]]:
+    """Return the rules to ask; all of them when to choose was too much work."""
+    try:
+        return bucket.candidates(facts, has_profile="profile" not in missing)
+    except WorkExceeded:
+        return [(rule, False) for rule in bucket.rules]
+
+
+def _from_first(
+    asked: Sequence[tuple[EventRule, bool]], facts: Facts
+) -> Sequence[tuple[EventRule, bool]]:
+    """Return the rules from the first that does more than not to hold.
+
+    Most events end here: what follows is set up for rules that apply.
+    """
+    work = facts.work
+    for position, (rule, is_sure) in enumerate(asked):
+        if is_sure or not rule.is_plain:
+            return asked[position:]
+        condition = rule.condition
+        work.left -= condition.steps  # as `spend` does, without a call
+        if work.left < 0:
+            return asked[position:]
+        try:
+            holds = (condition.check or condition.holds)(facts)
+        except Exception:  # noqa: BLE001 - whoever decides asks again, and tells
+            facts.coercions = 0
+            return asked[position:]
+        if holds:
+            work.left += condition.steps  # to be counted when it applies
+            return [(rule, True), *asked[position + 1 :]]
+        facts.coercions = 0  # only rules that apply count theirs
+    return ()
 
 
 class _Run:
@@ -167,6 +189,43 @@ class _Run:
         self._imagined: list[EventAction] = []
         self._changes: list[_Change] = []
 
+    def decide(self, asked: Sequence[tuple[EventRule, bool]]) -> EventDecision:
+        """Let the rules apply, in their order."""
+        ended: RuleReason | None = None
+        for position, (rule, is_sure) in enumerate(asked):
+            if is_sure and rule.is_plain and not self.missing:  # nothing is left to ask
+                ended = self.apply_sure(rule)
+            elif self.decide_rule(rule) in _MAY_END:
+                ended = self.ended
+            if ended is not None:
+                if ended == "WORK_EXCEEDED":
+                    self.cut_off(rule, [left for left, _ in asked[position:]])
+                break
+        return self.to_decision(())
+
+    def decide_told(
+        self, rules: Sequence[tuple[EventRule, bool | None]], view: TraceView
+    ) -> EventDecision:
+        """Do the same, and tell of every rule why it did or did not apply."""
+        trace: list[TraceLine] = []
+        ended: RuleReason | None = None
+        for position, (rule, is_sure) in enumerate(rules):
+            facts = self.facts_now(is_free=True) if rule.is_chained else self.facts
+            line = trace_rule(rule, facts, view)
+            reason: RuleReason = ended or "CONDITIONS_NOT_MET"
+            if ended is None and is_sure is not None:
+                if is_sure and rule.is_plain and not self.missing:
+                    reason, ended = "MATCHED", self.apply_sure(rule)
+                else:
+                    reason = self.decide_rule(rule)
+                    ended = self.ended if reason in _MAY_END else None
+                if ended == "WORK_EXCEEDED":
+                    self.cut_off(
+                        rule, [left for left, sure in rules[position:] if sure is not None]
+                    )
+            trace.append(close_line(line, reason))
+        return self.to_decision(tuple(trace))
+
     @property
     def ended(self) -> RuleReason | None:
         """Why later rules are not asked any more, or None."""
@@ -176,37 +235,28 @@ class _Run:
             return "WORK_EXCEEDED"
         return "STOPPED" if self._has_stopped else None
 
-    def candidates(self, bucket: RuleBucket[EventRule]) -> Sequence[tuple[EventRule, bool]]:
-        """Return the rules to ask; all of them when to choose was too much work."""
-        try:
-            return bucket.candidates(self.facts, has_profile="profile" not in self.missing)
-        except WorkExceeded:
-            return [(rule, False) for rule in bucket.rules]
-
-    def facts_now(self) -> Facts:
+    def facts_now(self, *, is_free: bool = False) -> Facts:
         """Return what a chained rule's conditions look at: the event as it is now."""
-        self._work.left -= ACTION_STEPS  # of the copy; too much of it refuses the next rule
+        if not is_free:  # telling why uses up nothing
+            self._work.spend(ACTION_STEPS)
         present = {**self.draft.parameters, "event_name": self.draft.name}
         return self.facts.with_event(present)
 
-    @property
-    def is_cut_off(self) -> bool:
-        """Whether `cut_off` was called."""
-        return self._cut_off_at is not None
-
     def apply_sure(self, rule: EventRule) -> RuleReason | None:
         """Apply a rule without gates whose conditions hold; return why later ones are not asked."""
-        self._work.left -= 1
+        self._work.left -= rule.condition.steps
         self._has_stopped = rule.stop_on_match
         self._apply(rule)
         if self._has_stopped or self._work.left < 0 or self.draft.is_dropped:
             return self.ended
         return None
 
-    def decide_rule(self, rule: EventRule, facts: Facts) -> RuleReason:
+    def decide_rule(self, rule: EventRule) -> RuleReason:
         """Let a rule apply if it does; only then the coercions on the way are counted."""
-        before = self.facts.coercions
+        facts = self.facts
+        before = facts.coercions
         try:
+            facts = self.facts_now() if rule.is_chained else facts
             reason = self._decide(rule, facts)
         except WorkExceeded:
             reason = "WORK_EXCEEDED"
@@ -349,7 +399,7 @@ class _Run:
         draft = self.draft
         is_untouched = not (self._rule_ids or self._imagined or self._skipped or trace)
         if is_untouched and not self.facts.coercions and self._cut_off_at is None:
-            return _UNCHANGED  # most events, and every value of it costs time
+            return _UNCHANGED
         forget_redacted(self._changes, [change for _, found in self._shadow for change in found])
         return EventDecision(
             drop=draft.is_dropped,
