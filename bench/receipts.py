@@ -92,8 +92,8 @@ def best_microseconds(call: Callable[[], object]) -> float:
     return min(rounds) * 1e6
 
 
-def main() -> None:
-    """Print a table."""
+def report() -> list[str]:
+    """Return a table."""
     book, given = rule_book(), situation()
     decision = decide(given, book)
     receipt = make_receipt(given, book, decision, EVENT_AND_PERSONALIZATION)
@@ -116,11 +116,15 @@ def main() -> None:
         "make, encode and seal": lambda: seal(salted),
         "without a salt": lambda: seal({}),
     }
-    print("| part | µs |\n|---|---|")
-    for name, call in parts.items():
-        print(f"| {name} | {best_microseconds(call):.1f} |")
-    print(f"\n{len(seal(salted))} bytes, {len(encode_receipt(receipt))} before it is sealed")
+    return [
+        "| part | µs |",
+        "|---|---:|",
+        *(f"| {name} | {best_microseconds(call):.1f} |" for name, call in parts.items()),
+        "",
+        f"{len(seal(salted))} bytes, {len(encode_receipt(receipt))} before it is sealed.",
+        "",
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    print("\n".join(report()))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from bench.rule_engines.rule_set import Definition, predicates
+from tagstitch.core.json_input import decode_json
 
 Answer = Callable[[bytes], bytes]
 """From the bytes of a request to the bytes of its answer."""
@@ -58,7 +59,7 @@ Match = Callable[[Mapping[str, Any]], Iterable[int]]
 def load_by_name(
     rules: Mapping[str, Definition], compile_rules: Callable[[NamedRules], Match]
 ) -> Answer:
-    """Compile the rules of each event name once; answer with the fastest JSON there is."""
+    """Compile the rules of each event name once; read and write JSON as our own decision does."""
     grouped: dict[str, list[tuple[str, Definition]]] = defaultdict(list)
     for rule_id, rule in in_order(rules):
         grouped[rule["target_event_name"]].append((rule_id, rule))
@@ -69,7 +70,7 @@ def load_by_name(
         compiled[name] = (named, compile_rules(named))
 
     def answer(body: bytes) -> bytes:
-        event = msgspec.json.decode(body)
+        event = decode_json(body)
         applied: list[dict[str, Any]] = []
         payload = event
         if event["event_name"] in compiled:

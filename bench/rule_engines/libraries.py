@@ -1,7 +1,8 @@
 """The published rule engines, each used as its documentation advises for many rules.
 
-All get their rules grouped by event name and compiled once, and an event whose JSON msgspec has
-read; those that convert it get only the parameters that the conditions look at.
+All get their rules grouped by event name and compiled once, and an event whose JSON was read and
+checked as our own decision does; those that convert it get only the parameters that the
+conditions look at.
 """
 
 from __future__ import annotations

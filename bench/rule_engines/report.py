@@ -72,8 +72,8 @@ def section(measured: Comparison) -> list[str]:
         "The loop holds an event against every rule of every name, as published.",
         "All others have their rules grouped by event name and compiled once.",
         (
-            "The libraries' JSON is read and written by msgspec, without the checks of a request "
-            "that ours makes; those that convert an event get only what the conditions read."
+            "The libraries' JSON is read, checked and written as ours is; those that convert an "
+            "event get only what the conditions read."
         ),
         "",
     ]

@@ -14,11 +14,12 @@ from tagstitch.adapters.ga4_export import convert_row, is_export_row, row_from_t
 from tagstitch.cli.json_lines import BadLine, read_lines
 from tagstitch.cli.output import CommandFailed, err, printable, progress_bar, table_of
 from tagstitch.cli.rule_files import RuleFilesError, read_document, read_rule_files
+from tagstitch.core.broken_rule import COLLECTION_OF, BrokenRule
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import parse_event
 from tagstitch.core.field_catalogue import FieldCatalogue, parse_catalogue
 from tagstitch.core.finding import CheckReport
-from tagstitch.core.rule_book import BrokenRule
+from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_checks import CheckContext, check_rules
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.view import declared_attributes, declared_purposes
@@ -134,25 +135,38 @@ def found_problems(report: CheckReport) -> list[dict[str, Any]]:
     return [finding.to_json() for finding in report.findings]
 
 
-def check_with_progress(definitions: RuleDefinitions, context: CheckContext) -> CheckReport:
-    """Return the report of the static checks, with a progress bar on stderr."""
+def check_with_progress(
+    definitions: RuleDefinitions, book: RuleBook, context: CheckContext
+) -> CheckReport:
+    """Return the report of the static checks, with a progress bar on stderr.
+
+    The book is what the definitions were compiled to.
+    """
     total = len(definitions.event_rules) + len(definitions.personalization_rules)
     with progress_bar("checking", total) as advance:
-        return check_rules(definitions, context, advance=advance)
+        return check_rules(definitions, context, book=book, advance=advance)
 
 
 def checked_push(
     wanted: RuleDefinitions, pushed: RuleDefinitions, context: CheckContext
 ) -> list[dict[str, Any]]:
-    """Return the warnings about the pushed rules among all; raises CommandFailed for errors."""
-    ids = {"event": pushed.event_rules, "personalization": pushed.personalization_rules}
-    found = check_with_progress(wanted, context)
+    """Return the warnings about what is pushed, among all; raises CommandFailed for errors."""
+    collections = pushed.collections
+    ids = {kind: collections[collection] for kind, collection in COLLECTION_OF.items()}
+    book = compile_rule_book(wanted)
+    broken = broken_problems([rule for rule in book.broken if rule.rule_id in ids[rule.kind]])
+    _refuse_errors(broken)
+    found = check_with_progress(wanted, book, context)
     report = replace(found, findings=tuple(f for f in found.findings if f.rule_id in ids[f.kind]))
-    if report.has_errors:
-        problems = found_problems(report)
-        errors = [problem for problem in problems if problem["severity"] == "error"]
+    problems = found_problems(report)
+    _refuse_errors(problems)
+    return problems
+
+
+def _refuse_errors(problems: list[dict[str, Any]]) -> None:
+    errors = [problem for problem in problems if problem["severity"] == "error"]
+    if errors:
         raise CommandFailed(problem_lines(errors), {"ok": False, "problems": problems})
-    return found_problems(report)
 
 
 async def load_view_documents(

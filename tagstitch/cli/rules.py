@@ -13,7 +13,6 @@ from rich.console import Console
 from tagstitch.cli.explain import explain
 from tagstitch.cli.opened_backend import opened_backend
 from tagstitch.cli.output import (
-    CommandFailed,
     JsonOption,
     emit,
     err,
@@ -42,8 +41,9 @@ from tagstitch.cli.rule_checks import (
     show_problems,
 )
 from tagstitch.cli.rule_files import RuleFilesError, write_rule_files
+from tagstitch.core.broken_rule import BrokenRule
 from tagstitch.core.errors import Conflict
-from tagstitch.core.rule_book import BrokenRule, compile_rule_book
+from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline.backend import Backend, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
@@ -90,7 +90,7 @@ def validate(
         definitions = rules_of_files(path)
         book = compile_rule_book(definitions)
         learnt = learn_fields(samples or (), profiles or (), catalogue)
-        report = check_with_progress(definitions, context_of(read_views(views), learnt))
+        report = check_with_progress(definitions, book, context_of(read_views(views), learnt))
         return {
             "ok": not (book.broken or report.has_errors),
             "version": book.version,
@@ -143,7 +143,7 @@ def push(
     warnings: list[dict[str, Any]] = []
 
     async def work() -> Publication:
-        definitions = _usable_files(path, may_be_empty=allow_empty and replace)
+        definitions = rules_of_files(path, may_be_empty=allow_empty and replace)
         async with opened_backend() as opened:
             views = await load_view_documents(opened.backend.documents, Deadline.after(_TIMEOUT_S))
 
@@ -255,15 +255,6 @@ async def _wanted(
         name: {**old, **definitions.collections[name]} for name, old in stored.collections.items()
     }
     return RuleDefinitions.of(merged, stored.protected), []
-
-
-def _usable_files(path: Path, *, may_be_empty: bool) -> RuleDefinitions:
-    """Return the rules of files that have no mistake in them."""
-    definitions = rules_of_files(path, may_be_empty=may_be_empty)
-    broken = broken_problems(compile_rule_book(definitions).broken)
-    if broken:
-        raise CommandFailed(problem_lines(broken), {"ok": False, "problems": broken})
-    return definitions
 
 
 async def _status() -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import structs
 
 from tagstitch.core.condition import Condition, Group, GroupKind, Match, Predicate
 from tagstitch.core.paths import (
@@ -76,26 +79,34 @@ class Branch:
 Node = Leaf | Branch
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledCondition:
-    """A condition as one closure, and what it is made of for those who ask why."""
+class CompiledCondition(msgspec.Struct, gc=False):
+    """A condition as one closure, and what it is made of for those who ask why.
+
+    The closure is made when it is asked for the first time: of 100,000 rules an index answers for
+    most, and many are never asked.
+    """
 
     condition: Condition
-    holds: Check
     lookups: tuple[tuple[Path, Lookup], ...]
     """Everything that it looks at, without what is inside of a match."""
     read_paths: tuple[Path, ...]
     """Every path that it looks at, those inside of a match included."""
+    steps: int
+    """The work of asking it, besides what its comparisons count themselves; see `Work`."""
+    check: Check | None = None
+    """The closure once it is made; `holds` makes it."""
+
+    def holds(self, facts: Facts) -> bool:
+        """Return whether it holds for these facts."""
+        check = self.check
+        if check is None:
+            check = self.check = _check_of(self.condition)
+        return check(facts)
 
     @property
     def reads(self) -> frozenset[Source]:
         """The data it may look at; a bare name looks at the event and perhaps the profile."""
         return frozenset(source for path, _ in self.lookups for source in path.sources)
-
-    @property
-    def steps(self) -> int:
-        """The work of asking it, besides what its comparisons count themselves; see `Work`."""
-        return _STEPS_PER_RULE + len(self.read_paths)
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return whether the condition needs data that could not be loaded."""
@@ -131,18 +142,18 @@ class CompiledCondition:
 
 
 def compile_condition(condition: Condition) -> CompiledCondition:
-    """Return the condition as closures."""
+    """Return the condition, ready to become closures."""
     predicates = _plain_predicates(condition)
     if predicates is None:
         paths = tuple(leaf.path for leaf in _predicates(condition))
         looks = _looks_of(paths, tuple(_read_paths(condition)))
-        return CompiledCondition(condition, _check_of(condition), looks.pairs, looks.read_paths)
-    looks = _looks_of(tuple([predicate.path for predicate in predicates]))
-    check = _Comparisons(looks.lookups, tuple(map(_test_of, predicates))).hold
-    return CompiledCondition(condition, check, looks.pairs, looks.read_paths)
+    else:
+        looks = _looks_of(tuple([predicate.path for predicate in predicates]))
+    steps = _STEPS_PER_RULE + len(looks.read_paths)
+    return CompiledCondition(condition, looks.pairs, looks.read_paths, steps)
 
 
-def _plain_predicates(condition: Condition) -> tuple[Predicate, ...] | None:
+def _plain_predicates(condition: Condition) -> Sequence[Predicate] | None:
     """Return the comparisons of one value each that a rule mostly consists of, if it does."""
     if isinstance(condition, Predicate):
         members: tuple[Condition, ...] = (condition,)
@@ -150,10 +161,14 @@ def _plain_predicates(condition: Condition) -> tuple[Predicate, ...] | None:
         members = condition.members
     else:
         return None
+    predicates = []
     for member in members:
-        if not _is_plain(member) or _compares_with_profile(cast(Predicate, member)):
+        if not isinstance(member, Predicate) or _compares_with_profile(member):
             return None
-    return cast(tuple[Predicate, ...], members)
+        if member.path.quantifier is not None:
+            return None
+        predicates.append(member)
+    return predicates
 
 
 def compile_item_test(condition: Condition) -> Test:
@@ -216,15 +231,14 @@ def _comparisons(predicates: Iterable[Condition]) -> Check:
 class _Comparisons:
     """Comparisons of one value each: this takes a third of the room of closures."""
 
-    __slots__ = ("_lookups", "_tests")
+    __slots__ = ("_pairs",)
 
     def __init__(self, lookups: tuple[Lookup, ...], tests: tuple[Test, ...]) -> None:
-        self._lookups = lookups
-        self._tests = tests
+        self._pairs = tuple(zip(lookups, tests, strict=True))
 
     def hold(self, facts: Facts) -> bool:
         """Return whether all of them hold."""
-        for look_up, test in zip(self._lookups, self._tests):  # noqa: B905, SIM110 - the quickest loop
+        for look_up, test in self._pairs:  # noqa: SIM110 - a loop costs half of a generator here
             if not test(look_up(facts), facts):
                 return False
         return True
@@ -286,7 +300,7 @@ def _test_of(predicate: Predicate) -> Test:
     comparison = predicate.comparison
     if not _compares_with_profile(predicate):
         return comparison.build()
-    stored = compile_base(replace(predicate.path, root="profile"))
+    stored = compile_base(structs.replace(predicate.path, root="profile"))
     return comparison.apply_negation(changed(comparison.operand, stored))
 
 
@@ -353,14 +367,14 @@ def _read_paths(condition: Condition) -> Iterator[Path]:
     if isinstance(condition, Predicate):
         yield condition.path
         if _compares_with_profile(condition):
-            yield replace(condition.path, root="profile")
+            yield structs.replace(condition.path, root="profile")
     elif isinstance(condition, Group):
         for member in condition.members:
             yield from _read_paths(member)
     else:  # a list inside of an element is kept whole
         for inner in _read_paths(condition.condition):
             literal = condition.path.literal and inner.literal
-            yield replace(condition.path, rest=inner.base, literal=literal)
+            yield structs.replace(condition.path, rest=inner.base, literal=literal)
 
 
 def _evaluate(node: Node, facts: Facts, unavailable: frozenset[Source]) -> bool | None:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeGuard
+
+import msgspec
+from msgspec import structs
 
 from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.limits import CONDITION_DEPTH_MAX, CONDITION_PREDICATES_MAX
@@ -22,6 +24,7 @@ from tagstitch.core.operators import (
 )
 from tagstitch.core.paths import Path, Source, parse_path
 from tagstitch.core.problems import Problems
+from tagstitch.core.values import is_object
 
 GroupKind = Literal["all", "any", "none"]
 
@@ -38,8 +41,7 @@ AUDIENCE_WORDS: Final = {w: found for w, found in PLACED_WORDS.items() if found[
 _PLACED_WORDS: Final = frozenset(("match", *CHANGED_WORDS))
 
 
-@dataclass(frozen=True, slots=True)
-class Predicate:
+class Predicate(msgspec.Struct, frozen=True, gc=False):
     """One comparison of what a path finds."""
 
     path: Path
@@ -55,8 +57,7 @@ class Predicate:
         return self.path.sources
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True, gc=False):
     """Conditions that one and the same element of a list must satisfy.
 
     Behind `$all` every element must, behind `$none` none may; `$count` takes no match.
@@ -74,8 +75,7 @@ class Match:
         return self.path.sources
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True, gc=False):
     """Conditions of which all, any or none must hold; an empty `all` always holds."""
 
     kind: GroupKind
@@ -137,7 +137,7 @@ class _Parser:
         return condition
 
     def parse_object(self, raw: object, where: str, *, depth: int, in_item: bool) -> Condition:
-        if not isinstance(raw, Mapping):
+        if not is_object(raw):
             hint = "for example {value: {lessThan: 10}}"
             self.problems.add(where, "conditions must be an object", hint)
             return ALWAYS
@@ -203,7 +203,7 @@ class _Parser:
         if path is None or in_item or self.subject != "profile":
             return path
         if path.root == "bare":
-            return replace(path, root="profile")
+            return structs.replace(path, root="profile")
         if path.root not in ("profile", "user_state"):
             hint = "write profile.…, user_state.… or the bare name of an attribute"
             self.problems.add(where, "an audience looks at the profile alone", hint)
@@ -212,7 +212,7 @@ class _Parser:
 
     def _predicates(self, path: Path, raw: Any, where: str) -> list[Condition]:
         comparisons = parse_comparisons(raw, where, self.problems)
-        written = sum(word not in MODIFIERS for word in raw) if isinstance(raw, Mapping) else 1
+        written = sum(word not in MODIFIERS for word in raw) if is_object(raw) else 1
         self.predicates += max(1, written)
         for comparison in comparisons:
             if path.quantifier == "$" and comparison.wants_absence:
@@ -246,7 +246,7 @@ class _Parser:
             self.problems.add(place, "changed compares a parameter of the event", hint)
         name, is_negated = CHANGED_WORDS[word]
         comparison = Comparison(name, flag(raw, place, self.problems), is_negated)
-        return [Predicate(replace(path, root="event"), comparison, where)]
+        return [Predicate(structs.replace(path, root="event"), comparison, where)]
 
     def _audiences(self, raw: Any, where: str) -> list[Condition]:
         """Return `profile: {inAudience: …}` as the conditions of the audiences that it names."""

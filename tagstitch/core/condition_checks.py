@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tagstitch.core.checked_rule import CheckedRule
+from tagstitch.core.checked_rule import IN_AUDIENCE, CheckedConditions, CheckedRule
 from tagstitch.core.condition import Condition, Group, Match, Predicate
 from tagstitch.core.condition_form import conditions_below, form_of
 from tagstitch.core.finding import Finding
@@ -16,34 +16,38 @@ from tagstitch.core.value_kinds import possible_kinds
 _ROOT = "conditions"
 
 
-def check_conditions(rule: CheckedRule) -> Iterator[Finding]:
+def check_conditions(rule: CheckedConditions) -> Iterator[Finding]:
     """Yield what is wrong with a rule's conditions."""
     if not rule.form.can_hold():
         yield rule.finding(
-            "never_holds", _ROOT, "the conditions can never hold together",
+            "never_holds", rule.place, "the conditions can never hold together",
             "every entry must hold at once; alternatives stand in any: [...]",
         )  # fmt: skip
         return
     yield from _needless(rule)
-    yield from _dead_alternatives(rule, rule.condition, _ROOT)
+    yield from _dead_alternatives(rule, rule.condition)
     yield from _for_lists_only(rule)
     yield from _true_when_absent(rule)
 
 
-def check_drops(rule: CheckedRule) -> Iterator[Finding]:
-    """Yield a finding when the rule drops every event, or every event of a name."""
-    effect = next((effect for effect in rule.effects if effect.type == "drop_event"), None)
-    if effect is None or rule.kind != "event" or not always_holds(rule.condition):
-        return
-    if EVERY_EVENT in rule.event_names and not rule.is_gated:
-        yield rule.finding(
-            "drops_everything", _ROOT, "every event is dropped, whatever its name",
-            "name the events, or add conditions",
-        )  # fmt: skip
-    else:
-        yield rule.finding(
-            "drops_every_event_of_a_name", _ROOT, "every event that the rule is for is dropped"
-        )
+def check_drops(rules: Iterable[CheckedRule]) -> Iterator[Finding]:
+    """Yield a finding for each rule that drops every event, or every event of a name."""
+    found = sorted(rules, key=lambda rule: rule.order)
+    first_stop = next((rule.order for rule in found if rule.stops and not rule.drops), None)
+    for rule in found:
+        may_stay_out = rule.may_stay_out or rule.purposes
+        if not rule.drops or may_stay_out or not always_holds(rule.condition):
+            continue
+        is_unstopped = first_stop is None or rule.order < first_stop
+        if EVERY_EVENT in rule.event_names and is_unstopped:
+            yield rule.finding(
+                "drops_everything", _ROOT, "every event is dropped, whatever its name",
+                "name the events, or add conditions",
+            )  # fmt: skip
+        else:
+            yield rule.finding(
+                "drops_every_event_of_a_name", _ROOT, "every event that gets as far is dropped"
+            )
 
 
 def always_holds(condition: Condition) -> bool:
@@ -51,29 +55,29 @@ def always_holds(condition: Condition) -> bool:
     return not form_of(condition, negate=True).can_hold()
 
 
-def _needless(rule: CheckedRule) -> Iterator[Finding]:
+def _needless(rule: CheckedConditions) -> Iterator[Finding]:
     for entry in conditions_below(rule.condition):
         is_plain = isinstance(entry, Predicate) and entry.path.quantifier != "$count"
         if not is_plain and always_holds(entry):
             yield rule.finding(
-                "always_holds", _where(entry), "this holds for every event",
+                "always_holds", _where(entry, rule.place), "this holds for every event",
                 "leave it out; match_all: true says that every event is meant",
             )  # fmt: skip
 
 
-def _dead_alternatives(rule: CheckedRule, condition: Condition, where: str) -> Iterator[Finding]:
+def _dead_alternatives(rule: CheckedConditions, condition: Condition) -> Iterator[Finding]:
     if not isinstance(condition, Group):
         return
     for member in condition.members:
         if condition.kind == "any" and not form_of(member).can_hold():
             yield rule.finding(
-                "dead_alternative", _where(member), "this alternative can never hold"
+                "dead_alternative", _where(member, rule.place), "this alternative can never hold"
             )
         else:
-            yield from _dead_alternatives(rule, member, where)
+            yield from _dead_alternatives(rule, member)
 
 
-def _for_lists_only(rule: CheckedRule) -> Iterator[Finding]:
+def _for_lists_only(rule: CheckedConditions) -> Iterator[Finding]:
     """Two lists of values without a common one: only a list of values can hold one of each."""
     entries = _by_path(rule.condition)
     for path, predicates in entries.items():
@@ -85,13 +89,18 @@ def _for_lists_only(rule: CheckedRule) -> Iterator[Finding]:
             and possible_kinds(comparisons) == {"list"}
         ):
             yield rule.finding(
-                "lists_only", predicates[0].where,
+                "lists_only", _own_place(predicates),
                 "holds only for a list that has a value of each, never for a single value",
                 "anyOf says that a list is meant",
             )  # fmt: skip
 
 
-def _true_when_absent(rule: CheckedRule) -> Iterator[Finding]:
+def _own_place(predicates: Sequence[Predicate]) -> str:
+    """Return where one of them stands, in the rule itself rather than in an audience."""
+    return min((p.where for p in predicates), key=lambda where: where.startswith(IN_AUDIENCE))
+
+
+def _true_when_absent(rule: CheckedConditions) -> Iterator[Finding]:
     for where, comparison in _loose_negations(rule.condition, {}):
         yield rule.finding(
             "true_when_absent", where, f"{comparison.name} is also true when there is no value",
@@ -132,8 +141,9 @@ def _by_path(condition: Condition) -> dict[Path, list[Predicate]]:
     return found
 
 
-def _where(condition: Condition) -> str:
+def _where(condition: Condition, root: str) -> str:
+    """Return the place of a condition below the root."""
     if isinstance(condition, Predicate | Match):
         return condition.where
-    inner = next((_where(member) for member in condition.members), _ROOT)
-    return inner.partition("[")[0]
+    inner = next((_where(member, root) for member in condition.members), root)
+    return inner[: len(root)] + inner[len(root) :].partition("[")[0]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
+
+from msgspec import structs
 
 from tagstitch.core.condition import Condition, Group, Match, Predicate
 from tagstitch.core.limits import CHECK_ALTERNATIVES_MAX
@@ -219,7 +221,7 @@ def _atom(condition: Predicate | Match, *, negate: bool) -> _Atom:
         return _Atom(path, _opaque_text(path, comparison), holds=False)
     if path.quantifier in (None, "$count"):
         return _Atom(path, negated(comparison), holds=True)
-    opposite = replace(path, quantifier="$any" if path.quantifier == "$none" else "$none")
+    opposite = structs.replace(path, quantifier="$any" if path.quantifier == "$none" else "$none")
     return _Atom(opposite, comparison, holds=True)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from tagstitch.core.assignment import Exposure
 from tagstitch.core.compiled_condition import Hides, hides_nothing
@@ -18,8 +19,7 @@ from tagstitch.core.state_ledger import StateChanges, StateLedger
 EVENT_AND_PERSONALIZATION: Final = frozenset({"event", "personalization"})
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """One decision of the core, and what it wants stored; parts not asked for are None."""
 
     event: EventDecision | None

@@ -53,6 +53,10 @@ class Definition:
             self.problems.add(self.place(key), "stands there twice", "one of: " + ", ".join(words))
         return values[0] if values else None
 
+    def has_any(self, keys: Iterable[str]) -> bool:
+        """Return whether one of the keys is there."""
+        return not self._left.keys().isdisjoint(keys)
+
     def leave_aside(self, keys: Sequence[str]) -> None:
         """Accept keys that mean nothing to a decision."""
         self._known += keys

@@ -13,6 +13,7 @@ from tagstitch.core.limits import CHECK_RELATED_MAX
 from tagstitch.core.paths import parse_path
 from tagstitch.core.problems import Problems
 from tagstitch.core.rule_pairs import Budget, Key, buckets_of, pinned_keys
+from tagstitch.core.schedule import never_meet
 from tagstitch.core.targeting import EVERY_EVENT
 
 
@@ -118,13 +119,17 @@ def _overlaps(group: Sequence[_Write], budget: Budget) -> Iterator[tuple[_Write,
         for earlier in _other_values(near if keys else [everything], write):
             if not budget.spend(write.rule, earlier.rule):
                 return
-            if write.rule.form.can_hold_with(earlier.rule.form):
+            if _can_meet(write.rule, earlier.rule):
                 yield write, earlier
                 break
         if not write.rule.ends:
             for found in [by_key[key] for key in keys] or [without_key]:
                 found.setdefault(write.value, []).append(write)
             everything.setdefault(write.value, []).append(write)
+
+
+def _can_meet(rule: CheckedRule, other: CheckedRule) -> bool:
+    return not never_meet(rule.schedule, other.schedule) and rule.form.can_hold_with(other.form)
 
 
 def _other_values(found: Sequence[_ByValue], write: _Write) -> Iterator[_Write]:

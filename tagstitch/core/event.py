@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
+
+import msgspec
 
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import (
@@ -33,8 +34,7 @@ _HASHED_EMAIL_FIELDS = ("sha256_email_address", "email", "email_address")
 _HASHED_PHONE_FIELDS = ("sha256_phone_number", "phone_number", "phone")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One event; its parameters stay a mapping, because they are the user's own words."""
 
     name: str

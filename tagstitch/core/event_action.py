@@ -7,8 +7,9 @@ it may change, whose old value it therefore looks at too) and for which `purpose
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
+
+import msgspec
 
 from tagstitch.core.action_path import NO_ITEM
 from tagstitch.core.bucketing import bucket_of
@@ -34,8 +35,7 @@ VALUE_FIELDS: Final = frozenset({"old_value", "new_value", "removed_items", "cha
 """The fields of a modification that hold values of the event."""
 
 
-@dataclass(frozen=True, slots=True)
-class RenameEvent:
+class RenameEvent(msgspec.Struct, frozen=True, gc=False):
     """Give the event another name."""
 
     new_event_name: str
@@ -52,8 +52,7 @@ class RenameEvent:
         return ({"type": "rename_event", "old_name": old_name, "new_name": draft.name},)
 
 
-@dataclass(frozen=True, slots=True)
-class ModifyParameter:
+class ModifyParameter(msgspec.Struct, frozen=True, gc=False):
     """Compute a new value for one parameter."""
 
     parameter: Path
@@ -89,8 +88,7 @@ class ModifyParameter:
         return ({"type": "modify_parameter", "parameter": self.parameter.text, **values},)
 
 
-@dataclass(frozen=True, slots=True)
-class MapItems:
+class MapItems(msgspec.Struct, frozen=True, gc=False):
     """Compute a new value for one property of every item that matches."""
 
     item_property: Path
@@ -142,8 +140,7 @@ class MapItems:
         return _values(old, new, conceals_old=self.conceals_old)
 
 
-@dataclass(frozen=True, slots=True)
-class FilterItems:
+class FilterItems(msgspec.Struct, frozen=True, gc=False):
     """Keep the items that satisfy a condition."""
 
     keeps: Test
@@ -170,8 +167,7 @@ class FilterItems:
         return ({"type": "filter_items", "parameter": "items", "removed_items": removed},)
 
 
-@dataclass(frozen=True, slots=True)
-class Redact:
+class Redact(msgspec.Struct, frozen=True, gc=False):
     """Remove parameters because of privacy; what was there is recorded nowhere."""
 
     parameters: tuple[Path, ...]
@@ -193,8 +189,7 @@ class Redact:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True, gc=False):
     """Keep a share of the events, by a stable choice of visitors; drop the others.
 
     An event without the identifier is kept: nothing says which share it belongs to.
@@ -223,8 +218,7 @@ class Sample:
         return ({"type": "sample"},)
 
 
-@dataclass(frozen=True, slots=True)
-class DropEvent:
+class DropEvent(msgspec.Struct, frozen=True, gc=False):
     """Let the event go no further; ends the evaluation."""
 
     purposes: tuple[Purpose, ...] = ()

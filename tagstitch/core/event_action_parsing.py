@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from tagstitch.core.action_path import PathScope, parse_item_target, parse_origin, parse_target
 from tagstitch.core.compiled_condition import compile_item_test
@@ -71,7 +71,7 @@ def _parse(parse: _Parse, details: Definition, declared: Declarations) -> EventA
     purposes = take_purposes(details)
     action = parse(details, declared)
     details.refuse_rest()
-    return replace(action, purposes=purposes) if action is not None and purposes else action
+    return structs.replace(action, purposes=purposes) if action is not None and purposes else action
 
 
 def _rename_event(details: Definition, _: Declarations) -> EventAction | None:

@@ -10,14 +10,14 @@ from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event import Event
 from tagstitch.core.event_action import EventAction, Redact
 from tagstitch.core.event_draft import EventDraft
-from tagstitch.core.paths import Facts, Path
+from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.redaction import forget_redacted
 from tagstitch.core.rule import EventRule
 from tagstitch.core.rule_bucket import RuleBucket, every_rule
 from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
-from tagstitch.core.work import ACTION_STEPS, WorkExceeded
+from tagstitch.core.work import ACTION_STEPS, LACKING_STEPS, WorkExceeded
 
 _MAY_END: Final[frozenset[RuleReason]] = frozenset(("MATCHED", "SHADOW", "WORK_EXCEEDED"))
 """What a rule may have answered when no rule behind it is asked any more."""
@@ -114,30 +114,57 @@ def decide_event(
     Where the ledger's work is used up the evaluation ends: what was decided stays, and what the
     rules that are left would redact leaves the event whatever their conditions say.
     """
-    run = _Run(situation, ledger, situation.facts(experiments, ledger.work))
-    asked = run.candidates(bucket)
-    rules = every_rule(bucket, asked) if explain else asked
-    view = TraceView(situation, ledger, hides) if explain else None
-    trace: list[TraceLine] = []
-    ended: RuleReason | None = None
-    for position, (rule, is_sure) in enumerate(rules):
-        facts = run.facts_now() if rule.is_chained else run.facts
-        line = trace_rule(rule, facts, view) if view else None
-        reason: RuleReason = ended or "CONDITIONS_NOT_MET"
-        if ended is None and is_sure is not None:
-            reason = run.decide_rule(rule, facts, is_sure=is_sure)
-            if reason in _MAY_END:
-                ended = run.ended
-            if ended == "WORK_EXCEEDED":
-                run.cut_off(rule, [left for left, sure in rules[position:] if sure is not None])
-        if line is not None:
-            trace.append(close_line(line, reason))
-        elif ended is not None:
-            break
-    return run.to_decision(tuple(trace))
+    facts, missing = situation.facts(experiments, ledger.work), situation.missing
+    asked = _candidates(bucket, facts, missing)
+    if explain:
+        run = _Run(situation, ledger, facts)
+        return run.decide_told(every_rule(bucket, asked), TraceView(situation, ledger, hides))
+    if not missing:
+        asked = _from_first(asked, facts)
+        if not asked and not facts.coercions:
+            return _UNCHANGED
+    return _Run(situation, ledger, facts).decide(asked)
 
 
 _UNCHANGED: Final = EventDecision()
+"""What becomes of most events, and every value of it costs time."""
+
+
+def _candidates(
+    bucket: RuleBucket[EventRule], facts: Facts, missing: frozenset[Source]
+) -> Sequence[tuple[EventRule, bool]]:
+    """Return the rules to ask; all of them when to choose was too much work."""
+    try:
+        return bucket.candidates(facts, has_profile="profile" not in missing)
+    except WorkExceeded:
+        return [(rule, False) for rule in bucket.rules]
+
+
+def _from_first(
+    asked: Sequence[tuple[EventRule, bool]], facts: Facts
+) -> Sequence[tuple[EventRule, bool]]:
+    """Return the rules from the first that does more than not to hold.
+
+    Most events end here: what follows is set up for rules that apply.
+    """
+    work = facts.work
+    for position, (rule, is_sure) in enumerate(asked):
+        if is_sure or not rule.is_plain:
+            return asked[position:]
+        condition = rule.condition
+        work.left -= condition.steps  # as `spend` does, without a call
+        if work.left < 0:
+            return asked[position:]
+        try:
+            holds = (condition.check or condition.holds)(facts)
+        except Exception:  # noqa: BLE001 - whoever decides asks again, and tells
+            facts.coercions = 0
+            return asked[position:]
+        if holds:
+            work.left += condition.steps  # to be counted when it applies
+            return [(rule, True), *asked[position + 1 :]]
+        facts.coercions = 0  # only rules that apply count theirs
+    return ()
 
 
 class _Run:
@@ -162,6 +189,43 @@ class _Run:
         self._imagined: list[EventAction] = []
         self._changes: list[_Change] = []
 
+    def decide(self, asked: Sequence[tuple[EventRule, bool]]) -> EventDecision:
+        """Let the rules apply, in their order."""
+        ended: RuleReason | None = None
+        for position, (rule, is_sure) in enumerate(asked):
+            if is_sure and rule.is_plain and not self.missing:  # nothing is left to ask
+                ended = self.apply_sure(rule)
+            elif self.decide_rule(rule) in _MAY_END:
+                ended = self.ended
+            if ended is not None:
+                if ended == "WORK_EXCEEDED":
+                    self.cut_off(rule, [left for left, _ in asked[position:]])
+                break
+        return self.to_decision(())
+
+    def decide_told(
+        self, rules: Sequence[tuple[EventRule, bool | None]], view: TraceView
+    ) -> EventDecision:
+        """Do the same, and tell of every rule why it did or did not apply."""
+        trace: list[TraceLine] = []
+        ended: RuleReason | None = None
+        for position, (rule, is_sure) in enumerate(rules):
+            facts = self.facts_now(is_free=True) if rule.is_chained else self.facts
+            line = trace_rule(rule, facts, view)
+            reason: RuleReason = ended or "CONDITIONS_NOT_MET"
+            if ended is None and is_sure is not None:
+                if is_sure and rule.is_plain and not self.missing:
+                    reason, ended = "MATCHED", self.apply_sure(rule)
+                else:
+                    reason = self.decide_rule(rule)
+                    ended = self.ended if reason in _MAY_END else None
+                if ended == "WORK_EXCEEDED":
+                    self.cut_off(
+                        rule, [left for left, sure in rules[position:] if sure is not None]
+                    )
+            trace.append(close_line(line, reason))
+        return self.to_decision(tuple(trace))
+
     @property
     def ended(self) -> RuleReason | None:
         """Why later rules are not asked any more, or None."""
@@ -171,24 +235,29 @@ class _Run:
             return "WORK_EXCEEDED"
         return "STOPPED" if self._has_stopped else None
 
-    def candidates(self, bucket: RuleBucket[EventRule]) -> Sequence[tuple[EventRule, bool]]:
-        """Return the rules to ask; all of them when to choose was too much work."""
-        try:
-            return bucket.candidates(self.facts, has_profile="profile" not in self.missing)
-        except WorkExceeded:
-            return [(rule, False) for rule in bucket.rules]
-
-    def facts_now(self) -> Facts:
+    def facts_now(self, *, is_free: bool = False) -> Facts:
         """Return what a chained rule's conditions look at: the event as it is now."""
-        self._work.left -= ACTION_STEPS  # of the copy; too much of it refuses the next rule
+        if not is_free:  # telling why uses up nothing
+            self._work.spend(ACTION_STEPS)
         present = {**self.draft.parameters, "event_name": self.draft.name}
         return self.facts.with_event(present)
 
-    def decide_rule(self, rule: EventRule, facts: Facts, *, is_sure: bool) -> RuleReason:
+    def apply_sure(self, rule: EventRule) -> RuleReason | None:
+        """Apply a rule without gates whose conditions hold; return why later ones are not asked."""
+        self._work.left -= rule.condition.steps
+        self._has_stopped = rule.stop_on_match
+        self._apply(rule)
+        if self._has_stopped or self._work.left < 0 or self.draft.is_dropped:
+            return self.ended
+        return None
+
+    def decide_rule(self, rule: EventRule) -> RuleReason:
         """Let a rule apply if it does; only then the coercions on the way are counted."""
-        before = self.facts.coercions
+        facts = self.facts
+        before = facts.coercions
         try:
-            reason = self._decide(rule, facts, is_sure=is_sure)
+            facts = self.facts_now() if rule.is_chained else facts
+            reason = self._decide(rule, facts)
         except WorkExceeded:
             reason = "WORK_EXCEEDED"
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
@@ -200,11 +269,11 @@ class _Run:
             self.facts.coercions += facts.coercions
         return reason
 
-    def _decide(self, rule: EventRule, facts: Facts, *, is_sure: bool) -> RuleReason:
+    def _decide(self, rule: EventRule, facts: Facts) -> RuleReason:
         if not rule.is_plain or self.missing:
             return self._decide_gated(rule, facts)
         self._work.spend(rule.condition.steps)  # nearly every rule: nothing else to ask
-        if not is_sure and not rule.condition.holds(facts):
+        if not rule.condition.holds(facts):
             return "CONDITIONS_NOT_MET"
         self._has_stopped = rule.stop_on_match
         self._apply(rule)
@@ -212,8 +281,10 @@ class _Run:
 
     def _decide_gated(self, rule: EventRule, facts: Facts) -> RuleReason:
         reason = self._reason(rule, facts)
-        if reason == "UNAVAILABLE" and rule.condition.may_hold(facts, self.missing):
-            return self._redact_at_least(rule, reason)
+        if reason == "UNAVAILABLE":
+            self._work.spend(LACKING_STEPS * len(rule.condition.read_paths))
+            if rule.condition.may_hold(facts, self.missing):
+                return self._redact_at_least(rule, reason)
         if reason != "MATCHED":
             return reason
         if rule.is_shadow:
@@ -277,23 +348,42 @@ class _Run:
         """Do what the visitor allows of the actions; return whether anything changed."""
         self._rule_ids.append(rule.rule_id)
         before = len(self._changes)
-        for action in rule.actions:
-            effects = self._effects(rule, action, self.draft)
-            if effects:
-                self._note(rule, action, effects)
-            if self.draft.is_dropped or self._work.is_exceeded:
-                break
+        self._act(rule, self.draft, self._acted, self._changes)
         return len(self._changes) > before
 
     def _imagine(self, rule: EventRule) -> list[_Change]:
         """Return what a shadow rule would change in the event as it is now."""
-        draft = self.draft.copy()
         changes: list[_Change] = []
-        for action in rule.actions:
-            changes += ((action, dict(e)) for e in self._effects(rule, action, draft))
-            if draft.is_dropped or self._work.is_exceeded:
-                break
+        self._act(rule, self.draft.copy(), self._imagined, changes)
         return changes
+
+    def _act(
+        self,
+        rule: EventRule,
+        draft: EventDraft,
+        acted: list[EventAction],
+        changes: list[_Change],
+    ) -> None:
+        """Do the rule's actions in a draft; note which were done and what they changed."""
+        rule_id, facts, work = rule.rule_id, self.facts, self._work
+        note = changes.append
+        for action in rule.actions:
+            purposes = action.purposes
+            if purposes and not all(map(self._situation.consent.allows, purposes)):
+                continue
+            acted.append(action)
+            try:
+                work.spend(ACTION_STEPS)
+                effects = action.apply(draft, facts)
+            except WorkExceeded:
+                return
+            except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
+                self._skipped.append(SkippedRule(rule_id, type(error).__name__))
+                continue
+            for effect in effects:
+                note((action, {"rule_id": rule_id, **effect}))
+            if draft.is_dropped or work.left < 0:
+                return
 
     def _note(
         self, rule: EventRule, action: EventAction, effects: Iterable[Mapping[str, Any]]
@@ -305,28 +395,11 @@ class _Run:
         allows = self._situation.consent.allows
         return (action for action in actions if all(map(allows, action.purposes)))
 
-    def _effects(
-        self, rule: EventRule, action: EventAction, draft: EventDraft
-    ) -> Sequence[Mapping[str, Any]]:
-        """Do one action, if the visitor allows it; return what it changed in the draft."""
-        purposes = action.purposes
-        if purposes and not all(map(self._situation.consent.allows, purposes)):
-            return ()
-        (self._acted if draft is self.draft else self._imagined).append(action)
-        try:
-            self._work.spend(ACTION_STEPS)
-            return action.apply(draft, self.facts)
-        except WorkExceeded:
-            return ()
-        except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
-            self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
-            return ()
-
     def to_decision(self, trace: tuple[TraceLine, ...]) -> EventDecision:
         draft = self.draft
         is_untouched = not (self._rule_ids or self._imagined or self._skipped or trace)
         if is_untouched and not self.facts.coercions and self._cut_off_at is None:
-            return _UNCHANGED  # most events, and every value of it costs time
+            return _UNCHANGED
         forget_redacted(self._changes, [change for _, found in self._shadow for change in found])
         return EventDecision(
             drop=draft.is_dropped,
@@ -338,7 +411,7 @@ class _Run:
             skipped=tuple(self._skipped),
             coercions=self.facts.coercions,
             shadow=tuple(
-                {"rule_id": rule_id, "modifications": [told for _, told in found]}
+                {"rule_id": rule_id, "modifications": [_without_rule(told) for _, told in found]}
                 for rule_id, found in self._shadow
             ),
             acted=tuple(self._acted),
@@ -346,6 +419,10 @@ class _Run:
             cut_off_at=self._cut_off_at,
             trace=trace,
         )
+
+
+def _without_rule(modification: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in modification.items() if name != "rule_id"}
 
 
 def _top_level(path: Path) -> tuple[str, ...]:

@@ -53,9 +53,9 @@ def assign_experiments(
     Nobody has one who cannot be remembered: an exposure that is not recorded would bias the
     result. For the same reason a first exposure is left out when it cannot be stored.
     """
-    is_nobody = situation.subject is None or situation.obstacle is not None
     if not experiments:
         return _NONE
+    is_nobody = situation.subject is None or situation.obstacle is not None
     if is_nobody:  # telling why must not use up what deciding needs
         told = (_trace(one, _nobody(situation), situation, hides) for one in experiments)
         return Assigned(trace=tuple(told)) if explain else _NONE

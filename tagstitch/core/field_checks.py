@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Final
 
-from tagstitch.core.checked_rule import CheckedRule
+from tagstitch.core.checked_rule import CheckedConditions
 from tagstitch.core.condition import Condition, Group, Match, Predicate
 from tagstitch.core.field_catalogue import FieldCatalogue, SeenFields
 from tagstitch.core.finding import Finding
@@ -35,11 +35,11 @@ class FieldChecks:
         self._kinds_of_event = cache(self._kinds_of_names)
         self._close_names = cache(self._find_close_names)
 
-    def check(self, rule: CheckedRule) -> Iterator[Finding]:
+    def check(self, rule: CheckedConditions) -> Iterator[Finding]:
         """Yield what the rule asks of events and profiles that no sample has."""
         names = frozenset(rule.event_names)
         unknown = {name for name in names if name != EVERY_EVENT and name not in self._events}
-        if unknown and self._events and not self._is_cut:
+        if unknown and self._events and not self._is_cut and rule.place == "conditions":
             yield rule.finding(
                 "unknown_event", "target_event_name", "no event of the samples has this name",
                 _did_you_mean(difflib.get_close_matches(min(unknown)[:100], self._events, n=1)),
@@ -51,7 +51,7 @@ class FieldChecks:
 
     def _check_field(
         self,
-        rule: CheckedRule,
+        rule: CheckedConditions,
         names: frozenset[str],
         path: Path,
         where: str,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from tagstitch.core.broken_rule import RuleKind
+
 Severity = Literal["error", "warning"]
 
 SEVERITIES: Final[Mapping[str, Severity]] = {
@@ -13,6 +15,7 @@ SEVERITIES: Final[Mapping[str, Severity]] = {
     "never_holds": "error",
     "drops_everything": "error",
     "purpose_missing": "error",
+    "holdout_mismatch": "error",
     "always_holds": "warning",
     "dead_alternative": "warning",
     "lists_only": "warning",
@@ -24,6 +27,8 @@ SEVERITIES: Final[Mapping[str, Severity]] = {
     "drops_every_event_of_a_name": "warning",
     "forgeable_condition": "warning",
     "forgeable_sending": "warning",
+    "namespace_overlap": "warning",
+    "unread_experiment": "warning",
     "unknown_event": "warning",
     "unknown_field": "warning",
     "type_mismatch": "warning",
@@ -34,12 +39,11 @@ each code."""
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong with a rule, or looks wrong."""
+    """One thing that is wrong with a rule, an experiment or an audience, or looks wrong."""
 
     code: str
     rule_id: str
-    kind: str
-    """`event` or `personalization`."""
+    kind: RuleKind
     path: str
     """The place in the rule's document."""
     message: str

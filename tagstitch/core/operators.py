@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
+
 from tagstitch.core import operands, value_tests
 from tagstitch.core.limits import CONDITION_PREDICATES_MAX
 from tagstitch.core.paths import Facts
 from tagstitch.core.problems import Problems
 from tagstitch.core.value_tests import Test
+from tagstitch.core.values import is_object
 
 _NEGATED_NAMES: Final = {"anyOf": "noneOf"}
 """Opposites that are not called `not…`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True, gc=False):
     """One operator with its operand, checked and in canonical form."""
 
     operator: str
@@ -123,7 +125,7 @@ def parse_comparisons(raw: Any, where: str, problems: Problems) -> tuple[Compari
     """
     if isinstance(raw, list):
         return _comparison("in", raw, where, problems)
-    if not isinstance(raw, Mapping):
+    if not is_object(raw):
         return _comparison("equals", raw, where, problems)
     words = {str(word): operand for word, operand in raw.items() if word not in MODIFIERS}
     if not words:

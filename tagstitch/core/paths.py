@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
+
+import msgspec
+from msgspec import structs
 
 from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.limits import PATH_CHARS_MAX, PATH_SEGMENTS_MAX
@@ -108,8 +110,7 @@ Lookup = Callable[[Facts], Any]
 """Returns the value, or None when it is missing or null: both count as absent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """A parsed path: `base` leads to a value or, with a quantifier, to a list of elements."""
 
     text: str
@@ -120,10 +121,6 @@ class Path:
     """What to look at inside each element; empty for the element itself."""
     literal: bool = False
     """Written with brackets, so that its dots never mean one whole key."""
-
-    def __hash__(self) -> int:
-        """Hash the text alone: paths with one text differ in their root at most."""
-        return hash(self.text)
 
     @property
     def sources(self) -> frozenset[Source]:
@@ -170,7 +167,7 @@ def _known_path(text: str, *, in_item: bool) -> Path | None:
 
 @lru_cache(maxsize=_SHARED_PATHS_MAX)
 def _from_profile(path: Path) -> Path:
-    return replace(path, root="profile")
+    return structs.replace(path, root="profile")
 
 
 def _parse_path(text: object, where: str, problems: Problems, *, in_item: bool) -> Path | None:

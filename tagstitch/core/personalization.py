@@ -19,7 +19,7 @@ from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_li
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
 from tagstitch.core.values import json_bytes
-from tagstitch.core.work import ACTION_STEPS, WorkExceeded
+from tagstitch.core.work import ACTION_STEPS, LACKING_STEPS, WorkExceeded
 
 PersonalizationReason = Literal[
     "MATCHED", "NO_MATCH", "NO_IDENTIFIER", "CONSENT_DENIED", "DEGRADED"
@@ -159,8 +159,10 @@ class _Run:
 
     def _decide(self, rule: PersonalizationRule) -> RuleReason:
         reason = self._reason(rule)
-        if reason == "UNAVAILABLE" and rule.condition.may_hold(self.facts, self.missing):
-            self._is_degraded = True
+        if reason == "UNAVAILABLE":
+            self._ledger.work.spend(LACKING_STEPS * len(rule.condition.read_paths))
+            may_hold = rule.condition.may_hold(self.facts, self.missing)
+            self._is_degraded = self._is_degraded or may_hold
         if reason != "MATCHED":
             return reason
         self._note_paths(rule)

@@ -1,5 +1,7 @@
 """Rules that never apply, because an earlier one always ends the evaluation before them.
 
+That is said of decisions for which everything could be loaded and stored.
+
 Rules are compared only where they can meet, so the work grows with the rules and not with their
 square.
 """
@@ -43,7 +45,7 @@ def _ends_surely(rule: CheckedRule) -> bool:
         place.root == "user_state" for alternative in rule.form.alternatives
         for place in alternative.places
     )  # fmt: skip
-    return rule.ends and not (rule.is_gated or rule.is_chained or reads_state)
+    return rule.ends and not (rule.may_stay_out or rule.is_chained or reads_state)
 
 
 def _hidden_rules(

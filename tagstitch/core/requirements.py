@@ -7,8 +7,10 @@ through, which the condition itself then refuses, and must never lose one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import structs
 
 from tagstitch.core.condition import Condition, Group, Match, Predicate
 from tagstitch.core.paths import Facts, Path
@@ -17,8 +19,7 @@ from tagstitch.core.values import is_number
 Relation = Literal["equal", "prefix", "below", "at_most", "above", "at_least", "present"]
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(msgspec.Struct, frozen=True, gc=False):
     """One thing that the value at a path, or one of the values, must fulfil."""
 
     path: Path
@@ -27,8 +28,7 @@ class Requirement:
     """`equal`: a tuple of scalars; `prefix`: a tuple of texts; `present`: nothing; else the bound."""
 
 
-@dataclass(frozen=True, slots=True)
-class Requirements:
+class Requirements(msgspec.Struct, frozen=True, gc=False):
     """What must be so for a condition to hold."""
 
     all: tuple[Requirement, ...] = ()
@@ -185,4 +185,6 @@ def _in_element(outer: Path, inner: Requirement) -> Requirement | None:
     if path.quantifier is not None or not is_one_way:
         return None
     text = f"{outer.text}.{path.text}"
-    return replace(inner, path=replace(outer, text=text, rest=path.base, quantifier="$"))
+    return msgspec.structs.replace(
+        inner, path=structs.replace(outer, text=text, rest=path.base, quantifier="$")
+    )

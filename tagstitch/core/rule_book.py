@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
-from tagstitch.core.audience import parse_audience
-from tagstitch.core.condition import Condition
-from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
-from tagstitch.core.errors import InvalidRule, Problem
+from tagstitch.core.broken_rule import COLLECTION_OF, BrokenRule, RuleKind
+from tagstitch.core.declarations import NOTHING_DECLARED
+from tagstitch.core.declared import declarations_of
+from tagstitch.core.errors import InvalidRule
 from tagstitch.core.experiment import Experiment
-from tagstitch.core.experiment_parsing import parse_experiment
 from tagstitch.core.read_set import ReadSet, read_set_of
 from tagstitch.core.rule import (
     EventRule,
@@ -33,37 +32,12 @@ from tagstitch.core.rule_lines import (
 from tagstitch.core.steps import Steps, finished
 from tagstitch.core.targeting import EVERY_EVENT
 
-RuleKind = Literal["event", "personalization", "experiment", "audience"]
-
 R = TypeVar("R", bound=Rule)
-T = TypeVar("T")
 
 _DECLARING: Final = ("audiences", "experiments", PROTECTED)
 """What rules refer to."""
 
 _LINES_PER_STEP: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class BrokenRule:
-    """A rule, an experiment or an audience that was left out, and why."""
-
-    rule_id: str
-    kind: RuleKind
-    problems: tuple[Problem, ...]
-
-    @property
-    def collection(self) -> str:
-        """Where its authors edit it."""
-        return _COLLECTIONS[self.kind]
-
-
-_COLLECTIONS: Final[Mapping[RuleKind, str]] = {
-    "event": "event_rules",
-    "personalization": "personalization_rules",
-    "experiment": "experiments",
-    "audience": "audiences",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +55,7 @@ class Compiled:
 NOTHING_COMPILED: Final = Compiled()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RuleBook:
     """Compiled rules; the same content gives the same version, in whatever order it came."""
 
@@ -97,6 +71,10 @@ class RuleBook:
     withheld: int = 0
     """Definitions that were broken when the book was published: they are not in it, or only as an
     earlier version."""
+
+    def __repr__(self) -> str:
+        """Return a line: whoever logs a task that made the book would write all of its rules."""
+        return f"RuleBook(version={self.version!r}, count={self.count})"
 
     # The methods below are the only way to the rules of an event.
 
@@ -173,28 +151,19 @@ class _Compilation:
         compiled = Compiled(for_events, for_visitors, declaring)
         return (yield from self._assemble_in_steps(version, compiled, experiments))
 
-    def _declare(self, by_collection: Mapping[str, Sequence[bytes]]) -> list[Experiment]:
+    def _declare(self, by_collection: Mapping[str, Sequence[bytes]]) -> Sequence[Experiment]:
         """Read what rules refer to."""
-        names = [self._read(line)[0] for line in by_collection.get(PROTECTED, ())]
-        audiences: dict[str, Condition] = {}
-        self._declared = Declarations(protected=frozenset(names), audiences=audiences)
-        for line in by_collection.get("audiences", ()):
-            audience_id, raw = self._read(line)
-            parsed = self._parse("audience", audience_id, raw, _parse_audience)
-            if not isinstance(parsed, BrokenRule):
-                audiences[audience_id] = parsed
-        experiments: list[Experiment] = []
-        for line in by_collection.get("experiments", ()):
-            experiment_id, raw = self._read(line)
-            experiment = self._parse("experiment", experiment_id, raw, parse_experiment)
-            if not isinstance(experiment, BrokenRule):
-                experiments.append(experiment)
-        variants = {
-            experiment.experiment_id: frozenset(variant.name for variant in experiment.variants)
-            for experiment in experiments
-        }
-        self._declared = replace(self._declared, experiments=variants)
-        return sorted(experiments, key=lambda experiment: experiment.experiment_id)
+        audiences, experiments, protected = (
+            dict(map(self._read, by_collection.get(name, ()))) for name in _DECLARING
+        )
+        declared = declarations_of(
+            RuleDefinitions(
+                audiences=audiences, experiments=experiments, protected=tuple(protected)
+            )
+        )
+        self._declared = declared.declarations
+        self._broken += declared.broken
+        return declared.experiments
 
     def _parse_in_steps(
         self,
@@ -204,7 +173,7 @@ class _Compilation:
         earlier: Mapping[bytes, R | BrokenRule],
     ) -> Steps[dict[bytes, R | BrokenRule]]:
         rules: dict[bytes, R | BrokenRule] = {}
-        lines = by_collection.get(_COLLECTIONS[kind], [])
+        lines = by_collection.get(COLLECTION_OF[kind], [])
         while lines:  # each line goes when it is read: 100,000 at once take ten milliseconds
             line = lines.pop()
             digest = _digest((line,))
@@ -220,10 +189,10 @@ class _Compilation:
         return rules
 
     def _parse(
-        self, kind: RuleKind, definition_id: str, raw: object, parse: Callable[..., T]
-    ) -> T | BrokenRule:
+        self, kind: RuleKind, rule_id: str, raw: object, parse: Callable[..., R]
+    ) -> R | BrokenRule:
         try:
-            return parse(definition_id, raw, declared=self._declared)
+            return parse(rule_id, raw, declared=self._declared)
         except InvalidRule as invalid:
             broken = BrokenRule(invalid.rule_id, kind, invalid.problems)
             self._broken.append(broken)
@@ -275,11 +244,6 @@ def _digest(lines: Iterable[bytes]) -> bytes:
     for line in lines:
         digest.update(line)
     return digest.digest()
-
-
-def _parse_audience(audience_id: str, raw: object, *, declared: Declarations) -> Condition:
-    del declared  # an audience refers to nothing
-    return parse_audience(audience_id, raw)
 
 
 def _usable(rules: Mapping[bytes, R | BrokenRule]) -> Iterator[R]:

@@ -46,6 +46,8 @@ class RuleBucket(Generic[R]):
     experiments: frozenset[str] = frozenset()
     """The experiments at whose variant one of the rules looks."""
     index: RuleIndex | None = None
+    unindexed: tuple[tuple[R, bool], ...] = ()
+    """Its own rules as candidates, where there is no index."""
     for_all: RuleBucket[R] | None = None
     """Rules for every event that are not among its own."""
 
@@ -80,7 +82,9 @@ class RuleBucket(Generic[R]):
         """
         rules = self.own_rules
         if self.index is None:
-            found = [(rule, False) for rule in rules]
+            if self.for_all is None:
+                return self.unindexed
+            found = list(self.unindexed)
         else:
             positions = self.index.candidates(facts, has_profile=has_profile)
             found = [(rules[position], is_sure) for position, is_sure in positions]
@@ -172,6 +176,7 @@ def bucket_in_steps(
         cap_keys=frozenset(cap_keys),
         experiments=frozenset(_experiments(lookups)),
         index=index,
+        unindexed=() if is_indexed else tuple((rule, False) for rule in ordered),
         for_all=for_all,
     )
 

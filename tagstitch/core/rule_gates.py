@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Literal, Protocol
 
 from tagstitch.core.consent import Consent, Purpose
@@ -91,6 +92,15 @@ def missing_purposes(action: Purposeful, consent: Consent) -> tuple[Purpose, ...
     return tuple(purpose for purpose in action.purposes if not has(purpose))
 
 
+_FIELDS: Final = ("schedule", "rollout", "frequency_cap", "purposes", "consent")
+
+
+@cache
+def _gates_of(purposes: tuple[Purpose, ...]) -> Gates:
+    """Return the gates that ask for consent alone; all such rules share them."""
+    return Gates(purposes) if purposes else OPEN_GATES
+
+
 def parse_gates(
     fields: Definition,
     *,
@@ -103,6 +113,9 @@ def parse_gates(
 
     `rule_key` tells the rule from all others, also from those of the other kind.
     """
+    if not fields.has_any(_FIELDS):  # nearly every rule
+        fields.leave_aside(_FIELDS)
+        return _gates_of(purposes_default)
     problems = fields.problems
     schedule = rollout = cap = None
     if (raw := fields.take("schedule")) is not None:

@@ -117,6 +117,13 @@ class Schedule:
         return (max(second, self.starts_at), min(until, self.ends_at), passed % 2 == 1)
 
 
+def never_meet(one: Schedule | None, other: Schedule | None) -> bool:
+    """Return True only when one has ended for good before the other starts; None is always open."""
+    if one is None or other is None:
+        return False
+    return one.ends_at <= other.starts_at or other.ends_at <= one.starts_at
+
+
 def _span(opens: int, closes: int) -> str:
     """Return a part of the week as people write it, such as `monday 09:00-17:30`."""
     day, last = opens // _DAY_S, (closes - 1) // _DAY_S

@@ -20,6 +20,8 @@ def take_event_names(fields: Definition) -> tuple[str, ...]:
     raw = fields.require(place, "event_name_trigger")
     if raw is None:
         return ()
+    if raw.__class__ is str and 0 < len(raw) <= EVENT_NAME_CHARS_MAX:  # nearly every rule
+        return _shared((raw,))
     names = [raw] if isinstance(raw, str) else raw
     if not isinstance(names, list) or not 0 < len(names) <= RULE_EVENT_NAMES_MAX:
         hint = f'a name, a list of up to {RULE_EVENT_NAMES_MAX} names, or "{EVERY_EVENT}"'

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from tagstitch.core.checked_rule import CheckedRule, leaves_of
 from tagstitch.core.consent import Purpose
 from tagstitch.core.finding import Finding
-from tagstitch.core.paths import Path
+from tagstitch.core.outbox_action import OutboxAction
+from tagstitch.core.paths import Path, parse_path
+from tagstitch.core.problems import Problems
 
 AttributePurposes = Mapping[str, Collection[Purpose]]
 """Attribute -> the purposes for which it may be used."""
 
-_SENDING: Final = ("send_email", "send_marketing_email", "update_crm", "webhook")
-_PROFILE_PATH: Final = re.compile(r'"profile\.([^"\\]+)"|\$\{profile\.([^}"\\]+)\}')
+_SENDING: Final = frozenset(("send_email", "update_crm", "webhook"))
+_WHO: Final = ("recipient", "external_id")
+"""Constants of an action that are paths into the profile."""
 
 
 def check_purposes(rule: CheckedRule, purposes: AttributePurposes) -> Iterator[Finding]:
@@ -50,10 +51,10 @@ def check_forgeable(rule: CheckedRule, attributes: Collection[str]) -> Iterator[
                 "browser can forge it",
                 "write profile. in front of it, or declare it protected",
             )  # fmt: skip
-    sending = [effect for effect in rule.effects if effect.type in _SENDING]
+    sending = [action for action in rule.outbox_actions if action.type in _SENDING]
     if sending and leaves and all(leaf.path.root in ("bare", "event") for leaf in leaves):
         yield rule.finding(
-            "forgeable_sending", sending[0].place,
+            "forgeable_sending", rule.effects[sending[0].index].place,
             "sends something out because of event parameters alone, which anybody can make up",
             "add a condition on profile. or user_state.",
         )  # fmt: skip
@@ -63,19 +64,22 @@ def _attributes_read(
     rule: CheckedRule, known: Collection[str]
 ) -> Iterator[tuple[str, str, frozenset[Purpose]]]:
     """Yield (attribute, place, purposes that the action itself asks for)."""
-    for leaf in leaves_of(rule.condition):
-        name = _attribute_of(leaf.path, known)
-        if name is not None and leaf.path.root in ("bare", "profile"):
-            yield name, leaf.where, frozenset()
-    for effect in rule.effects:
-        raw = effect.details.get("purposes", [])
-        also = frozenset(raw if isinstance(raw, list) else [str(raw)])
-        written = json.dumps(effect.details, ensure_ascii=False, skipkeys=True, default=str)
-        for match in _PROFILE_PATH.finditer(written):
-            segments = tuple((match[1] or match[2]).split("."))
-            name = _attribute_of(Path("", "profile", segments), known)
-            if name is not None:
-                yield name, effect.place, also
+    read = [(leaf.path, leaf.where, frozenset[Purpose]()) for leaf in leaves_of(rule.condition)]
+    for action in rule.outbox_actions:
+        place, also = rule.effects[action.index].place, frozenset(action.purposes)
+        read += [(path, place, also) for path in (*action.reads, *_whom(action))]
+    for path, where, also in read:
+        name = _attribute_of(path, known)
+        if name is not None and path.root in ("bare", "profile"):
+            yield name, where, also
+
+
+def _whom(action: OutboxAction) -> Iterator[Path]:
+    """Yield where the profile says whom the action is for."""
+    for name in _WHO:
+        path = parse_path(action.constants.get(name), "", Problems())
+        if path is not None:
+            yield path
 
 
 def _attribute_of(path: Path, known: Collection[str]) -> str | None:

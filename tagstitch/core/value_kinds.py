@@ -8,14 +8,16 @@ values cannot be enumerated it errs to "can hold".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from math import floor
 from typing import Any, Final, Literal
 
+from msgspec import structs
+
 from tagstitch.core.operators import Comparison
 from tagstitch.core.paths import Facts
+from tagstitch.core.value_spans import RELATIVE_TIME, are_apart, spans_of
 from tagstitch.core.values import is_number, is_numeric_text
 
 Kind = Literal["absent", "boolean", "number", "numeric_text", "text", "list", "object"]
@@ -37,8 +39,16 @@ _KINDS_FOUND: Final[Mapping[str, frozenset[Kind]]] = {
     "contains": _TEXTS | {"list"},
     "allOf": KINDS - {"absent", "object"},
     "size": frozenset(("list",)),
+    "before": _TEXTS | {"number"},
+    "after": _TEXTS | {"number"},
+    "between": _TEXTS | {"number"},  # of times; the one of numbers is enumerable
+    "versionAtLeast": _TEXTS,
+    "versionBelow": _TEXTS,
+    "cidr": _TEXTS,
+    "percent": _TEXTS | {"number"},
+    "changed": KINDS - {"absent"},
 }
-"""Other operators whose result depends on the value alone -> kinds of values that they can find."""
+"""Other operators -> kinds of values that they can find."""
 
 _NOWHERE: Final = Facts({})
 _FRESH: Final = "~"
@@ -59,7 +69,7 @@ def kind_of(value: Any) -> Kind:
 
 def negated(comparison: Comparison) -> Comparison:
     """Return the comparison that holds exactly where this one does not."""
-    return replace(comparison, is_negated=not comparison.is_negated)
+    return structs.replace(comparison, is_negated=not comparison.is_negated)
 
 
 def possible_kinds(comparisons: Sequence[Comparison]) -> frozenset[Kind]:
@@ -147,20 +157,27 @@ def _is_pinned(comparisons: Sequence[Comparison], kind: Kind) -> bool:
 
 def _may_hold(comparison: Comparison, kind: Kind, value: Any, *, is_alone: bool) -> bool:
     """Judge a comparison whose values cannot be enumerated."""
-    kinds = _KINDS_FOUND.get(comparison.operator)
-    if kinds is None:
-        return True  # it may look at more than the value
-    if is_alone:
+    kinds = _KINDS_FOUND[comparison.operator]
+    if is_alone and not _looks_further(comparison):
         return comparison.build()(value, _NOWHERE)
     if comparison.operator == "size" and kind == "list" and not comparison.is_negated:
         return can_count(comparison.operand)
     return comparison.is_negated or kind in kinds
 
 
+def _looks_further(comparison: Comparison) -> bool:
+    """Return whether the result hangs on more than the value: on the profile, or on the time."""
+    return comparison.operator == "changed" or any(
+        span.order == RELATIVE_TIME for span in spans_of(comparison)
+    )
+
+
 # --- two comparisons of which one implies that the other does not hold
 
 
 def _are_opposed(comparisons: Sequence[Comparison]) -> bool:
+    if len(comparisons) > 1 and are_apart(comparisons):
+        return True
     negatives = [c for c in comparisons if c.is_negated]
     return any(_implies(c, other) for c in comparisons if not c.is_negated for other in negatives)
 
@@ -169,7 +186,7 @@ def _implies(one: Comparison, other: Comparison) -> bool:
     """Return whether a value that the first finds is found by the second, negations aside."""
     if one.operator != other.operator:
         return False
-    if replace(other, operand=None, is_negated=False) != replace(one, operand=None):
+    if structs.replace(other, operand=None, is_negated=False) != structs.replace(one, operand=None):
         return False
     left, right = one.operand, other.operand
     if isinstance(left, str) and isinstance(right, str):

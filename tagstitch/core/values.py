@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
@@ -53,6 +53,11 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
+def is_object(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Return whether the value is an object of JSON: mostly a dict, which is quick to tell."""
+    return value.__class__ is dict or isinstance(value, Mapping)
+
+
 def is_deeper(value: object, levels: int) -> bool:
     """Return whether lists and objects are nested in more than so many levels."""
     kind = value.__class__
@@ -60,7 +65,7 @@ def is_deeper(value: object, levels: int) -> bool:
         return False
     children: Iterable[Any]
     if kind is dict or isinstance(value, Mapping):
-        children = cast(Mapping[Any, Any], value).values()
+        children = value.values()  # type: ignore[attr-defined]
     elif isinstance(value, list):
         children = value
     else:

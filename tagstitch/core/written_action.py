@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from tagstitch.core.definition import Definition
 from tagstitch.core.limits import RULE_ACTIONS_MAX
+from tagstitch.core.values import is_object
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenAction:
+class WrittenAction(msgspec.Struct, frozen=True, gc=False):
     """One action as it stands in a rule."""
 
     type: object
@@ -57,7 +58,7 @@ def _single(type_: object, raw_details: object, rule: Definition) -> list[Writte
         if raw_details is not None:
             rule.problems.add(rule.place("action_type"), "is missing")
         return []
-    if raw_details is not None and not isinstance(raw_details, Mapping):
+    if raw_details is not None and not is_object(raw_details):
         rule.problems.add(rule.place("action_details"), "must be an object")
         return []
     details = Definition(raw_details or {}, rule.place("action_details"), rule.problems)

@@ -193,13 +193,14 @@ class Decider:
             denied = frozenset(p for p in denied if _grants(profile, p))
         if not denied or not call.identifiers:
             return True
+        commit = call.stages.commit
         try:
             await self._claims.publish(
                 "denial",
                 call.identifiers,
                 asserted=call.caller.may("assert"),
                 consent=dict.fromkeys(sorted(denied), "denied"),
-                deadline=call.stages.commit,
+                deadline=commit.at_most(commit.remaining_s / 2),  # the rest is the commit's own
             )
         except Unavailable:
             return False

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
+from tagstitch.core.broken_rule import BrokenRule
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
-from tagstitch.core.rule_book import BrokenRule, compile_rule_book
+from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_definitions import COLLECTIONS, RuleDefinitions
 from tagstitch.core.rule_lines import VERSION_PREFIX, content_of
 from tagstitch.core.view import declared_protected

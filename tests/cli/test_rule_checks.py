@@ -168,3 +168,48 @@ def test_no_rules_are_no_valid_set(cli: Cli, tmp_path: Path) -> None:
     file.write_text('{"event_rules": {}}')
 
     assert cli("rules", "validate", file).exit_code == 1
+
+
+def test_a_broken_experiment_or_audience_is_invalid(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "rules.json"
+    broken = {"experiments": {"e": {"variants": 1}}, "audiences": {"v": {}}}
+    file.write_text(json.dumps(broken))
+
+    ran = cli("rules", "validate", file, "--json")
+
+    assert ran.exit_code == 1
+    assert {(p["code"], p["kind"], p["rule_id"]) for p in ran.document["problems"]} == {
+        ("invalid", "experiment", "e"),
+        ("invalid", "audience", "v"),
+    }
+
+
+def test_push_may_refer_to_what_the_store_declares(cli: Cli, tmp_path: Path) -> None:
+    audience = tmp_path / "audience.json"
+    audience.write_text(json.dumps({"audiences": {"vip": {"conditions": {"tier": "Gold"}}}}))
+    rule = {"conditions": {"profile": {"inAudience": "vip"}}}
+
+    alone = cli("rules", "push", write_rules(tmp_path, a=rule), "--json")
+    cli("rules", "push", audience)
+    pushed = cli("rules", "push", write_rules(tmp_path, a=rule), "--json")
+
+    assert (alone.exit_code, pushed.exit_code) == (1, 0)
+    assert codes_of(alone.document) == [("error", "invalid", "a")]
+    assert pushed.document["broken"] == []
+
+
+def test_push_reports_experiments_that_disturb_each_other(cli: Cli, tmp_path: Path) -> None:
+    def written(experiment_id: str, **fields: Any) -> Path:
+        common = {"target_event_name": "e", "variants": [{"name": "a"}, {"name": "b", "value": 1}]}
+        file = tmp_path / f"{experiment_id}.json"
+        file.write_text(json.dumps({"experiments": {experiment_id: {**common, **fields}}}))
+        return file
+
+    everybody = {"namespace": {"id": "n", "range": [0, 1]}}
+    cli("rules", "push", written("z", **everybody, holdout={"id": "h", "percent": 5}))
+    warned = cli("rules", "push", written("a", **everybody), "--json")
+    refused = cli("rules", "push", written("b", holdout={"id": "h", "percent": 6}), "--json")
+
+    assert [w["code"] for w in warned.document["warnings"]] == ["namespace_overlap"]
+    assert refused.exit_code == 1
+    assert codes_of(refused.document) == [("error", "holdout_mismatch", "b")]

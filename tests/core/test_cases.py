@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from msgspec import structs
 
 from tests import case_files
 from tests.case_files import CASES, cases_with
@@ -35,7 +36,7 @@ def run(case: Case) -> None:
     assert case_files.wanted_changes(case) == case_files.told_changes(case, decision)
     explained = case_files.decide_case(case, explain=True)
     assert decision.to_json() == explained.to_json()
-    assert decision == replace(
+    assert decision == structs.replace(
         explained,
         event=explained.event and replace(explained.event, trace=()),
         personalization=explained.personalization and replace(explained.personalization, trace=()),

@@ -29,6 +29,7 @@ from tests.core.test_decision_properties import (
 NEAR_VALUES = st.one_of(
     VALUES, LISTS, NUMBERS, st.integers(-6, 6), st.sampled_from(["a", "A", "5", "5.0", "-1.5", ""]),
     st.lists(st.sampled_from(["a", "b", 1, True, 0, "5"]), max_size=3),
+    st.sampled_from(["2026-11-21", "2026-11-20", 1_763_900_000, "1764000000", "2", "1.0", "v2.0.1", "10.0.0.1"]),
 )  # fmt: skip
 ITEMS = st.lists(st.dictionaries(KEYS, NEAR_VALUES, max_size=3), max_size=3)
 FACTS = st.builds(
@@ -41,6 +42,7 @@ FACTS = st.builds(
     ),
     st.dictionaries(KEYS, NEAR_VALUES, max_size=3),
     st.dictionaries(KEYS, NEAR_VALUES, max_size=2),
+    now=st.sampled_from([0.0, 1_764_000_000.0]),
 )
 
 
@@ -130,6 +132,21 @@ NEVER = [
     {"contains": "a", "notContains": "a"},
     {"size": {"lessThan": 0}},
     {"isEmpty": True, "greaterThan": 0},
+    {"before": "2026-11-21", "after": "2026-11-22"},
+    {"before": "2026-11-21", "after": "2026-11-21"},
+    {"before": "now-2d", "after": "now-1d"},
+    {"between": ["2026-11-21", "2026-11-22"], "after": "2026-11-23"},
+    {"after": "2026-11-22", "notAfter": "2026-11-21"},
+    {"between": ["2026-11-21", "now"], "before": "2026-11-20"},
+    {"equals": "2026-11-21", "after": "2026-11-22"},
+    {"after": "now-1d", "type": "boolean"},
+    {"versionAtLeast": "2.0.0", "versionBelow": "2.0.0-rc.1"},
+    {"versionAtLeast": "2", "notVersionAtLeast": "1.9"},
+    {"versionBelow": "2", "type": "number"},
+    {"in": ["1.0", "1.1"], "versionAtLeast": "1.2"},
+    {"cidr": "10.0.0.0/8", "type": "number"},
+    {"equals": "192.0.2.1", "cidr": "10.0.0.0/8"},
+    {"percent": [0, 10], "salt": "s", "type": "list"},
 ]
 SOMETIMES = [
     {"equals": 5, "in": [5.0, 6]},
@@ -146,6 +163,17 @@ SOMETIMES = [
     {"matches": "^a", "endsWith": "b"},
     {"isEmpty": True, "type": "list"},
     {"type": "boolean", "notEquals": True},
+    {"before": "2026-11-22", "after": "2026-11-21"},
+    {"before": "2026-11-21", "after": "now-1d"},
+    {"between": ["2026-11-21", "2026-11-22"], "after": "2026-11-22"},
+    {"notBefore": "2026-11-21", "notAfter": "2026-11-20"},
+    {"between": ["2026-11-21", "now"], "after": "now-9d"},
+    {"equals": "2026-11-21", "after": "now-1d"},
+    {"equals": "2026-11-21", "before": "now-1d"},
+    {"versionAtLeast": "2.0.0-rc.1", "versionBelow": "2.0.0"},
+    {"in": ["1.0", "1.3"], "versionAtLeast": "1.2"},
+    {"equals": "10.0.2.1", "cidr": "10.0.0.0/8"},
+    {"percent": [0, 10], "salt": "s", "type": "number"},
 ]
 
 
@@ -178,6 +206,12 @@ IMPLIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"items.$none.x": [1, 2]}, {"items.$none.x": 1}),
     ({"items.$count": 3}, {"items.$count": {"atLeast": 2}}),
     ({"items.$": {"match": {"a": 1}}, "b": 1}, {"items.$": {"match": {"a": 1}}}),
+    ({"a": {"after": "2026-11-22"}}, {"a": {"after": "2026-11-21"}}),
+    ({"a": {"between": ["now-2d", "now-1d"]}}, {"a": {"before": "now"}}),
+    ({"a": {"after": "now"}}, {"a": {"exists": True}}),
+    ({"a": {"versionAtLeast": "2.1"}}, {"a": {"versionAtLeast": "2.0"}}),
+    ({"a": {"percent": [0, 10], "salt": "s"}}, {"a": {"percent": [0, 50], "salt": "s"}}),
+    ({"a": {"changed": False}}, {"event.a": {"exists": True}}),
 ]
 NOT_IMPLIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"a": 1}, {"a": 2}),
@@ -194,7 +228,37 @@ NOT_IMPLIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"items.$none.x": 1}, {"items.$.x": 2}),
     ({"items.$none.x": 1}, {"items.$all.x": {"notEquals": 1}}),
     ({"items.$.x": 1, "items.$.y": 2}, {"items.$": {"match": {"x": 1, "y": 2}}}),
+    ({"a": {"after": "2026-11-21"}}, {"a": {"after": "2026-11-22"}}),
+    ({"a": {"after": "2026-11-21"}}, {"a": {"after": "now"}}),
+    ({"a": {"notBefore": "2026-11-22"}}, {"a": {"after": "2026-11-21"}}),
+    ({"a": {"versionBelow": "2.1"}}, {"a": {"versionBelow": "2.0"}}),
+    ({"a": {"percent": [0, 10], "salt": "s"}}, {"a": {"percent": [0, 50], "salt": "t"}}),
+    ({"a": {"changed": True}}, {"event.a": {"changed": False}}),
+    ({"a": {"changed": True}}, {"profile.a": {"exists": True}}),
 ]
+
+
+EXCLUDES: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
+    ({"a": {"percent": [0, 50], "salt": "s"}}, {"a": {"percent": [50, 100], "salt": "s"}}, True),
+    ({"a": {"percent": [0, 51], "salt": "s"}}, {"a": {"percent": [50, 100], "salt": "s"}}, False),
+    ({"a": {"percent": [0, 50], "salt": "s"}}, {"a": {"percent": [50, 100], "salt": "t"}}, False),
+    ({"a": {"versionBelow": "2"}}, {"a": {"versionAtLeast": "2"}}, True),
+    ({"a": {"before": "now"}}, {"a": {"after": "now"}}, True),
+    ({"a.$": {"before": "now"}}, {"a.$": {"after": "now"}}, False),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "is_apart"), EXCLUDES, ids=str)
+def test_parts_of_one_order_exclude_each_other(
+    one: dict[str, Any],
+    other: dict[str, Any],
+    is_apart: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    first, second = condition_of(one), condition_of(other)
+    assert first is not None
+    assert second is not None
+
+    assert form_of(first).can_hold_with(form_of(second)) is not is_apart
 
 
 @pytest.mark.parametrize(("one", "other"), IMPLIES, ids=str)

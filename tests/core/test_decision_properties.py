@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.event import Event
@@ -340,7 +341,7 @@ def test_explaining_gates_shadows_chains_and_experiments_changes_nothing(
     assert explained.event is not None
     assert decided.personalization is not None
     assert explained.personalization is not None
-    assert decided == replace(
+    assert decided == structs.replace(
         explained,
         event=replace(explained.event, trace=()),
         personalization=replace(explained.personalization, trace=()),

@@ -127,8 +127,11 @@ def test_an_index_changes_no_decision(
     }
     if has_uses and consent.allows("analytics_storage"):
         situation["caps"] = {"g_g": [NOON - 60]}
-    if "profile" in unavailable:
+    if "profile" in unavailable:  # then nothing of it is at hand
+        profile = None
         situation["subject"] = None
+    if "state" in unavailable:
+        situation["state"] = {}
 
     for explain in (False, True):
         by_loop = decide_both(event, plain, profile, explain=explain, **situation)

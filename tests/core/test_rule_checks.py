@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagstitch.core.checked_rule import CheckedRule, WrittenEffect, read_rules
 from tagstitch.core.consent import resolve_consent
-from tagstitch.core.declarations import NOTHING_DECLARED
 from tagstitch.core.event import Event
 from tagstitch.core.field_catalogue import FieldCatalogue
 from tagstitch.core.finding import SEVERITIES
@@ -20,7 +17,6 @@ from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_checks import CheckContext, check_rules
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.rule_pairs import Budget
-from tagstitch.core.trust_checks import check_forgeable, check_purposes
 from tests.core.deciding import decide_both
 from tests.core.test_decision_properties import (
     EVENT_ACTIONS,
@@ -123,6 +119,13 @@ CONDITIONS_OF_ONE_RULE: list[tuple[Any, set[str]]] = [
     ({"b": {"exists": True}, "any": [{"a": {"notEquals": 1}}, {"b": 1}]}, {"true_when_absent"}),
     ({"user_state.shown": {"notEquals": True}}, set()),
     ({"none": [{"a": 1}]}, set()),
+    ({"a": {"before": "2026-11-21", "after": "2026-11-22"}}, {"never_holds"}),
+    ({"a": {"before": "2026-11-22", "after": "2026-11-21"}}, set()),
+    ({"a": {"versionAtLeast": "2", "versionBelow": "2"}}, {"never_holds"}),
+    ({"a": {"cidr": "10.0.0.0/8", "type": "number"}}, {"never_holds"}),
+    ({"a": {"changed": True, "exists": False}, "event.a": {"exists": False}}, {"never_holds"}),
+    ({"a": {"changed": True}}, set()),
+    ({"a": {"notChanged": True}}, {"true_when_absent"}),
 ]  # fmt: skip
 
 
@@ -142,12 +145,31 @@ DROPS: list[tuple[dict[str, Any], set[str]]] = [
     (rule({"any": [{"a": {"exists": True}}, {"a": {"exists": False}}]}, target_event_name="*", **DROP),
      {"drops_everything", "always_holds"}),
     (rule(target_event_name="*", is_active=False, **DROP), set()),
+    (rule(target_event_name="*", shadow=True, **DROP), set()),
+    (rule(target_event_name="*", rollout={"percent": 10}, **DROP), set()),
+    (rule(target_event_name="*", schedule={"until": "2026-11-21"}, **DROP), set()),
+    (rule(target_event_name="*", frequency_cap={"max": 1, "per": "day"}, **DROP), set()),
+    (rule(target_event_name="*", purposes=["a"], **DROP), set()),
+    (rule(target_event_name="*", actions=[{"type": "drop_event", "purposes": ["a"]}]), set()),
+    (rule(target_event_name="*", actions=[{"type": "redact", "parameters": ["z"]}, {"type": "drop_event"}]),
+     {"drops_everything"}),
+    (rule(target_event_name="*", actions=[{"type": "sample", "percent": 10}]), set()),
+    (rule(action_type="sample", action_details={"percent": 0}), set()),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("definition", "expected"), DROPS)
 def test_a_drop_of_everything(definition: dict[str, Any], expected: set[str]) -> None:
     assert {code for code, _ in codes({"r": definition})} == expected
+
+
+@pytest.mark.parametrize(("priority", "expected"), [(1, False), (200, True)])
+def test_what_earlier_rules_let_through_is_not_dropped(priority: int, expected: bool) -> None:  # noqa: FBT001 - a column of the table
+    let_through = rule({"a": 1}, target_event_name=["purchase", "view"], priority=priority, **STOP)
+    found = codes({"let_through": let_through, "drop": rule(target_event_name="*", **DROP)})
+
+    assert (("drops_everything", "drop") in found) is expected
+    assert (("drops_every_event_of_a_name", "drop") in found) is not expected
 
 
 FIRST_AND_SECOND: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
@@ -168,6 +190,20 @@ FIRST_AND_SECOND: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
      rule({"a": 1}, target_event_name=["purchase", "b"], **LATE), True),
     (rule({"user_state.a": 1}, **STOP), rule({"user_state.a": 1}, **LATE), False),
     (rule({"a": 1}, is_active=False, **STOP), rule({"a": 1}, **LATE), False),
+    (rule({"a": 1}, shadow=True, **STOP), rule({"a": 1}, **LATE), False),
+    (rule({"a": 1}, **STOP), rule({"a": 1}, shadow=True, **LATE), True),
+    (rule({"a": 1}, chain=True, **STOP), rule({"a": 1}, **LATE), False),
+    (rule({"a": 1}, **STOP), rule({"a": 1}, chain=True, **LATE), False),
+    (rule({"a": 1}, schedule={"until": "2026-11-21"}, **STOP), rule({"a": 1}, **LATE), False),
+    (rule({"a": 1}, **STOP), rule({"a": 1}, schedule={"until": "2026-11-21"}, **LATE), True),
+    (rule({"a": 1}, rollout={"percent": 99}, **STOP), rule({"a": 1}, **LATE), False),
+    (rule({"a": 1}, frequency_cap={"max": 1, "per": "day"}, **STOP), rule({"a": 1}, **LATE), False),
+    (rule({"a": 1}, purposes=["p"], **STOP), rule({"a": 1}, **LATE), False),
+    (rule({"a": 1}, consent={"purpose": "p"}, **STOP), rule({"a": 1}, purposes=["p"], **LATE), True),
+    (rule({"a": 1}, actions=[{"type": "drop_event", "purposes": ["p"]}]), rule({"a": 1}, **LATE), False),
+    (rule({"a": 1}, action_type="sample", action_details={"percent": 0}), rule({"a": 1}, **LATE), False),
+    (rule({"a": {"after": "2026-11-21"}}, **STOP), rule({"a": {"after": "2026-11-22"}}, **LATE), True),
+    (rule({"a": {"after": "now-1d"}}, **STOP), rule({"a": {"after": "2026-11-22"}}, **LATE), False),
 ]  # fmt: skip
 
 
@@ -203,6 +239,15 @@ def test_several_rules_together_hide_one_of_several_names() -> None:
         ({"purposes": ["a"]}, {"purposes": ["a", "b"]}, True),
         ({"updates_user_state": {"x": 1}}, {}, False),
         ({"updates_user_state": {"x": 1}}, {"updates_user_state": {"x": 2}}, True),
+        ({"frequency_cap": {"max": 1, "per": "day"}}, {}, False),
+        ({"action_details": {"key": "k", "value": 1, "purposes": ["a"]}}, {}, False),
+        (
+            {"action_details": {"key": "k", "value": 1, "purposes": ["a"]}},
+            {"purposes": ["a", "ad_personalization"]},
+            True,
+        ),
+        ({"action_type": "webhook", "action_details": {"endpoint": "e"}}, {}, False),
+        ({}, {"action_type": "webhook", "action_details": {"endpoint": "e"}}, True),
     ],
 )
 def test_a_personalization_that_consent_may_keep_out_hides_nothing(
@@ -211,8 +256,8 @@ def test_a_personalization_that_consent_may_keep_out_hides_nothing(
     is_hidden: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     definitions = {
-        "first": cookie({"a": 1}, stop_on_match=True, **first),
-        "second": cookie({"a": 1}, **LATE, **second),
+        "first": {**cookie({"a": 1}, stop_on_match=True), **first},
+        "second": {**cookie({"a": 1}, **LATE), **second},
     }
 
     assert (("unreachable", "second") in codes({}, definitions)) is is_hidden
@@ -236,6 +281,16 @@ OVERLAPS: list[tuple[Rules, set[str]]] = [
     ({"a": rule({"p": 1}, **write("v", 1)), "b": rule({"q": 1}, **write("event.v", 2))},
      {"overlapping_writes"}),
     ({"a": rule({"p": 1}, **write("v", 1)), "b": rule({"q": 1}, **write("v", 2, "multiply"))}, set()),
+    ({"a": rename("x", conditions={"p": 1}, shadow=True), "b": rename("y", conditions={"q": 1})}, set()),
+    ({"a": rename("x", conditions={"p": 1}, schedule={"until": "2026-11-21"}),
+      "b": rename("y", conditions={"q": 1}, schedule={"from": "2026-11-22"})}, set()),
+    ({"a": rename("x", conditions={"p": 1}, schedule={"until": "2026-11-21"}),
+      "b": rename("y", conditions={"q": 1}, schedule={"from": "2026-11-21"})}, {"overlapping_renames"}),
+    ({"a": rename("x", conditions={"p": {"percent": [0, 50], "salt": "s"}}),
+      "b": rename("y", conditions={"p": {"percent": [50, 100], "salt": "s"}})}, set()),
+    ({"a": rename("x", conditions={"p": {"percent": [0, 50], "salt": "s"}}),
+      "b": rename("y", conditions={"p": {"percent": [50, 100], "salt": "t"}})}, {"overlapping_renames"}),
+    ({"a": rename("b", "a", {"p": 1}), "b": rename("a", "b", {"p": 1}, shadow=True)}, set()),
     ({"a": rename("b", "a", {"p": 1}), "b": rename("a", "b", {"p": 1})}, {"rename_cycle"}),
     ({"a": rename("b", "a", {"p": 1}), "b": rename("c", "b", {"p": 1})}, set()),
     ({"a": rename("b", "a", {"p": 1}), "b": rename("c", "b", {"p": 1}),
@@ -292,38 +347,172 @@ def test_attributes_with_purposes(definition: dict[str, Any], expected: set[str]
     assert {code for code, _ in codes({}, {"r": definition}, PURPOSES)} == expected
 
 
-def sending(conditions: Any) -> CheckedRule:
-    [found] = read_rules(RuleDefinitions({}, {"r": cookie(conditions)}), NOTHING_DECLARED)
-    assert isinstance(found, CheckedRule)
-    details = {"template_id": "t", "recipient": "profile.email"}
-    return replace(found, effects=(WrittenEffect("send_email", details, "action_details"),))
+RETURN = {"type": "return_value", "key": "k", "value": 1}
+EMAIL = {"type": "send_email", "template_id": "t", "recipient": "profile.mail"}
+CRM = {
+    "type": "update_crm", "object": "o", "external_id": "profile.crm_id",
+    "fields": {"f": {"from": "profile.health"}},
+}  # fmt: skip
+WEBHOOK = {"type": "webhook", "endpoint": "e", "body": {"f": "is ${health}"}}
+PUSH = {"type": "push_message", "channel": "c", "payload": {"f": 1}}
+
+
+def act(*actions: dict[str, Any], conditions: Any = None, **fields: Any) -> dict[str, Any]:
+    return rule(conditions or {"profile.b": 2}, actions=list(actions), **fields)
 
 
 @pytest.mark.parametrize(
-    ("conditions", "expected"),
+    ("definition", "path"),
     [
-        ({"a": 1, "event.b": 2}, ["forgeable_sending"]),
-        ({"a": 1, "profile.b": 2}, []),
-        ({"items.$": {"match": {"a": 1}}}, ["forgeable_sending"]),
-        ({"user_state.a": {"exists": False}}, []),
+        (act(EMAIL, conditions={"a": 1, "event.b": 2}), "actions[0]"),
+        (act(EMAIL, conditions={"a": 1, "profile.b": 2}), None),
+        (act(EMAIL, conditions={"items.$": {"match": {"a": 1}}}), "actions[0]"),
+        (act(EMAIL, conditions={"user_state.a": {"exists": False}}), None),
+        (act(EMAIL, conditions={"a": 1, "profile": {"inAudience": "vip"}}), None),
+        (act(RETURN, CRM, conditions={"a": 1}), "actions[1]"),
+        (act(WEBHOOK, conditions={"a": 1}), "actions[0]"),
+        (act(PUSH, conditions={"a": 1}), None),
+        (rule({"a": 1}, action_type="send_marketing_email",
+              action_details={"template_id": "t", "recipient": "profile.mail"}), "action_details"),
     ],
-)
-def test_something_is_sent_because_of_an_event_alone(conditions: Any, expected: list[str]) -> None:
-    assert [f.code for f in check_forgeable(sending(conditions), ())] == expected
+)  # fmt: skip
+def test_something_is_sent_because_of_an_event_alone(
+    definition: dict[str, Any], path: str | None
+) -> None:
+    definitions = RuleDefinitions(
+        personalization_rules={"r": definition},
+        audiences={"vip": {"conditions": {"tier": "Gold"}}},
+    )
+    report = check_rules(definitions)
+
+    found = [finding.path for finding in report.findings if finding.code == "forgeable_sending"]
+    assert found == ([] if path is None else [path])
 
 
-def test_what_an_action_sends_is_read_for_a_purpose_too() -> None:
-    purposes = {"email": ["email"]}
-    rule = sending({"profile.b": 2})
+@pytest.mark.parametrize(
+    ("definition", "paths"),
+    [
+        (act(EMAIL), []),
+        (act({**EMAIL, "purposes": ["other"]}), ["actions[0]"]),
+        (act({**EMAIL, "purposes": ["other"]}, purposes=["email"]), []),
+        (act(CRM), ["actions[0]"]),
+        (act(CRM, purposes=["medical"]), []),
+        (act({**CRM, "purposes": ["medical", "crm"]}), []),
+        (act(RETURN, WEBHOOK), ["actions[1]"]),
+        (act(RETURN, {**WEBHOOK, "purposes": ["medical"]}), []),
+        (act({**RETURN, "purposes": ["medical"]}, conditions={"profile.health": 1}), []),
+        (act({**RETURN, "purposes": ["medical"]}, RETURN, conditions={"profile.health": 1}),
+         ["conditions.profile.health"]),
+    ],
+)  # fmt: skip
+def test_what_an_action_sends_is_read_for_a_purpose_too(
+    definition: dict[str, Any], paths: list[str]
+) -> None:
+    purposes = {"mail": ["email"], "health": ["medical"], "crm_id": ["crm"]}
+    report = check_rules(RuleDefinitions({}, {"r": definition}), CheckContext(purposes))
 
-    assert [f.code for f in check_purposes(rule, purposes)] == ["purpose_missing"]
-    assert list(check_purposes(replace(rule, purposes=frozenset({"email"})), purposes)) == []
+    assert [f.path for f in report.findings if f.code == "purpose_missing"] == paths
 
 
 def test_a_protected_attribute_cannot_be_forged() -> None:
     definitions = RuleDefinitions({}, {"r": cookie({"tier": "Gold"})}, protected=("tier",))
 
     assert check_rules(definitions, PURPOSES).findings == ()
+
+
+def experiment(conditions: Any = None, **fields: Any) -> dict[str, Any]:
+    variants = [{"name": "a"}, {"name": "b", "value": 1}]
+    given = {} if conditions is None else {"conditions": conditions}
+    return {"target_event_name": "purchase", "variants": variants, **given, **fields}
+
+
+PLAIN = {"variants": {"a": 0.5, "b": 0.5}}
+
+
+def part(low: float, high: float, **fields: Any) -> dict[str, Any]:
+    return experiment(namespace={"id": "n", "range": [low, high]}, **fields)
+
+
+DECLARED: list[tuple[dict[str, Any], set[tuple[str, str]]]] = [
+    ({"experiments": {"e": experiment({"a": {"equals": 1, "in": [2]}})}}, {("never_holds", "e")}),
+    ({"experiments": {"e": experiment({"a": {"equals": 1, "in": [1]}})}}, set()),
+    ({"experiments": {"e": experiment({"a": {"equals": 1, "in": [2]}}, is_active=False)}}, set()),
+    ({"experiments": {"e": experiment(forced=[{"variant": "a", "conditions": {"a": {"lessThan": 1, "atLeast": 1}}}])}},
+     {("never_holds", "e")}),
+    ({"experiments": {"e": experiment({"any": [{"a": {"equals": 1, "in": [2]}}, {"a": 1}]})}},
+     {("dead_alternative", "e")}),
+    ({"experiments": {"e": experiment({"a": {"notEquals": 1}})}}, {("true_when_absent", "e")}),
+    ({"audiences": {"v": {"conditions": {"a": {"equals": 1, "in": [2]}}}}}, {("never_holds", "v")}),
+    ({"audiences": {"v": {"conditions": {"a": {"equals": 1, "in": [1]}}}}}, set()),
+    ({"audiences": {"v": {"conditions": {"a": {"notEquals": 1}}}},
+      "event_rules": {"r": rule({"profile": {"inAudience": "v"}})}}, {("true_when_absent", "v")}),
+    ({"audiences": {"v": {"conditions": {"a": 1}}},
+      "event_rules": {"r": rule({"profile": {"inAudience": "v"}, "profile.a": 2})}}, {("never_holds", "r")}),
+    ({"audiences": {"v": {"conditions": {"a": 1}}},
+      "event_rules": {"r": rule({"profile": {"inAudience": "v"}, "profile.a": [1, 2]})}}, set()),
+    ({"experiments": {"e": experiment(holdout={"id": "h", "percent": 5}),
+                      "f": experiment(holdout={"id": "h", "percent": 6})}},
+     {("holdout_mismatch", "e"), ("holdout_mismatch", "f")}),
+    ({"experiments": {"e": experiment(holdout={"id": "h", "percent": 5}),
+                      "f": experiment(holdout={"id": "h", "percent": 5})}}, set()),
+    ({"experiments": {"e": experiment(holdout={"id": "h", "percent": 5}),
+                      "f": experiment(holdout={"id": "h", "percent": 6}, is_active=False)}}, set()),
+    ({"experiments": {"e": part(0, 0.5), "f": part(0.4, 1)}},
+     {("namespace_overlap", "e"), ("namespace_overlap", "f")}),
+    ({"experiments": {"e": part(0, 0.5), "f": part(0.5, 1)}}, set()),
+    ({"experiments": {"e": part(0, 0.5), "f": part(0.4, 1, is_active=False)}}, set()),
+    ({"experiments": {"e": part(0, 0.5), "f": experiment(namespace={"id": "m", "range": [0, 1]})}}, set()),
+    ({"experiments": {"e": part(0, 0.5, schedule={"until": "2026-11-21"}),
+                      "f": part(0.4, 1, schedule={"from": "2026-11-22"})}}, set()),
+    ({"experiments": {"e": experiment(**PLAIN)}}, {("unread_experiment", "e")}),
+    ({"experiments": {"e": experiment(**PLAIN, is_active=False)}}, set()),
+    ({"experiments": {"e": experiment(**PLAIN)}, "event_rules": {"r": rule({"experiment.e": "a"})}}, set()),
+    ({"experiments": {"e": experiment(**PLAIN)},
+      "event_rules": {"r": rule({"experiment.e": "a"}, is_active=False)}}, {("unread_experiment", "e")}),
+    ({"experiments": {"e": experiment(**PLAIN)},
+      "personalization_rules": {"r": cookie({"experiment.e": "a"})}}, set()),
+    ({"experiments": {"e": experiment(**PLAIN)},
+      "event_rules": {"r": rule({"experiment.e": "a", "none": [{"experiment.e": "a"}]})}}, {("never_holds", "r")}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("collections", "expected"), DECLARED, ids=[str(row[0]) for row in DECLARED]
+)
+def test_experiments_and_audiences(
+    collections: dict[str, Any], expected: set[tuple[str, str]]
+) -> None:
+    report = check_rules(RuleDefinitions.of(collections))
+
+    assert {(finding.code, finding.rule_id) for finding in report.findings} == expected
+
+
+def test_findings_about_what_rules_refer_to_say_where() -> None:
+    never = {"a": {"lessThan": 1, "atLeast": 1}}
+    forced = [{"variant": "a", "conditions": {"any": [never, {"a": 1}]}}]
+    definitions = RuleDefinitions(
+        experiments={"e": part(0, 1, forced=forced), "f": part(0, 1)},
+        audiences={"v": {"conditions": {"b": {"notEquals": 1}}}},
+    )
+    report = check_rules(definitions)
+
+    assert [(f.kind, f.code, f.path, f.related) for f in report.findings] == [
+        ("audience", "true_when_absent", "conditions.b", ()),
+        ("experiment", "dead_alternative", "forced[0].conditions.any", ()),
+        ("experiment", "namespace_overlap", "namespace.range", ("f",)),
+        ("experiment", "namespace_overlap", "namespace.range", ("e",)),
+    ]
+
+
+def test_a_broken_declaration_is_left_out_with_the_rules_that_refer_to_it() -> None:
+    definitions = RuleDefinitions(
+        event_rules={"r": rule({"experiment.e": "a", "b": {"notEquals": 1}})},
+        experiments={"e": {"variants": 1}},
+        audiences={"v": {"conditions": {}}},
+    )
+
+    assert check_rules(definitions).findings == ()
+    assert {broken.rule_id for broken in compile_rule_book(definitions).broken} == {"e", "v", "r"}
 
 
 FIELDS: list[tuple[Any, set[str]]] = [
@@ -353,6 +542,11 @@ FIELDS: list[tuple[Any, set[str]]] = [
     ({"value": {"startsWith": "7"}}, {"type_mismatch"}),
     ({"value": {"in": ["7.5"]}}, {"type_mismatch"}),
     ({"value": {"exists": False}}, set()),
+    ({"items": {"after": "2026-11-21"}}, {"type_mismatch"}),
+    ({"coupon": {"after": "2026-11-21"}}, set()),
+    ({"value": {"versionBelow": "2"}}, {"type_mismatch"}),
+    ({"order": {"versionBelow": "2"}}, set()),
+    ({"value": {"cidr": "10.0.0.0/8"}}, {"type_mismatch"}),
 ]
 
 
@@ -444,6 +638,12 @@ ENDING = st.fixed_dictionaries({
     "conditions": SIMILAR | st.builds(lambda a, b: {**a, "any": [b, {"a": 1}]}, SIMILAR, SIMILAR),
     "priority": st.integers(0, 9),
     "stop_on_match": st.booleans(),
+}, optional={
+    "shadow": st.booleans(),
+    "purposes": st.sampled_from([["a"], ["a", "b"]]),
+    "rollout": st.just({"percent": 50}),
+    "frequency_cap": st.just({"max": 1, "per": "day"}),
+    "schedule": st.just({"until": "2020-01-01"}),
 })  # fmt: skip
 MANY = st.lists(ENDING, min_size=4, max_size=8)
 
