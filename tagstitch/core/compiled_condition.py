@@ -12,6 +12,7 @@ import msgspec
 from msgspec import structs
 
 from tagstitch.core.condition import Condition, Group, GroupKind, Match, Predicate
+from tagstitch.core.condition_work import STEPS_PER_LEAF, steps_to_build
 from tagstitch.core.paths import (
     Facts,
     Lookup,
@@ -27,15 +28,6 @@ from tagstitch.core.values import shown
 
 _STEPS_PER_RULE: Final = 1
 """Of whoever asks, for gates and bookkeeping."""
-
-_STEPS_PER_LEAF: Final = 8
-"""Of one comparison that is asked alone because some data is missing: two microseconds."""
-
-_STEPS_PER_CLOSURE: Final = 20
-"""Of building its closure: five microseconds."""
-
-_STEPS_PER_RANGE: Final = 40
-"""Of each range of addresses in it: ten microseconds."""
 
 Check = Callable[[Facts], bool]
 
@@ -58,7 +50,7 @@ class Leaf:
 
     def check(self, facts: Facts) -> bool:
         """Return whether it holds; its closure is built anew, which counts as work."""
-        facts.work.spend(_steps_to_build(self.condition))
+        facts.work.spend(steps_to_build(self.condition))
         return _check_of(self.condition)(facts)
 
     def is_lacking(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
@@ -112,12 +104,12 @@ class CompiledCondition(msgspec.Struct, gc=False):
         """Return whether the condition needs data that could not be loaded."""
         if not any(is_lacking(path, find, facts, unavailable) for path, find in self.lookups):
             return False
-        facts.work.spend(_STEPS_PER_LEAF * len(self.read_paths))
+        facts.work.spend(STEPS_PER_LEAF * len(self.read_paths))
         return any(leaf.is_lacking(facts, unavailable) for leaf in _leaves(self.condition))
 
     def may_hold(self, facts: Facts, unavailable: frozenset[Source]) -> bool:
         """Return False only when the data at hand already says that it does not hold."""
-        facts.work.spend(_STEPS_PER_LEAF * len(self.read_paths))
+        facts.work.spend(STEPS_PER_LEAF * len(self.read_paths))
         return _evaluate(_node(self.condition), facts, unavailable) is not False
 
     def explain(
@@ -282,18 +274,6 @@ def _predicates(condition: Condition) -> Iterator[Predicate | Match]:
 
 def _compares_with_profile(condition: Predicate | Match) -> bool:
     return isinstance(condition, Predicate) and condition.comparison.operator == "changed"
-
-
-def _steps_to_build(condition: Condition) -> int:
-    """Return the work of building the closure of a condition."""
-    if isinstance(condition, Group):
-        return sum(map(_steps_to_build, condition.members))
-    if isinstance(condition, Match):
-        return _STEPS_PER_CLOSURE + _steps_to_build(condition.condition)
-    operand = condition.comparison.operand
-    values = len(operand) if isinstance(operand, tuple) else 0
-    per_value = _STEPS_PER_RANGE if condition.comparison.operator == "cidr" else 1
-    return _STEPS_PER_CLOSURE + values * per_value
 
 
 def _test_of(predicate: Predicate) -> Test:
