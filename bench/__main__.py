@@ -12,7 +12,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from bench import call_counts, http_throughput, request_profile, start_up
+from bench import call_counts, http_throughput, request_profile, rule_checks, start_up
 from bench.chart import draw_throughput
 from bench.results import RESULTS
 from bench.rule_engines import report as rule_engines
@@ -55,6 +55,9 @@ def main() -> int:
         f"## {rule_engines.TITLE}",
         "",
         *rule_engines.run(quick=options.quick),
+        "## Static checks of rules",
+        "",
+        *rule_checks.run(quick=options.quick),
         "## Where the time of a lookup goes",
         "",
         "`.venv/bin/python -m bench.request_profile`, under cProfile: shares, not absolute times.",
