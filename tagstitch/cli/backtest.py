@@ -218,6 +218,8 @@ def _failures(
     document: Mapping[str, Any], max_changed: float | None, fail_on: Sequence[FailOn]
 ) -> list[str]:
     failures = []
+    if not document["events"] and (max_changed is not None or fail_on):
+        failures.append("nothing was compared")
     if max_changed is not None and document["changed_percent"] > max_changed:
         failures.append(f"{document['changed_percent']:g} % changed, more than {max_changed:g} %")
     if FailOn.change in fail_on and document["changed"]:

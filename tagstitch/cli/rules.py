@@ -348,7 +348,7 @@ def _show_status(out: Console, answer: Mapping[str, Any]) -> None:
     else:
         out.print(f"published {published['version']} at {published['published_at']:%F %T} UTC")
         out.print(_counted(published["counts"]))
-    if not answer["is_current"]:
-        out.print("the store was edited since: tagstitch rules publish")
+    if not answer["is_current"] and (published or any(answer["stored"]["counts"].values())):
+        out.print("the store holds what is not published: tagstitch rules publish")
     if answer["broken"]:
         out.print(table_of(answer["broken"], ["rule_id", "path", "message", "hint"]))

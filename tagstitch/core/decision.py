@@ -87,7 +87,7 @@ def decide(
     experiments = book.experiments_for(name)
     if experiments and "personalization" not in include:
         # Nobody would see the other variants: that is no exposure.
-        seen = book.event_bucket(name).experiments
+        seen = book.event_bucket(name).experiments if "event" in include else ()
         experiments = [each for each in experiments if each.experiment_id in seen]
     assigned = assign_experiments(situation, experiments, ledger, explain=explain, hides=hides)
     event = personalization = None

@@ -209,7 +209,10 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
         """Mark the draft, unless the event is kept; looks at the event as it arrived."""
         found = (_identifier(look(facts)) for look in self.identifiers)
         identifier = next(filter(None, found), "")
-        if not identifier or bucket_of(identifier, seed=self.salt) < self.share:
+        if not identifier:
+            return ()
+        facts.work.spend_bucketing(len(identifier) + len(self.salt))
+        if bucket_of(identifier, seed=self.salt) < self.share:
             return ()
         draft.is_dropped = True
         return ({"type": "sample"},)

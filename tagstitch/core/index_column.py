@@ -6,6 +6,7 @@ for a fixed number of blocks of bounds.
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -55,6 +56,8 @@ def see(value: Any, *, gives_many: bool) -> Seen | None:
         is_exact = number is None  # else comparing it with a number is to be counted
         return Seen((value,), number, number or 0.0, is_present=True, is_exact=is_exact)
     if kind is int or kind is float:
+        if math.isnan(value):  # a stored one, which has no place among the bounds
+            return None
         return Seen((value,), value, value, is_present=True, is_exact=True)
     if kind is bool:
         return Seen(((value,),), None, 0.0, is_present=True, is_exact=True)

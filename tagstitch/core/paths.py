@@ -146,9 +146,17 @@ def parse_path(
     path = _known_path(text, in_item=in_item) if isinstance(text, str) else None
     if path is None:
         return _parse_path(text, where, problems, in_item=in_item)
-    if path.root == "bare" and not declared.protected.isdisjoint((path.text, path.base[0])):
+    if path.root == "bare" and declared.protected and _is_protected(path, declared.protected):
         return _from_profile(path)
     return path
+
+
+def _is_protected(path: Path, protected: frozenset[str]) -> bool:
+    """Return whether the path leads to a protected attribute or into one."""
+    base = path.base
+    if len(base) == 1:
+        return base[0] in protected
+    return any(".".join(base[:length]) in protected for length in range(1, len(base) + 1))
 
 
 @lru_cache(maxsize=_SHARED_PATHS_MAX)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import structs
 
 from tagstitch.core.condition import Condition, Group, Match, Predicate
-from tagstitch.core.paths import Path
+from tagstitch.core.paths import Facts, Path
 from tagstitch.core.values import is_number
 
 Relation = Literal["equal", "prefix", "below", "at_most", "above", "at_least", "present"]
@@ -154,6 +154,8 @@ def _collect_predicate(predicate: Predicate, found: list[Requirement]) -> bool:
     path, comparison = predicate.path, predicate.comparison
     if comparison.is_negated or path.root not in _INDEXED_ROOTS or path.quantifier == "$none":
         return False
+    if path.quantifier == "$count" and comparison.build()(0, Facts({})):
+        return False  # it holds without the list too, and nothing leads from there to the rule
     word = comparison.operator
     forms = _present if comparison.ignores_case else _FORMS.get(word)
     if forms is None:

@@ -45,7 +45,10 @@ class Rollout:
     def includes(self, visitor: str | None, facts: Facts) -> bool:
         """Return whether the visitor has the share; nobody is nobody, even of 100 percent."""
         subject = visitor if self.by is None else _subject(self.by[1](facts))
-        return bool(subject) and bucket_of(str(subject), seed=self.salt) < self.share
+        if not subject:
+            return False
+        facts.work.spend_bucketing(len(subject) + len(self.salt))
+        return bucket_of(subject, seed=self.salt) < self.share
 
 
 def _subject(value: Any) -> str | None:

@@ -35,7 +35,7 @@ _Entries = dict[_Key, list[tuple[int, Any]]]
 class RuleIndex:
     """Finds the rules that may hold, by their position."""
 
-    __slots__ = ("_common", "_covered", "_everything", "_rare", "_unlisted")
+    __slots__ = ("_common", "_covered", "_everything", "_in_event", "_in_profile", "_unlisted")
 
     def __init__(
         self,
@@ -49,10 +49,11 @@ class RuleIndex:
         self._everything = (1 << rules) - 1
         self._common = tuple(common)
         """Every one narrows."""
-        self._rare = _by_first_key(rare)
+        self._in_event = _by_first_key(path for path in rare if path.path.root != "profile")
         """Top-level key -> paths that may begin there; one fulfilled requirement is enough."""
+        self._in_profile = _by_first_key(path for path in rare if path.path.root != "event")
         self._unlisted = self._everything ^ listed
-        """The rules that have nothing in `_rare`."""
+        """The rules that have nothing in the two."""
         self._covered = covered
         """The rules that hold when the index finds them, if it saw nothing unusual."""
 
@@ -69,7 +70,7 @@ class RuleIndex:
                 return []
             if not is_exact:
                 sure &= path.without
-        if self._rare:
+        if self._in_event or self._in_profile:
             found, is_exact = self._with_rare(facts) if has_profile else (self._everything, False)
             left &= self._unlisted | found
             if not is_exact:
@@ -78,10 +79,11 @@ class RuleIndex:
 
     def _with_rare(self, facts: Facts) -> tuple[int, bool]:
         found, is_exact = 0, True
-        for container in (facts.event, facts.profile):
-            for key in self._rare.keys() & container.keys():
-                facts.work.spend(len(self._rare[key]))
-                for path in self._rare[key]:
+        places = ((self._in_event, facts.event), (self._in_profile, facts.profile))
+        for rare, container in places:
+            for key in rare.keys() & container.keys():
+                facts.work.spend(len(rare[key]))
+                for path in rare[key]:
                     rules, is_path_exact = path.fulfilled(facts)
                     found |= rules
                     is_exact = is_exact and is_path_exact

@@ -6,17 +6,21 @@ when it is absent. A value of another type than expected compares false; nothing
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tagstitch.core.address_ranges import collect_ranges, read_address
 from tagstitch.core.bucketing import bucket_of
-from tagstitch.core.limits import CONDITION_REGEX_VALUE_CHARS_MAX, IDENTIFIER_VALUE_CHARS_MAX
+from tagstitch.core.limits import (
+    ADDRESS_CHARS_MAX,
+    CONDITION_REGEX_VALUE_CHARS_MAX,
+    IDENTIFIER_VALUE_CHARS_MAX,
+    VERSION_CHARS_MAX,
+)
 from tagstitch.core.paths import Facts
 from tagstitch.core.patterns import compile_pattern
 from tagstitch.core.times import Moment, epoch_seconds, read_moment, seconds_of
-from tagstitch.core.values import is_number, is_numeric_text, same
+from tagstitch.core.values import count_nodes, is_number, is_numeric_text, same
 from tagstitch.core.versions import Version, read_version
 
 Test = Callable[[Any, Facts], bool]
@@ -25,8 +29,18 @@ Test = Callable[[Any, Facts], bool]
 _BUCKETS: Final = 10_000
 """Of version 2 of the bucketing hash: a hundredth of a per cent each."""
 
-_LONG_TEXT_CHARS: Final = 1024
-"""Characters of a text from which reading it counts as work."""
+_CHEAP_PAIRS: Final = 4096
+"""Characters of a text times characters looked for in it, below which that takes no time."""
+
+_FOLDED_CHARS_PER_STEP: Final = 64
+
+_TIME_STEPS: Final = 16
+"""Of reading a time: four microseconds."""
+
+_VERSION_CHARS_PER_STEP: Final = 2
+
+_NODES_PER_STEP: Final = 3
+"""Of two lists or objects that are compared."""
 
 _NUMBERS: Final = frozenset((int, float))
 
@@ -45,7 +59,21 @@ def equals(operand: Any) -> Test:
         return lambda value, _: value is operand
     if isinstance(operand, str):
         return lambda value, _: bool(value == operand)
+    if isinstance(operand, list | Mapping):
+        return _equals_container(operand)
     return lambda value, _: same(value, operand)
+
+
+def _equals_container(operand: list[Any] | Mapping[str, Any]) -> Test:
+    steps = count_nodes(operand) // _NODES_PER_STEP
+
+    def test(value: Any, facts: Facts) -> bool:
+        if not isinstance(value, list | Mapping):
+            return False
+        facts.work.spend(steps)
+        return same(value, operand)
+
+    return test
 
 
 def one_of(operand: tuple[Any, ...]) -> Test:
@@ -162,6 +190,8 @@ def _time(holds: Callable[[float, float], bool]) -> Test:
     def test(value: Any, facts: Facts) -> bool:
         if value is None:
             return False
+        if value.__class__ is str:
+            facts.work.spend(_TIME_STEPS)
         seconds = seconds_of(value)
         if seconds is None and is_numeric_text(value):
             seconds = epoch_seconds(float(value))
@@ -177,7 +207,9 @@ def version(holds: Callable[[Version, Version], bool]) -> Callable[[str], Test]:
     def build(operand: str) -> Test:
         bound = read_version(operand) or ()
 
-        def test(value: Any, _: Facts) -> bool:
+        def test(value: Any, facts: Facts) -> bool:
+            if value.__class__ is str:
+                facts.work.spend(min(len(value), VERSION_CHARS_MAX) // _VERSION_CHARS_PER_STEP)
             found = read_version(value)
             return found is not None and holds(found, bound)
 
@@ -190,9 +222,10 @@ def is_in_ranges(operand: tuple[str, ...]) -> Test:
     """Find addresses that lie in one of the ranges."""
     of_4, of_6 = collect_ranges(operand)
 
-    def test(value: Any, _: Facts) -> bool:
+    def test(value: Any, facts: Facts) -> bool:
         if value.__class__ is not str:
             return False
+        facts.work.spend(min(len(value), ADDRESS_CHARS_MAX))
         address = read_address(value)
         return address is not None and int(address) in (of_4 if address.version == 4 else of_6)
 
@@ -202,9 +235,10 @@ def is_in_ranges(operand: tuple[str, ...]) -> Test:
 def percent(operand: tuple[float, float, str]) -> Test:
     """Find a stable share of visitors, by text or a whole number that tells them apart."""
     low, high, salt = operand
+    salt_chars = len(salt)
     first, end = round(low * _BUCKETS / 100), round(high * _BUCKETS / 100)
 
-    def test(value: Any, _: Facts) -> bool:
+    def test(value: Any, facts: Facts) -> bool:
         if value.__class__ is float and value.is_integer():
             value = int(value)
         elif value.__class__ is not str and value.__class__ is not int:
@@ -212,6 +246,7 @@ def percent(operand: tuple[float, float, str]) -> Test:
         identity = str(value)
         if not 0 < len(identity) <= IDENTIFIER_VALUE_CHARS_MAX:
             return False
+        facts.work.spend_bucketing(len(identity) + salt_chars)
         return first <= round(bucket_of(identity, seed=salt) * _BUCKETS) < end
 
     return test
@@ -247,44 +282,53 @@ def is_empty(operand: bool) -> Test:  # noqa: FBT001 - the operand of `isEmpty` 
     return test
 
 
-def text(holds: Callable[[str, str], bool], *, ignore_case: bool = False) -> Callable[[str], Test]:
-    """Compare texts."""
-
-    def build(operand: str) -> Test:
-        wanted = operand.casefold() if ignore_case else operand
-
-        def test(value: Any, facts: Facts) -> bool:
-            if value.__class__ is not str:
-                return False
-            if len(value) > _LONG_TEXT_CHARS:
-                facts.work.spend_bytes(len(value))
-            return holds(facts.casefold(value) if ignore_case else value, wanted)
-
-        return test
-
-    return build
+def text(holds: Callable[[str, str], bool]) -> Callable[[str], Test]:
+    """Compare a text with a part of it."""
+    return lambda operand: lambda value, _: value.__class__ is str and holds(value, operand)
 
 
 def starts_with_ignoring_case(operand: str) -> Test:
     """Find a start of a text; folding keeps or adds characters, so that many are enough."""
     folded, length = operand.casefold(), len(operand.casefold())
-    return lambda value, _: value.__class__ is str and value[:length].casefold().startswith(folded)
+    steps = length // _FOLDED_CHARS_PER_STEP
+
+    def test(value: Any, facts: Facts) -> bool:
+        if value.__class__ is not str:
+            return False
+        if steps:
+            facts.work.spend(min(steps, len(value)))
+        return bool(value[:length].casefold().startswith(folded))
+
+    return test
 
 
 def ends_with_ignoring_case(operand: str) -> Test:
     """Find an end of a text."""
     folded, length = operand.casefold(), len(operand.casefold())
-    return lambda value, _: value.__class__ is str and value[-length:].casefold().endswith(folded)
+    steps = length // _FOLDED_CHARS_PER_STEP
+
+    def test(value: Any, facts: Facts) -> bool:
+        if value.__class__ is not str:
+            return False
+        if steps:
+            facts.work.spend(min(steps, len(value)))
+        return bool(value[-length:].casefold().endswith(folded))
+
+    return test
 
 
 def contains(operand: str) -> Test:
     """Find a part of a text, or an element of a list."""
-    in_text = text(operator.contains)(operand)
+    length = len(operand)
 
     def test(value: Any, facts: Facts) -> bool:
-        if value.__class__ is not list:
-            return in_text(value, facts)
-        facts.work.spend(len(value))
+        if value.__class__ is str:
+            if len(value) * length > _CHEAP_PAIRS:
+                facts.work.spend_containment(len(value), length)
+        elif value.__class__ is list:
+            facts.work.spend(len(value))
+        else:
+            return False
         return operand in value
 
     return test
@@ -292,12 +336,16 @@ def contains(operand: str) -> Test:
 
 def contains_ignoring_case(operand: str) -> Test:
     """Find a part of a text, or an element of a list, in whatever case."""
-    in_text = text(operator.contains, ignore_case=True)(operand)
     folded = operand.casefold()
+    length = len(folded)
 
     def test(value: Any, facts: Facts) -> bool:
+        if value.__class__ is str:
+            if len(value) * length > _CHEAP_PAIRS:
+                facts.work.spend_containment(len(value), length)
+            return folded in facts.casefold(value)
         if value.__class__ is not list:
-            return in_text(value, facts)
+            return False
         facts.work.spend_nodes(value)
         return any(element.casefold() == folded for element in value if isinstance(element, str))
 

@@ -103,6 +103,13 @@ def _scalar_problem(value: object) -> str | None:
     return problem
 
 
+def count_nodes(value: object) -> int:
+    """Return how many values a JSON value consists of, itself included."""
+    if isinstance(value, Mapping):
+        return 1 + sum(map(count_nodes, value.values()))
+    return 1 + sum(map(count_nodes, value)) if isinstance(value, list) else 1
+
+
 def json_bytes(value: object) -> int:
     """Return the size of the value as compact JSON, in bytes."""
     return len(msgspec.json.encode(value))

@@ -47,6 +47,7 @@ async def compile_content(content: bytes, present: RuleBook | None) -> RuleBook:
     with _no_full_collection():
         if present is None:  # nobody is served meanwhile
             return await _run(steps, is_first=True)
+        gc.collect()  # what is garbage now would stay for good; what earlier loads made is left out
         return await _run(steps, is_first=False, between=_collect_young)
 
 

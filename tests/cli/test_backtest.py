@@ -81,6 +81,16 @@ def test_a_gate_fails_when_too_much_changes(
     assert (ran.exit_code, ran.document["failures"]) == (int(bool(failures)), failures)
 
 
+def test_a_gate_fails_when_nothing_was_compared(cli: Cli, tmp_path: Path) -> None:
+    old, events = rules_file(tmp_path, "old", half=HALF), lines_file(tmp_path, "events")
+
+    ran = cli(
+        "rules", "backtest", old, "--old", old, "--events", events, "--fail-on", "change", "--json"
+    )
+
+    assert (ran.exit_code, ran.document["failures"]) == (1, ["nothing was compared"])
+
+
 def test_the_published_rules_are_the_old_ones(cli: Cli, tmp_path: Path) -> None:
     old = rules_file(tmp_path, "old", half={**HALF, "conditions": {"value": 10}})
     events = lines_file(tmp_path, "events", purchase(GOLD, 10))

@@ -64,6 +64,11 @@ def test_settings_that_cannot_be_used_end_with_2(cli: Cli, monkeypatch: pytest.M
     assert "TAGSTITCH_AUTH" in ran.err
 
 
+def test_an_empty_store_holds_nothing_to_publish(cli: Cli) -> None:
+    assert cli("rules", "status").out.split("\n")[0] == "nothing is published yet"
+    assert "tagstitch rules publish" not in cli("rules", "status").out
+
+
 def test_rules_go_to_the_store_and_back(cli: Cli, tmp_path: Path) -> None:
     pushed = cli("rules", "push", RULES, "--json")
     status = cli("rules", "status", "--json")

@@ -233,6 +233,21 @@ def test_a_protected_name_is_read_from_the_profile_alone() -> None:
     assert {"profile"} == condition.reads
 
 
+@pytest.mark.parametrize("path", ["crm.tier", "crm.tier.level", 'crm["tier"]', '["crm.tier"]'])
+def test_a_protected_name_with_a_dot_is_protected_however_it_is_written(path: str) -> None:
+    declared = Declarations(protected=frozenset(("crm.tier",)))
+
+    assert {"profile"} == compiled({path: "Gold"}, declared=declared).reads
+    assert "event" in compiled({"crm.other": "Gold"}, declared=declared).reads
+
+
+def test_coercions_inside_of_a_match_are_counted() -> None:
+    facts = Facts({"items": [{"price": "5.00"}, {"price": "7"}]})
+
+    assert compiled({"items.$": {"match": {"price": {"greaterThan": 6}}}}).holds(facts)
+    assert facts.coercions == 2
+
+
 def test_coercions_are_counted() -> None:
     facts = Facts({"price": "5.00"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from unittest.mock import patch
 
@@ -17,6 +18,7 @@ from tagstitch.core.profile import Profile
 from tagstitch.core.rule import EventRule, parse_event_rule
 from tagstitch.core.rule_bucket import RuleBucket, bucket_in_steps, buckets_in_steps
 from tagstitch.core.steps import finished
+from tagstitch.core.work import Work
 from tests.core.test_decision_properties import CONDITIONS, EVENTS, PROFILES, relaxed
 
 
@@ -197,6 +199,8 @@ FULFILLED = [
     ({"a.b": 1}, {"a.b": 1}),
     ({"items.$none.brand": "A"}, {}),
     ({"none": [{"tier": "Gold"}]}, {}),
+    ({"any": [{"items.$count": 0}, {"gclid": "x"}]}, {}),
+    ({"any": [{"items.$count": {"lessThan": 3}}, {"gclid": "x"}]}, {}),
 ]
 
 
@@ -206,6 +210,34 @@ def test_a_rule_that_holds_is_found(conditions: dict[str, Any], parameters: dict
     facts = Facts(parameters, parameters)
 
     assert held(candidates(bucket, facts), facts) == ["r"]
+
+
+def test_a_rare_rule_for_a_list_without_elements_is_found_when_there_is_no_list() -> None:
+    rules = [rule_of(f"r{number:03}", {"value": number}) for number in range(200)]
+    bucket = indexed([*rules, rule_of("empty", {"items.$count": {"atMost": 0}})])
+
+    assert held(candidates(bucket, Facts({"value": 7})), Facts({"value": 7})) == ["empty", "r007"]
+
+
+def test_a_stored_nan_keeps_no_bound() -> None:
+    bucket = indexed(
+        [rule_of("most", {"score": {"atMost": 5}}), rule_of("least", {"score": {"atLeast": 5}})]
+    )
+    facts = Facts({}, {"score": math.nan})
+
+    assert sure(bucket, facts) == []
+    assert held(candidates(bucket, facts), facts) == []
+
+
+def test_a_parameter_that_no_rule_reads_costs_no_work() -> None:
+    rules = [rule_of(f"r{number:03}", {"value": number}) for number in range(200)]
+    bucket = indexed([*rules, rule_of("tier", {"profile.colour": "red"})])
+    bare, forged = (
+        Facts(event, {"colour": "red"}, work=Work(1_000)) for event in ({}, {"colour": "x"})
+    )
+
+    assert ids(candidates(bucket, bare)) == ids(candidates(bucket, forged)) == ["tier"]
+    assert bare.work.left == forged.work.left
 
 
 def test_state_and_experiments_are_not_looked_up_beforehand() -> None:

@@ -9,7 +9,9 @@ import pytest
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.event import Event
 from tagstitch.core.limits import OUTBOX_ENTRIES_MAX, WORK_STEPS_MAX
+from tagstitch.core.paths import Facts, Source
 from tagstitch.core.receipt import digest_of, make_receipt
+from tagstitch.core.rule import parse_event_rule
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.work import Work, WorkExceeded
@@ -100,6 +102,58 @@ def test_what_would_take_long_is_cut_off_and_ends_at_the_same_place_every_time(n
     assert decision.event.cut_off_at is not None
     assert decision.event.cut_off_at > "r0000" or "items" in parameters
     assert decision == decide_both(arrived, book)
+
+
+COSTLY = [
+    ({"id": {"percent": [0, 1], "salt": "s"}}, {"id": "x" * 512}, 160),
+    ({"ids.$": {"percent": [0, 1], "salt": "s"}}, {"ids": ["x" * 512] * 100}, 16_000),
+    ({"ids.$": {"versionAtLeast": "9.0"}}, {"ids": ["1.2.3-a." + "1." * 40 + "1"] * 100}, 3_000),
+    ({"ids.$": {"before": "1999-01-01"}}, {"ids": ["2026-11-21T20:00:00+01:00"] * 100}, 600),
+    ({"ids.$": {"cidr": ["10.0.0.0/8"]}}, {"ids": ["2001:db8:85a3::8a2e:370:7334"] * 100}, 1_500),
+    ({"text": {"contains": "a" * 250 + "b" + "a" * 249}}, {"text": "a" * 2_400}, 400),
+    ({"text": {"contains": "a" * 50 + "b" + "a" * 49}}, {"text": "a" * 29_000}, 1_200),
+    ({"text": {"contains": "A" * 5, "ignoreCase": True}}, {"text": "b" * 100_000}, 1_000),
+    ({"text": {"startsWith": "é" * 9_999, "ignoreCase": True}}, {"text": "É" * 10_000}, 100),
+    ({"text": {"endsWith": "é" * 9_999, "ignoreCase": True}}, {"text": "É" * 10_000}, 100),
+    ({"ids": {"equals": list(range(1_000))}}, {"ids": [*range(999), 0]}, 300),
+]
+
+
+@pytest.mark.parametrize(("conditions", "parameters", "steps"), COSTLY)
+def test_a_comparison_counts_about_what_it_costs(
+    conditions: dict[str, Any], parameters: dict[str, Any], steps: int
+) -> None:
+    facts = Facts(parameters, work=Work(10**6))
+
+    parse_event_rule("r", rule(DROP, conditions=conditions)).condition.holds(facts)
+
+    assert steps <= 10**6 - facts.work.left <= 4 * steps
+
+
+def test_a_rollout_and_a_sample_count_the_length_of_an_id() -> None:
+    by_id = rule(
+        {"type": "sample", "percent": 100, "by": "id"}, rollout={"percent": 100, "by": "id"}
+    )
+    short, long = (
+        decide_both(event(id=id_), book_of(many(50, by_id)), work_steps=5_000).event
+        for id_ in ("x", "x" * 512)
+    )
+
+    assert short is not None
+    assert long is not None
+    assert (short.cut_off_at is None, long.cut_off_at is None) == (True, False)
+
+
+def test_telling_that_data_is_missing_counts_what_it_costs() -> None:
+    conditions = {f"attribute{j}": {"in": ["a", "b"]} for j in range(40)}
+    known = {"code": {"notIn": [f"c{k}" for k in range(500)]}}
+    facts = Facts({"code": "x"}, work=Work(10**6))
+    condition = parse_event_rule("r", rule(DROP, conditions=conditions | known)).condition
+    missing: frozenset[Source] = frozenset(("profile", "user_state"))
+
+    assert condition.is_lacking(facts, missing)
+    assert condition.may_hold(facts, missing)
+    assert 1_000 <= 10**6 - facts.work.left <= 2_000
 
 
 def test_work_counts_down_and_never_recovers() -> None:

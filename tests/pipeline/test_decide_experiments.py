@@ -70,6 +70,14 @@ class TestExposures:
             ("banner", 2),
         ]
 
+    async def test_who_asks_for_the_profile_alone_sees_no_variant(self, world: World) -> None:
+        decider = world.decider({"e": READS_VARIANT}, experiments={"banner": BANNER})
+
+        await decide(decider, include=["profile"])
+
+        assert world.commits == 0
+        assert await world.paths("exposures") == []
+
     async def test_twenty_requests_at_once_record_one_exposure_and_agree(
         self, world: World
     ) -> None:

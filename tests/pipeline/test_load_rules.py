@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -192,6 +193,29 @@ async def test_a_replaced_book_goes_though_collections_leave_it_out(
         gc.unfreeze()
 
     assert max(counts[10:]) < counts[9] * 1.02
+
+
+async def test_garbage_of_requests_does_not_stay_for_good(
+    store: SqliteDocuments, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Circle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    monkeypatch.setattr(compile_rules, "_MANY_BYTES", 0)
+    await publish(store, RuleDefinitions(rules(3)))
+    book = await load(None)
+    await publish(store, RuleDefinitions(rules(4)))
+    circle = Circle()
+    left = weakref.ref(circle)
+    gc.collect(1)  # the circle is old now: only a full collection finds it
+    del circle
+    try:
+        await load(book)
+    finally:
+        gc.unfreeze()
+
+    assert left() is None
 
 
 async def test_requests_are_answered_while_a_book_is_compiled(
