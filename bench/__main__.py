@@ -12,7 +12,14 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from bench import call_counts, http_throughput, request_profile, rule_books, start_up
+from bench import (
+    call_counts,
+    http_throughput,
+    request_profile,
+    rule_books,
+    rule_checks,
+    start_up,
+)
 from bench.chart import draw_throughput
 from bench.results import RESULTS
 from bench.rule_engines import report as rule_engines
@@ -58,6 +65,9 @@ def main() -> int:
         f"## {rule_books.TITLE}",
         "",
         *rule_books.run(quick=options.quick),
+        "## Static checks of rules",
+        "",
+        *rule_checks.run(quick=options.quick),
         "## Where the time of a lookup goes",
         "",
         "`.venv/bin/python -m bench.request_profile`, under cProfile: shares, not absolute times.",

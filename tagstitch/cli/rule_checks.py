@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -135,16 +137,26 @@ def found_problems(report: CheckReport) -> list[dict[str, Any]]:
     return [finding.to_json() for finding in report.findings]
 
 
-def check_with_progress(
-    definitions: RuleDefinitions, book: RuleBook, context: CheckContext
-) -> CheckReport:
-    """Return the report of the static checks, with a progress bar on stderr.
-
-    The book is what the definitions were compiled to.
-    """
+def compile_and_check(
+    definitions: RuleDefinitions, context: CheckContext
+) -> tuple[RuleBook, CheckReport]:
+    """Return the rule book and the report of the static checks, with a progress bar on stderr."""
     total = len(definitions.event_rules) + len(definitions.personalization_rules)
-    with progress_bar("checking", total) as advance:
-        return check_rules(definitions, context, book=book, advance=advance)
+    with _without_collections(), progress_bar("checking", total) as advance:
+        book = compile_rule_book(definitions)
+        return book, check_rules(definitions, context, book=book, advance=advance)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Pause the garbage collector: what is made here stays, and it took two fifths of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def checked_push(
@@ -153,20 +165,14 @@ def checked_push(
     """Return the warnings about what is pushed, among all; raises CommandFailed for errors."""
     collections = pushed.collections
     ids = {kind: collections[collection] for kind, collection in COLLECTION_OF.items()}
-    book = compile_rule_book(wanted)
-    broken = broken_problems([rule for rule in book.broken if rule.rule_id in ids[rule.kind]])
-    _refuse_errors(broken)
-    found = check_with_progress(wanted, book, context)
-    report = replace(found, findings=tuple(f for f in found.findings if f.rule_id in ids[f.kind]))
-    problems = found_problems(report)
-    _refuse_errors(problems)
-    return problems
-
-
-def _refuse_errors(problems: list[dict[str, Any]]) -> None:
+    book, report = compile_and_check(wanted, context)
+    findings = tuple(finding for finding in report.findings if finding.rule_id in ids[finding.kind])
+    broken = [rule for rule in book.broken if rule.rule_id in ids[rule.kind]]
+    problems = broken_problems(broken) + found_problems(replace(report, findings=findings))
     errors = [problem for problem in problems if problem["severity"] == "error"]
     if errors:
         raise CommandFailed(problem_lines(errors), {"ok": False, "problems": problems})
+    return problems
 
 
 async def load_view_documents(

@@ -27,8 +27,8 @@ from tagstitch.cli.rule_checks import (
     SamplesOption,
     ViewsOption,
     broken_problems,
-    check_with_progress,
     checked_push,
+    compile_and_check,
     context_of,
     files_failed,
     found_problems,
@@ -88,9 +88,8 @@ def validate(
 
     async def work() -> dict[str, Any]:
         definitions = rules_of_files(path)
-        book = compile_rule_book(definitions)
         learnt = learn_fields(samples or (), profiles or (), catalogue)
-        report = check_with_progress(definitions, book, context_of(read_views(views), learnt))
+        book, report = compile_and_check(definitions, context_of(read_views(views), learnt))
         return {
             "ok": not (book.broken or report.has_errors),
             "version": book.version,

@@ -53,15 +53,19 @@ def check_rules(
     declared = declarations_of(definitions)
     own_checks = _OwnChecks(context)
     rules: list[CheckedRule] = []
+    possible: list[CheckedRule] = []
     findings: list[Finding] = []
     for rule in read_rules(definitions, book or compile_rule_book(definitions)):
         advance(1)
         rules.append(rule)
-        findings += own_checks.check_rule(rule)
+        own = list(own_checks.check_rule(rule))
+        findings += own
+        if all(finding.code != "never_holds" for finding in own):
+            possible.append(rule)
     for conditions in declared_conditions(declared):
         findings += own_checks.check(conditions)
     notes: list[str] = []
-    findings += _compared([r for r in rules if r.form.can_hold()], notes)
+    findings += _compared(possible, notes)
     findings += check_experiments(declared.experiments, rules)
     findings.sort(key=lambda f: (f.severity, f.kind, f.rule_id, f.code, f.path))
     return CheckReport(tuple(findings), tuple(notes))
