@@ -14,6 +14,7 @@ from tagstitch.core.limits import (
     CONDITION_PREDICATES_MAX,
     CONDITION_REGEX_CHARS_MAX,
     CONDITION_SALT_CHARS_MAX,
+    CONDITION_TEXT_CHARS_MAX,
     EPOCH_OPERAND_MAX,
     EPOCH_OPERAND_MIN,
     PATH_CHARS_MAX,
@@ -68,7 +69,11 @@ _OPERANDS: Final[dict[Callable[..., Any], dict[str, Any]]] = {
         "maxItems": 2,
     },
     operands.flag: {"type": "boolean"},
-    operands.text: {"type": "string", "minLength": 1},
+    operands.text: {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": CONDITION_TEXT_CHARS_MAX,
+    },
     operands.pattern: {
         "description": "A regular expression of RE2.",
         "type": "string",

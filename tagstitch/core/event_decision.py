@@ -10,6 +10,7 @@ from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event import Event
 from tagstitch.core.event_action import EventAction, Redact
 from tagstitch.core.event_draft import EventDraft
+from tagstitch.core.limits import TRACED_RULES_MAX
 from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.redaction import forget_redacted
 from tagstitch.core.rule import EventRule
@@ -211,7 +212,8 @@ class _Run:
         ended: RuleReason | None = None
         for position, (rule, is_sure) in enumerate(rules):
             facts = self.facts_now(is_free=True) if rule.is_chained else self.facts
-            line = trace_rule(rule, facts, view)
+            is_told = len(trace) < TRACED_RULES_MAX
+            line = trace_rule(rule, facts, view) if is_told else None
             reason: RuleReason = ended or "CONDITIONS_NOT_MET"
             if ended is None and is_sure is not None:
                 if is_sure and rule.is_plain and not self.missing:
@@ -223,7 +225,8 @@ class _Run:
                     self.cut_off(
                         rule, [left for left, sure in rules[position:] if sure is not None]
                     )
-            trace.append(close_line(line, reason))
+            if line is not None:
+                trace.append(close_line(line, reason))
         return self.to_decision(tuple(trace))
 
     @property
@@ -282,6 +285,8 @@ class _Run:
     def _decide_gated(self, rule: EventRule, facts: Facts) -> RuleReason:
         reason = self._reason(rule, facts)
         if reason == "UNAVAILABLE":
+            if rule.is_shadow or not rule.redactions:
+                return reason
             self._work.spend(LACKING_STEPS * len(rule.condition.read_paths))
             if rule.condition.may_hold(facts, self.missing):
                 return self._redact_at_least(rule, reason)

@@ -179,6 +179,9 @@ CONDITION_PREDICATES_MAX: Final = 64
 CONDITION_LIST_MAX: Final = 1_000
 """Values of one list operand; longer lists belong into a profile attribute."""
 
+CONDITION_TEXT_CHARS_MAX: Final = 4_096
+"""Characters of a text to look for: longer than any URL that browsers send whole."""
+
 CONDITION_REGEX_CHARS_MAX: Final = 256
 """Characters of a regular expression."""
 
@@ -244,6 +247,10 @@ STATE_VALUE_BYTES_MAX: Final = 1024
 
 TRACE_TEXT_CHARS_MAX: Final = 256
 """Characters of a text value shown in a trace."""
+
+TRACED_RULES_MAX: Final = 1_000
+"""Rules of each kind that a trace tells of, those that were asked before the others: to tell of one
+takes a hundred times as long as to decide it."""
 
 TRACE_LIST_MAX: Final = 20
 """Entries of a list or object shown in a trace."""

@@ -11,6 +11,7 @@ from tagstitch.core.limits import (
     CONDITION_LIST_MAX,
     CONDITION_REGEX_CHARS_MAX,
     CONDITION_SALT_CHARS_MAX,
+    CONDITION_TEXT_CHARS_MAX,
     EPOCH_OPERAND_MAX,
     EPOCH_OPERAND_MIN,
     RULE_DEPTH_MAX,
@@ -191,6 +192,9 @@ def text(raw: Any, where: str, problems: Problems) -> str:
     """Accept a text that is not empty."""
     if not isinstance(raw, str) or not raw:
         problems.add(where, "must be a text that is not empty")
+        return ""
+    if len(raw) > CONDITION_TEXT_CHARS_MAX:
+        problems.add(where, f"longer than {CONDITION_TEXT_CHARS_MAX} characters")
         return ""
     return raw
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event_decision import SkippedRule
+from tagstitch.core.limits import TRACED_RULES_MAX
 from tagstitch.core.outbox_action import OutboxAction
 from tagstitch.core.outbox_entry import OutboxEntry
 from tagstitch.core.paths import Facts, Path, Source
@@ -90,7 +91,8 @@ def decide_personalization(
     trace: list[TraceLine] = []
     for rule, is_sure in rules:
         ended = run.ended
-        line = trace_rule(rule, run.facts, view) if view else None
+        is_told = view is not None and len(trace) < TRACED_RULES_MAX
+        line = trace_rule(rule, run.facts, view) if view and is_told else None
         reason: RuleReason = ended or "CONDITIONS_NOT_MET"
         if ended is None and is_sure is not None:
             reason = run.decide_rule(rule)

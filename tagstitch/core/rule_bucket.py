@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from tagstitch.core.consent import Purpose
+from tagstitch.core.limits import TRACED_RULES_MAX
 from tagstitch.core.paths import Facts, Lookup, Path, Source, is_lacking
 from tagstitch.core.requirements import NO_REQUIREMENTS, Requirements, requirements_of
 from tagstitch.core.rule import Rule
@@ -97,9 +98,19 @@ class RuleBucket(Generic[R]):
 def every_rule(
     bucket: RuleBucket[R], candidates: Iterable[tuple[R, bool]]
 ) -> Sequence[tuple[R, bool | None]]:
-    """Return all rules as the candidates say; None for one that is not among them."""
+    """Return all rules as the candidates say; None for one that is not among them.
+
+    Of those, only as many as a trace can tell of besides the candidates.
+    """
     found = {rule.rule_id: is_sure for rule, is_sure in candidates}
-    return [(rule, found.get(rule.rule_id)) for rule in bucket.rules]
+    room = TRACED_RULES_MAX - len(found)
+    rules: list[tuple[R, bool | None]] = []
+    for rule in bucket.rules:
+        is_sure = found.get(rule.rule_id)
+        room -= is_sure is None
+        if is_sure is not None or room >= 0:
+            rules.append((rule, is_sure))
+    return rules
 
 
 def buckets_in_steps(

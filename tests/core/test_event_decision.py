@@ -140,3 +140,14 @@ def test_a_whole_event_keeps_the_order_of_its_parameters() -> None:
     payload = decide_event(arrived, book(r1=rule, r2=setting("a", 9)), None).apply_to(arrived)
 
     assert list(payload.items()) == [("event_name", "e"), ("a", 9), ("c", 3)]
+
+
+def test_a_trace_tells_of_a_thousand_rules_and_of_those_that_were_asked_first() -> None:
+    others = {f"a{n:05d}": {**setting("x", 1), "match_all": False, "conditions": {"no": n}} for n in range(1_200)}  # fmt: skip
+    met = {**setting("x", 2), "match_all": False, "conditions": {"v": 2}}
+
+    decision = decide_event(event(v=2), book(**others, z=met), None, explain=True)
+
+    assert decision.rule_ids == ("z",)
+    assert len(decision.trace) == 1_000
+    assert decision.trace[-1]["rule_id"] == "z"

@@ -113,8 +113,8 @@ COSTLY = [
     ({"text": {"contains": "a" * 250 + "b" + "a" * 249}}, {"text": "a" * 2_400}, 400),
     ({"text": {"contains": "a" * 50 + "b" + "a" * 49}}, {"text": "a" * 29_000}, 1_200),
     ({"text": {"contains": "A" * 5, "ignoreCase": True}}, {"text": "b" * 100_000}, 1_000),
-    ({"text": {"startsWith": "é" * 9_999, "ignoreCase": True}}, {"text": "É" * 10_000}, 100),
-    ({"text": {"endsWith": "é" * 9_999, "ignoreCase": True}}, {"text": "É" * 10_000}, 100),
+    ({"text": {"startsWith": "é" * 4_000, "ignoreCase": True}}, {"text": "É" * 10_000}, 40),
+    ({"text": {"endsWith": "é" * 4_000, "ignoreCase": True}}, {"text": "É" * 10_000}, 40),
     ({"ids": {"equals": list(range(1_000))}}, {"ids": [*range(999), 0]}, 300),
 ]
 
