@@ -122,7 +122,10 @@ class BigQueryAuditTable:
 
     def _open_stream(self, stub: Any) -> _AppendStream:
         routing = "write_stream=" + quote(self._stream_name, safe="")
-        return _AppendStream(stub, call_metadata(routing, emulator=self._emulator))
+        try:
+            return _AppendStream(stub, call_metadata(routing, emulator=self._emulator))
+        except grpc.aio.UsageError:  # another call gave the silent channel up meanwhile
+            raise Unavailable(_WHAT, "the channel is closed") from None
 
     def _open_channel(self) -> Any:
         return open_channel(

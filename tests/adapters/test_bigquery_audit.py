@@ -179,3 +179,17 @@ async def test_after_closing_the_table_an_append_opens_it_again(
     assert await table.append([row("b")], deadline=soon()) == []
 
     assert stub.streams == 2
+
+
+async def test_an_append_on_a_channel_that_another_call_gave_up_is_unavailable(
+    table: BigQueryAuditTable,
+) -> None:
+    await table.append([row("a")], deadline=soon())
+    channel = table._channel
+    with channel.calling() as append:
+        await channel.close()
+
+        with pytest.raises(Unavailable):
+            await table._send(append, table._request([b"x"]))
+
+    assert await table.append([row("b")], deadline=soon()) == []
