@@ -54,7 +54,8 @@ class Definition:
         return values[0] if values else None
 
     def has_any(self, keys: Iterable[str]) -> bool:
-        """Return whether one of the keys is there."""
+        """Return whether one of these keys, which are known from now on, is there."""
+        self._known += keys
         return not self._left.keys().isdisjoint(keys)
 
     def leave_aside(self, keys: Sequence[str]) -> None:

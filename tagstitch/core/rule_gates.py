@@ -114,7 +114,6 @@ def parse_gates(
     `rule_key` tells the rule from all others, also from those of the other kind.
     """
     if not fields.has_any(_FIELDS):  # nearly every rule
-        fields.leave_aside(_FIELDS)
         return _gates_of(purposes_default)
     problems = fields.problems
     schedule = rollout = cap = None

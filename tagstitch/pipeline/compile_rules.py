@@ -31,7 +31,7 @@ _FIRST_SLICE_S: Final = 0.005
 _MANY_BYTES: Final = 300_000
 """Bytes of a content, about 1,000 rules, from which garbage collection is worth a thought."""
 
-_NEVER: Final = 1_000_000
+_NEVER: Final = 1_000_000_000
 """A threshold that a load does not reach."""
 
 _RELEASED_PER_STEP: Final = 50
