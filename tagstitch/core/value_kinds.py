@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
-from math import floor
+from math import ceil, floor
 from typing import Any, Final, Literal
 
 from msgspec import structs
@@ -226,16 +226,18 @@ def _witnesses(comparisons: Sequence[Comparison]) -> Iterator[Any]:
 
 
 def _number_witnesses(bounds: Sequence[float]) -> Iterator[float]:
-    """Yield each bound and a number in each gap between them."""
+    """Yield each bound and numbers in each gap around them, short ones too: a text may be one."""
+    yield 0
     if not bounds:
-        yield 0
         return
     yield -2 * abs(bounds[0]) - 1
     yield 2 * abs(bounds[-1]) + 1
-    yield from bounds
+    for bound in bounds:
+        yield bound
+        yield ceil(bound) - 1
+        yield floor(bound) + 1
     for low, high in pairwise(bounds):
         yield low / 2 + high / 2
-        yield floor(low) + 1
 
 
 def _numeric_texts(number: float, taken: frozenset[str]) -> Iterator[str]:

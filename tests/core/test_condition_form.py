@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from tagstitch.core.compiled_condition import compile_condition
@@ -65,6 +65,7 @@ def holds(condition: Condition, facts: Facts) -> bool:
 
 @given(st.lists(COMPARISONS, min_size=1, max_size=4), NEAR_VALUES)
 @relaxed(1500)
+@example([{"not_equals": 1e32}], "5")
 def test_a_value_that_satisfies_comparisons_is_of_a_possible_kind(
     written: list[dict[str, Any]], value: Any
 ) -> None:
