@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, cast
+from typing import Any
 
 from tagstitch.core.limits import NUMBER_ABS_MAX
 
@@ -13,8 +13,12 @@ class ResultOutOfRange(ArithmeticError):
     """A result is too large: for a sum of money, a text or a whole event; the action is skipped."""
 
 
+Operation = Callable[[Any, Any], Any]
+"""On two decimals or on two integers."""
+
+
 def calculate(
-    operation: Callable[[Decimal, Decimal], Decimal],
+    operation: Operation,
     value: float | str,
     operand: float,
     *,
@@ -24,14 +28,13 @@ def calculate(
 
     Two integers give an integer. Raises ResultOutOfRange.
     """
-    is_whole = isinstance(value, int) and isinstance(operand, int)
-    if is_whole:
-        whole = cast(int, cast(Any, operation)(value, operand))  # exact, and much cheaper
-        if abs(whole) > NUMBER_ABS_MAX:
+    if value.__class__ is int and operand.__class__ is int:
+        whole: int = operation(value, operand)  # exact, and much cheaper
+        if not -NUMBER_ABS_MAX <= whole <= NUMBER_ABS_MAX:
             raise ResultOutOfRange
         return whole
     result = operation(Decimal(str(value)), Decimal(str(operand)))
-    return _as_number(result, places=places, is_whole=is_whole)
+    return _as_number(result, places=places, is_whole=False)
 
 
 def rounded(value: float | str, places: int) -> int | float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Final
+
+import msgspec
 
 from tagstitch.core import operands
 from tagstitch.core.action_path import Item, PathScope, parse_origin
-from tagstitch.core.arithmetic import calculate, rounded
+from tagstitch.core.arithmetic import Operation, calculate, rounded
 from tagstitch.core.definition import Definition
 from tagstitch.core.limits import ACTION_VALUE_BYTES_MAX, DECIMAL_PLACES_MAX
 from tagstitch.core.paths import Facts, Path
@@ -31,14 +32,15 @@ _MONEY: Final = frozenset(("value", "tax", "shipping", "price"))
 _MONEY_PLACES: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Computation:
+class Computation(msgspec.Struct, frozen=True, gc=False):
     """A way to compute a value, and what it looks at besides the value itself."""
 
     compute: Compute
     reads: tuple[Path, ...] = ()
     conceals_old: bool = False
     """The old value is personal: nothing records it."""
+    constant: Any = None
+    """The new value where it is one and the same for all events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ BuildComputation = Callable[[ComputationDetails], Computation]
 
 def _set(details: ComputationDetails) -> Computation:
     value = _new_value(details.fields)
-    return Computation(lambda _old, _facts, _item: value)
+    return Computation(lambda _old, _facts, _item: value, constant=value)
 
 
 def _set_default(details: ComputationDetails) -> Computation:
@@ -73,18 +75,25 @@ def _new_value(fields: Definition) -> Any:
     return value
 
 
-def _arithmetic(operation: Callable[[Decimal, Decimal], Decimal]) -> BuildComputation:
+class _Calculation(msgspec.Struct, frozen=True, gc=False):
+    """A sum or a product with one operand for all events."""
+
+    operation: Operation
+    operand: float
+    places: int | None
+
+    def __call__(self, old: Any, facts: Facts, _: Item) -> Any:
+        if old.__class__ is not int and not _counts_as_number(old, facts):
+            return UNCHANGED
+        return calculate(self.operation, old, self.operand, places=self.places)
+
+
+def _arithmetic(operation: Operation) -> BuildComputation:
     def build(details: ComputationDetails) -> Computation:
         operand = details.fields.require_with(operands.number, "operand", 0.0)
         default = _MONEY_PLACES if details.parameter_name in _MONEY else None
         places = details.fields.take_with(_places, "round", default)
-
-        def compute(old: Any, facts: Facts, _: Item) -> Any:
-            if not _counts_as_number(old, facts):
-                return UNCHANGED
-            return calculate(operation, old, operand, places=places)
-
-        return Computation(compute)
+        return Computation(_Calculation(operation, operand, places))
 
     return build
 

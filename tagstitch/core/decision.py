@@ -8,7 +8,8 @@ import msgspec
 
 from tagstitch.core.assignment import Exposure
 from tagstitch.core.compiled_condition import Hides, hides_nothing
-from tagstitch.core.event_decision import EventDecision, decide_event
+from tagstitch.core.event_decision import EventDecision
+from tagstitch.core.event_evaluation import decide_event
 from tagstitch.core.experiment_decision import ExperimentLine, assign_experiments
 from tagstitch.core.paths import Path
 from tagstitch.core.personalization import PersonalizationDecision, decide_personalization

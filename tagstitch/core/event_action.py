@@ -23,7 +23,7 @@ from tagstitch.core.value_tests import Test
 from tagstitch.core.values import same
 
 Modification = dict[str, Any]
-"""One effective change, as the answer lists it, without the rule's id."""
+"""One effective change, as the answer lists it."""
 
 _STEPS_PER_ITEM: Final = 4
 """About a microsecond for each item that an action asks about."""
@@ -38,23 +38,32 @@ VALUE_FIELDS: Final = frozenset({"old_value", "new_value", "removed_items", "cha
 class RenameEvent(msgspec.Struct, frozen=True, gc=False):
     """Give the event another name."""
 
+    type: ClassVar[str] = "rename_event"
     new_event_name: str
     purposes: tuple[Purpose, ...] = ()
 
     reads: ClassVar[tuple[Path, ...]] = ()
     touches: ClassVar[tuple[Path, ...]] = (Path("event_name", "event", ("event_name",)),)
 
-    def apply(self, draft: EventDraft, _: Facts) -> Sequence[Modification]:
+    def apply(self, rule_id: str, draft: EventDraft, _: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed."""
-        old_name, draft.name = draft.name, self.new_event_name
-        if draft.name == old_name:
+        old_name, new_name = draft.name, self.new_event_name
+        if new_name == old_name:
             return ()
-        return ({"type": "rename_event", "old_name": old_name, "new_name": draft.name},)
+        draft.name = new_name
+        change = {
+            "rule_id": rule_id,
+            "type": self.type,
+            "old_name": old_name,
+            "new_name": new_name,
+        }
+        return (change,)
 
 
 class ModifyParameter(msgspec.Struct, frozen=True, gc=False):
     """Compute a new value for one parameter."""
 
+    type: ClassVar[str] = "modify_parameter"
     parameter: Path
     compute: Compute
     reads: tuple[Path, ...] = ()
@@ -66,9 +75,10 @@ class ModifyParameter(msgspec.Struct, frozen=True, gc=False):
         """The parameter."""
         return (self.parameter,)
 
-    def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
+    def apply(self, rule_id: str, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed. Raises ResultOutOfRange."""
-        old = draft.find(self.parameter)
+        parameter = self.parameter
+        old = draft.find(parameter)
         if self.reads:
             current = facts.with_event(draft.current)
             new = self.compute(old, current, NO_ITEM)
@@ -77,20 +87,66 @@ class ModifyParameter(msgspec.Struct, frozen=True, gc=False):
             new = self.compute(old, facts, NO_ITEM)
         if new is UNCHANGED:
             return ()
-        if isinstance(old, list | dict):
+        kind = old.__class__
+        if kind is list or kind is dict:
             facts.work.spend_nodes(old)
-        if same(old, new):
+        if old == new and same(old, new):
             return ()
-        is_done = draft.remove(self.parameter) if new is None else draft.write(self.parameter, new)
+        is_done = draft.remove(parameter) if new is None else draft.write(parameter, new)
         if not is_done:
             return ()
-        values = _values(old, new, conceals_old=self.conceals_old)
-        return ({"type": "modify_parameter", "parameter": self.parameter.text, **values},)
+        change: Modification = {
+            "rule_id": rule_id,
+            "type": self.type,
+            "parameter": parameter.text,
+        }
+        if not self.conceals_old:
+            change["old_value"] = old
+        change["new_value"] = new
+        return (change,)
+
+
+class SetParameter(msgspec.Struct, frozen=True, gc=False):
+    """Give one top-level parameter a plain value: what `modify_parameter` does most often."""
+
+    type: ClassVar[str] = "modify_parameter"
+    parameter: Path
+    value: str | float
+    size: int
+    """Of the name and the value, in bytes."""
+    purposes: tuple[Purpose, ...] = ()
+
+    reads: ClassVar[tuple[Path, ...]] = ()
+
+    @property
+    def touches(self) -> tuple[Path, ...]:
+        """The parameter."""
+        return (self.parameter,)
+
+    def apply(self, rule_id: str, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
+        """Change the draft; return what changed. Raises ResultOutOfRange."""
+        key = self.parameter.base[0]
+        old, new = draft.parameters.get(key), self.value
+        if old == new and same(old, new):
+            return ()
+        kind = old.__class__
+        if kind is list or kind is dict:
+            facts.work.spend_nodes(old)
+        draft.put(key, new, self.size)
+        change = {
+            "rule_id": rule_id,
+            "type": self.type,
+            "parameter": self.parameter.text,
+            "old_value": old,
+            "new_value": new,
+        }
+        return (change,)
 
 
 class MapItems(msgspec.Struct, frozen=True, gc=False):
     """Compute a new value for one property of every item that matches."""
 
+    type: ClassVar[str] = "map_items"
     item_property: Path
     compute: Compute
     matches: Test | None = None
@@ -102,7 +158,7 @@ class MapItems(msgspec.Struct, frozen=True, gc=False):
 
     touches: ClassVar[tuple[Path, ...]] = (ITEMS,)
 
-    def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
+    def apply(self, rule_id: str, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed, all items or none. Raises ResultOutOfRange."""
         items = draft.find(ITEMS)
         if not isinstance(items, list):
@@ -119,7 +175,7 @@ class MapItems(msgspec.Struct, frozen=True, gc=False):
             return ()
         draft.put_items(mapped)
         change = {"item_property": self.item_property.text, "changed_items": changes}
-        return ({"type": "map_items", "parameter": "items", **change},)
+        return ({"rule_id": rule_id, "type": self.type, "parameter": "items", **change},)
 
     def _change(
         self, items: list[Any], index: int, draft: EventDraft, facts: Facts
@@ -143,13 +199,14 @@ class MapItems(msgspec.Struct, frozen=True, gc=False):
 class FilterItems(msgspec.Struct, frozen=True, gc=False):
     """Keep the items that satisfy a condition."""
 
+    type: ClassVar[str] = "filter_items"
     keeps: Test
     purposes: tuple[Purpose, ...] = ()
 
     reads: ClassVar[tuple[Path, ...]] = ()
     touches: ClassVar[tuple[Path, ...]] = (ITEMS,)
 
-    def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
+    def apply(self, rule_id: str, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed, with the ids (or places) of removed items."""
         items = draft.find(ITEMS)
         if not isinstance(items, list):
@@ -164,12 +221,14 @@ class FilterItems(msgspec.Struct, frozen=True, gc=False):
         if not removed:
             return ()
         draft.put_items(kept)
-        return ({"type": "filter_items", "parameter": "items", "removed_items": removed},)
+        change = {"parameter": "items", "removed_items": removed}
+        return ({"rule_id": rule_id, "type": self.type, **change},)
 
 
 class Redact(msgspec.Struct, frozen=True, gc=False):
     """Remove parameters because of privacy; what was there is recorded nowhere."""
 
+    type: ClassVar[str] = "redact"
     parameters: tuple[Path, ...]
     purposes: tuple[Purpose, ...] = ()
 
@@ -180,10 +239,10 @@ class Redact(msgspec.Struct, frozen=True, gc=False):
         """The parameters."""
         return self.parameters
 
-    def apply(self, draft: EventDraft, _: Facts) -> Sequence[Modification]:
+    def apply(self, rule_id: str, draft: EventDraft, _: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed, without values."""
         return [
-            {"type": "redact", "parameter": path.text}
+            {"rule_id": rule_id, "type": self.type, "parameter": path.text}
             for path in self.parameters
             if draft.remove_every_form(path)
         ]
@@ -195,6 +254,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     An event without the identifier is kept: nothing says which share it belongs to.
     """
 
+    type: ClassVar[str] = "sample"
     share: float
     """From 0 to 1; 10,000 buckets."""
     identifiers: tuple[Lookup, ...]
@@ -205,7 +265,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 
     touches: ClassVar[tuple[Path, ...]] = ()
 
-    def apply(self, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
+    def apply(self, rule_id: str, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Mark the draft, unless the event is kept; looks at the event as it arrived."""
         found = (_identifier(look(facts)) for look in self.identifiers)
         identifier = next(filter(None, found), "")
@@ -215,24 +275,34 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
         if bucket_of(identifier, seed=self.salt) < self.share:
             return ()
         draft.is_dropped = True
-        return ({"type": "sample"},)
+        return ({"rule_id": rule_id, "type": self.type},)
 
 
 class DropEvent(msgspec.Struct, frozen=True, gc=False):
     """Let the event go no further; ends the evaluation."""
 
+    type: ClassVar[str] = "drop_event"
     purposes: tuple[Purpose, ...] = ()
 
     reads: ClassVar[tuple[Path, ...]] = ()
     touches: ClassVar[tuple[Path, ...]] = ()
 
-    def apply(self, draft: EventDraft, _: Facts) -> Sequence[Modification]:
+    def apply(self, rule_id: str, draft: EventDraft, _: Facts) -> Sequence[Modification]:
         """Mark the draft."""
         draft.is_dropped = True
-        return ({"type": "drop_event"},)
+        return ({"rule_id": rule_id, "type": self.type},)
 
 
-EventAction = RenameEvent | ModifyParameter | MapItems | FilterItems | Redact | Sample | DropEvent
+EventAction = (
+    RenameEvent
+    | SetParameter
+    | ModifyParameter
+    | MapItems
+    | FilterItems
+    | Redact
+    | Sample
+    | DropEvent
+)
 
 
 def _values(old: Any, new: Any, *, conceals_old: bool) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from tagstitch.core.event_action import (
     Redact,
     RenameEvent,
     Sample,
+    SetParameter,
 )
 from tagstitch.core.limits import CONDITION_LIST_MAX, SAMPLE_SALT_CHARS_MAX
 from tagstitch.core.operands import number
@@ -34,6 +35,7 @@ from tagstitch.core.problems import Problems
 from tagstitch.core.targeting import take_purposes
 from tagstitch.core.text_computation import parse_computation
 from tagstitch.core.value_tests import Test
+from tagstitch.core.values import json_bytes
 from tagstitch.core.written_action import WrittenAction
 
 _Parse = Callable[[Definition, Declarations], EventAction | None]
@@ -165,6 +167,9 @@ def _modify_parameter(details: Definition, declared: Declarations) -> EventActio
     target, computation = _change(details, "parameter", parse_target, PathScope(declared))
     if target is None or computation is None:
         return None
+    value = computation.constant
+    if len(target.base) == 1 and value.__class__ in (str, int, float, bool):
+        return SetParameter(target, value, len(target.text) + json_bytes(value))
     return ModifyParameter(target, computation.compute, computation.reads, computation.conceals_old)
 
 

@@ -10,7 +10,7 @@ from tagstitch.core.event import Event
 from tagstitch.core.limits import EVENT_WRITES_BYTES_MAX, JSON_DEPTH_MAX
 from tagstitch.core.paths import Path, finder
 from tagstitch.core.values import is_deeper, json_bytes, same
-from tagstitch.core.work import Work
+from tagstitch.core.work import BYTES_PER_STEP, Work
 
 ORIGINAL_NAME: Final = "_original_event_name"
 """Where a renamed event keeps the name with which it arrived."""
@@ -83,6 +83,14 @@ class EventDraft:
         self.charge(value, path)
         return self._edit(keys_of(self.parameters, path), value)
 
+    def put(self, key: str, value: Any, size: int) -> None:
+        """Set a top-level parameter to a plain value that takes so many bytes.
+
+        Raises ResultOutOfRange like `charge`.
+        """
+        self._count(size)
+        self._put(key, value)
+
     def remove(self, path: Path) -> bool:
         """Remove a value; False when it is not there."""
         return self._edit(keys_of(self.parameters, path), REMOVED)
@@ -104,16 +112,23 @@ class EventDraft:
         too much: an event could double by each copy of itself into itself.
         """
         kind = value.__class__
-        if (kind is list or kind is dict) and is_deeper(
-            value, JSON_DEPTH_MAX - levels - len(path.base)
-        ):
+        if kind is str and value.isascii():  # the short ways for most values
+            size = len(value) + 2
+        elif kind is int:
+            size = len(str(value))
+        elif is_deeper(value, JSON_DEPTH_MAX - levels - len(path.base)):
             raise ResultOutOfRange
-        size = len(value) + 2 if kind is str and value.isascii() else json_bytes(value)
-        self._work.spend_bytes(size)
-        written = self._written_bytes + len(path.text) + size
-        if written > EVENT_WRITES_BYTES_MAX:
+        else:
+            size = json_bytes(value)
+        self._count(size + len(path.text))
+
+    def _count(self, size: int) -> None:
+        if size >= BYTES_PER_STEP:
+            self._work.spend_bytes(size)
+        self._written_bytes += size
+        if self._written_bytes > EVENT_WRITES_BYTES_MAX:
+            self._written_bytes -= size
             raise ResultOutOfRange
-        self._written_bytes = written
 
     def _edit(self, keys: tuple[str, ...], value: Any) -> bool:
         top = keys[0]
@@ -124,14 +139,19 @@ class EventDraft:
                 return False
         elif value is REMOVED and top not in self.parameters:
             return False
-        if self._owned is None:
-            self.parameters = self._owned = dict(self.parameters)
-        if value is REMOVED:
-            del self._owned[top]
-        else:
-            self._owned[top] = value
-        self._touched[top] = None
+        self._put(top, value)
         return True
+
+    def _put(self, key: str, value: Any) -> None:
+        """Replace a top-level parameter, or remove it."""
+        owned = self._owned
+        if owned is None:
+            self.parameters = self._owned = owned = dict(self.parameters)
+        if value is REMOVED:
+            del owned[key]
+        else:
+            owned[key] = value
+        self._touched[key] = None
 
     def changed_parameters(self) -> dict[str, Any]:
         """Return the top-level parameters whose value is new."""

@@ -78,7 +78,7 @@ def told_withheld(
     """Return the actions that stay undone though the rule applies, and why."""
     if isinstance(rule, EventRule):
         return [
-            _denied(_type_of(action), missing)
+            _denied(action.type, missing)
             for action in rule.actions
             if (missing := missing_purposes(action, consent))
         ]
@@ -103,9 +103,3 @@ def _was_sent(action: OutboxAction, rule: Rule, facts: Facts, ledger: StateLedge
         return ledger.was_sent(action.to_entry(facts, rule_id=rule.rule_id))
     except Exception:  # noqa: BLE001 - the decision skips such a rule, and says so
         return False
-
-
-def _type_of(action: object) -> str:
-    """Return the word of a rule for an event action: its class's name in small letters."""
-    name = type(action).__name__
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]

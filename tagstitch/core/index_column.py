@@ -7,12 +7,14 @@ for a fixed number of blocks of bounds.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from itertools import accumulate
 from operator import itemgetter, or_
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from tagstitch.core.limits import INDEXED_ELEMENTS_MAX
 from tagstitch.core.requirements import Relation
@@ -29,8 +31,12 @@ _BLOCKS: Final = 256
 _ENTRIES_PER_STEP: Final = 100
 _POSITIONS_PER_STEP: Final = 2_000
 
-_Rules: TypeAlias = "int | array[int]"
-"""A bitmap, or `~position` of a single rule, or positions."""
+_UPPER: Final = ("below", "at_most")
+"""The relations for which a bound must not be too small; for others it must not be too great."""
+
+_Passing: TypeAlias = "int | array[int]"
+"""All rules that pass as a bitmap; or, of those that require the value, the `~position` of a single
+one, or the positions."""
 
 
 class Seen(NamedTuple):
@@ -52,9 +58,10 @@ def see(value: Any, *, gives_many: bool) -> Seen | None:
     """
     kind = value.__class__
     if kind is str:
-        number = float(value) if is_numeric_text(value) else None
-        is_exact = number is None  # else comparing it with a number is to be counted
-        return Seen((value,), number, number or 0.0, is_present=True, is_exact=is_exact)
+        if not is_numeric_text(value):
+            return Seen((value,), None, 0.0, is_present=True, is_exact=True)
+        number = float(value)  # comparing it with a number is to be counted
+        return Seen((value,), number, number, is_present=True, is_exact=False)
     if kind is int or kind is float:
         if math.isnan(value):  # a stored one, which has no place among the bounds
             return None
@@ -73,7 +80,9 @@ def _see_many(values: list[Any], *, gives_many: bool) -> Seen | None:
     is_exact = gives_many  # how an operator compares a whole list is its own affair
     for value in values:
         kind = value.__class__
-        if kind is list and gives_many:
+        if kind is str and not is_numeric_text(value):  # as `see` does, for most elements
+            keys[value] = None
+        elif kind is list and gives_many:
             inner = _see_many(value, gives_many=False)
             if inner is None:
                 return None
@@ -99,106 +108,195 @@ def key_of(operand: Any) -> Any:
     return (operand,) if operand.__class__ is bool else operand
 
 
-class Column:
-    """All requirements of one relation for one path."""
+class Column(ABC):
+    """All requirements of one relation for one path.
 
-    __slots__ = ("_bounds", "_by_key", "_lengths", "_masks", "_order", "_per_block", "_relation", "_size", "others",
-                 "rules")  # fmt: skip
+    What "passes" is every rule that requires nothing here, or whose requirement is fulfilled.
+    """
 
-    def __init__(self, relation: Relation, size: int) -> None:
-        self._relation = relation
+    __slots__ = ("_size", "others", "rules")
+
+    has_bounds: ClassVar[bool] = False
+    """Whether it compares numbers, and texts that stand for one."""
+
+    def __init__(self, rules: int, size: int) -> None:
         self._size = size
-        self._by_key: dict[Any, _Rules] = {}
-        self._lengths: tuple[int, ...] = ()
-        """Of the prefixes."""
-        self._bounds: list[float] = []
-        self._masks: list[int] = []
-        self._order = array("i")
-        """The rules by their bounds."""
-        self._per_block = 1
-        self.rules = 0
+        """Of the bitmaps: how many rules there are."""
+        self.rules = rules
         """The rules that require something here."""
-        self.others = 0
+        self.others = ((1 << size) - 1) ^ rules
         """The rules that do not."""
 
-    def fill_in_steps(self, entries: Sequence[tuple[int, Any]]) -> Steps[None]:
-        """Take in (position, operand) of every rule; pauses between small pieces of work."""
-        self.rules = yield from bitmap_in_steps([position for position, _ in entries], self._size)
-        self.others = ((1 << self._size) - 1) ^ self.rules
-        if self._relation in ("equal", "prefix"):
-            yield from self._fill_keys(entries)
-        elif self._relation != "present":
-            yield from self._fill_bounds((yield from sorted_in_steps(entries, itemgetter(1))))
+    @abstractmethod
+    def pass_scalar(self, value: str | float) -> int:
+        """Return the rules that pass for a number, or for a text that stands for none."""
 
-    def _fill_keys(self, entries: Sequence[tuple[int, Any]]) -> Steps[None]:
-        found: dict[Any, list[int]] = {}
-        for count, (position, operands) in enumerate(entries):
-            for operand in operands:
-                found.setdefault(key_of(operand), []).append(position)
-            if count % _ENTRIES_PER_STEP == 0:
-                yield
-        if self._relation == "prefix":
-            self._lengths = tuple(sorted({len(key) for key in found}))
-        for count, (key, positions) in enumerate(found.items()):
-            if len(positions) * _DENSE_SHARE >= self._size:
-                self._by_key[key] = yield from bitmap_in_steps(positions, self._size)
-            else:
-                self._by_key[key] = ~positions[0] if len(positions) == 1 else array("i", positions)
-            if count % _ENTRIES_PER_STEP == 0:
-                yield
+    @abstractmethod
+    def pass_seen(self, seen: Seen) -> int:
+        """Return the rules that pass, and perhaps others unless exact."""
 
-    def _fill_bounds(self, entries: Sequence[tuple[int, Any]]) -> Steps[None]:
-        self._bounds = [bound for _, bound in entries]
-        self._order = array("i", [position for position, _ in entries])
-        self._per_block = -(-len(entries) // _BLOCKS)
-        blocks = []
-        for start in range(0, len(entries), self._per_block):
-            block = entries[start : start + self._per_block]
-            blocks.append(bitmap_of((position for position, _ in block), self._size))
-            yield
-        if self._relation in ("below", "at_most"):  # _masks[i]: block i and all behind it
-            self._masks = [*reversed([0, *accumulate(reversed(blocks), or_)])]
-        else:  # _masks[i]: all blocks before i
-            self._masks = [0, *accumulate(blocks, or_)]
 
-    def fulfilled(self, seen: Seen) -> int:
-        """Return the rules whose requirement is fulfilled, and perhaps others unless exact."""
-        if self._relation == "equal":
-            return self._with_keys(seen.keys)
-        if self._relation == "prefix":
-            texts = [key for key in seen.keys if key.__class__ is str]
-            return self._with_keys([text[:length] for text in texts for length in self._lengths])
-        if self._relation == "present":
-            return self.rules if seen.is_present else 0
-        if seen.low is None:
-            return 0
-        return self._bounded(seen.low, seen.high)
+class _EqualColumn(Column):
+    __slots__ = ("_by_key",)
 
-    def _bounded(self, low: float, high: float) -> int:
-        """Return the rules whose bound is kept by the least or by the greatest number."""
-        bounds, per_block = self._bounds, self._per_block
-        if self._relation in ("below", "at_most"):
-            is_strict = self._relation == "below"
-            first = bisect_right(bounds, low) if is_strict else bisect_left(bounds, low)
-            block = -(-first // per_block)
-            return self._masks[block] | self._bitmap(self._order[first : block * per_block])
-        is_strict = self._relation == "above"
-        end = bisect_left(bounds, high) if is_strict else bisect_right(bounds, high)
-        block = end // per_block
-        return self._masks[block] | self._bitmap(self._order[block * per_block : end])
+    def __init__(self, rules: int, by_key: Mapping[Any, _Passing], size: int) -> None:
+        super().__init__(rules, size)
+        self._by_key = by_key
 
-    def _with_keys(self, keys: Iterable[Any]) -> int:
-        found = 0
-        for key in keys:
-            rules = self._by_key.get(key)
-            if rules is not None:
-                found |= self._bitmap(rules)
+    def pass_scalar(self, value: str | float) -> int:
+        passing = self._by_key.get(value)
+        if passing is None:
+            return self.others
+        if passing.__class__ is int and passing >= 0:
+            return passing
+        return self.others | _bitmap(passing, self._size)
+
+    def pass_seen(self, seen: Seen) -> int:
+        found = self.others
+        for key in seen.keys:
+            passing = self._by_key.get(key)
+            if passing is not None:
+                found |= _bitmap(passing, self._size)
         return found
 
-    def _bitmap(self, rules: _Rules) -> int:
-        if isinstance(rules, int):
-            return rules if rules >= 0 else 1 << ~rules
-        return bitmap_of(rules, self._size)
+
+class _PrefixColumn(_EqualColumn):
+    __slots__ = ("_lengths",)
+
+    def __init__(self, rules: int, by_key: Mapping[Any, _Passing], size: int) -> None:
+        super().__init__(rules, by_key, size)
+        self._lengths = tuple(sorted({len(key) for key in by_key}))
+
+    def pass_scalar(self, value: str | float) -> int:
+        return self._pass_text(value) if isinstance(value, str) else self.others
+
+    def pass_seen(self, seen: Seen) -> int:
+        texts = (key for key in seen.keys if key.__class__ is str)
+        return reduce(or_, map(self._pass_text, texts), self.others)
+
+    def _pass_text(self, text: str) -> int:
+        found, by_key = self.others, self._by_key
+        for length in self._lengths:
+            passing = by_key.get(text[:length])
+            if passing is not None:
+                found |= _bitmap(passing, self._size)
+        return found
+
+
+class _PresentColumn(Column):
+    __slots__ = ()
+
+    def pass_scalar(self, _: str | float) -> int:
+        return self.others | self.rules
+
+    def pass_seen(self, seen: Seen) -> int:
+        return self.others | self.rules if seen.is_present else self.others
+
+
+class _Bounds(NamedTuple):
+    """The bounds that rules set, ascending."""
+
+    values: Sequence[float]
+    order: array[int]
+    """Of each its rule."""
+    per_block: int
+    masks: Sequence[int]
+    """The rules of all blocks before each, or of it and all behind it where a value must stay
+    below."""
+
+
+class _BoundColumn(Column):
+    __slots__ = ("_bounds", "_find_end", "_is_upper", "_masks", "_order", "_per_block")
+
+    has_bounds = True
+
+    def __init__(self, rules: int, relation: Relation, bounds: _Bounds, size: int) -> None:
+        super().__init__(rules, size)
+        self._bounds = bounds.values
+        self._order = bounds.order
+        self._per_block = bounds.per_block
+        self._masks = bounds.masks
+        self._is_upper = relation in _UPPER
+        self._find_end = bisect_right if relation in ("below", "at_least") else bisect_left
+
+    def pass_scalar(self, value: str | float) -> int:
+        return self.others if value.__class__ is str else self._pass_number(value)
+
+    def pass_seen(self, seen: Seen) -> int:
+        if seen.low is None:
+            return self.others
+        return self._pass_number(seen.low if self._is_upper else seen.high)
+
+    def _pass_number(self, number: Any) -> int:
+        """Return the rules whose bound the number keeps: whole blocks, and the rest of one."""
+        per_block = self._per_block
+        end = self._find_end(self._bounds, number)
+        if self._is_upper:
+            block = -(-end // per_block)
+            rest = self._order[end : block * per_block]
+        else:
+            block = end // per_block
+            rest = self._order[block * per_block : end]
+        found = self.others | self._masks[block]
+        return found | bitmap_of(rest, self._size) if rest else found
+
+
+def column_in_steps(
+    relation: Relation, entries: Sequence[tuple[int, Any]], size: int
+) -> Steps[Column]:
+    """Return the column of (position, operand) of every rule; pauses between pieces of work."""
+    rules = yield from bitmap_in_steps([position for position, _ in entries], size)
+    if relation == "present":
+        return _PresentColumn(rules, size)
+    if relation in ("equal", "prefix"):
+        others = ((1 << size) - 1) ^ rules
+        by_key = yield from _by_key_in_steps(entries, others, size)
+        kind = _EqualColumn if relation == "equal" else _PrefixColumn
+        return kind(rules, by_key, size)
+    bounds = yield from _bounds_in_steps(relation, entries, size)
+    return _BoundColumn(rules, relation, bounds, size)
+
+
+def _by_key_in_steps(
+    entries: Sequence[tuple[int, Any]], others: int, size: int
+) -> Steps[dict[Any, _Passing]]:
+    found: dict[Any, list[int]] = {}
+    for count, (position, operands) in enumerate(entries):
+        for operand in operands:
+            found.setdefault(key_of(operand), []).append(position)
+        if count % _ENTRIES_PER_STEP == 0:
+            yield
+    by_key: dict[Any, _Passing] = {}
+    for count, (key, positions) in enumerate(found.items()):
+        if len(positions) * _DENSE_SHARE >= size:
+            by_key[key] = others | (yield from bitmap_in_steps(positions, size))
+        else:
+            by_key[key] = ~positions[0] if len(positions) == 1 else array("i", positions)
+        if count % _ENTRIES_PER_STEP == 0:
+            yield
+    return by_key
+
+
+def _bounds_in_steps(
+    relation: Relation, entries: Sequence[tuple[int, float]], size: int
+) -> Steps[_Bounds]:
+    ordered = yield from sorted_in_steps(entries, itemgetter(1))
+    per_block = -(-len(ordered) // _BLOCKS)
+    order = array("i", [position for position, _ in ordered])
+    blocks = []
+    for start in range(0, len(order), per_block):
+        blocks.append(bitmap_of(order[start : start + per_block], size))
+        yield
+    masks = [0, *accumulate(blocks, or_)]
+    if relation in _UPPER:
+        masks = [*reversed([0, *accumulate(reversed(blocks), or_)])]
+    return _Bounds([bound for _, bound in ordered], order, per_block, masks)
+
+
+def _bitmap(passing: _Passing, size: int) -> int:
+    if isinstance(passing, int):
+        return passing if passing >= 0 else 1 << ~passing
+    return bitmap_of(passing, size)
 
 
 def bitmap_in_steps(positions: Sequence[int], size: int) -> Steps[int]:

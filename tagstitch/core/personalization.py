@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+import msgspec
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event_decision import SkippedRule
@@ -32,8 +33,7 @@ _ANSWER_BYTES_PER_STEP: Final = 16
 """The answer is encoded, sent and stored: 16 bytes count as much as a comparison."""
 
 
-@dataclass(frozen=True, slots=True)
-class PersonalizationDecision:
+class PersonalizationDecision(msgspec.Struct, frozen=True):
     """What to do for one visitor, and why."""
 
     reason: PersonalizationReason
@@ -44,7 +44,7 @@ class PersonalizationDecision:
     rule_ids: tuple[str, ...] = ()
     """Rules that applied, in their order."""
     skipped: tuple[SkippedRule, ...] = ()
-    variants: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, str] = {}
     """Experiment -> the visitor's variant."""
     coercions: int = 0
     """How often a text was taken for a number."""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from tagstitch.core.event_action import VALUE_FIELDS, EventAction, Redact
+from tagstitch.core.event_action import VALUE_FIELDS, EventAction, Modification, Redact
 from tagstitch.core.paths import Path
 
+Change = tuple[EventAction, Modification]
+"""An action and one of its effects."""
 
-def forget_redacted(
-    changes: Sequence[tuple[EventAction, dict[str, Any]]],
-    imagined: Iterable[tuple[EventAction, dict[str, Any]]],
-) -> None:
+
+def forget_redacted(changes: Sequence[Change], imagined: Iterable[Change]) -> None:
     """Take the values of redacted parameters out of the changes that came before the redaction.
 
     Changes that were only imagined lose them whenever they came.
     """
-    if not any(isinstance(action, Redact) for action, _ in changes):
-        return
     redacted = _Redacted()
     for action, modification in reversed(changes):  # so each is asked about what came behind it
         if isinstance(action, Redact):
@@ -30,7 +27,7 @@ def forget_redacted(
             _forget(modification)
 
 
-def _forget(modification: dict[str, Any]) -> None:
+def _forget(modification: Modification) -> None:
     for name in VALUE_FIELDS:
         modification.pop(name, None)
 

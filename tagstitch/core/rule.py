@@ -97,6 +97,9 @@ class EventRule(Rule, frozen=True, gc=False):
     """Whether it has nothing but conditions and actions: no gate, not chained, no shadow."""
     redactions: tuple[Redact, ...]
     """Those of the actions that must be done also where the others cannot."""
+    sole_action: EventAction | None
+    """All that there is to do when the conditions hold, in a plain rule with one action that needs
+    no purpose and stops no other rule."""
 
     @property
     def other_lookups(self) -> tuple[tuple[Path, Lookup], ...]:
@@ -149,14 +152,20 @@ def parse_event_rule(
     fields.refuse(("updates_user_state",), "has no meaning in an event rule")
     _close(rule_id, fields)
     paths = [path for action in actions for path in action.reads]
+    is_plain = common["gates"] is OPEN_GATES and not is_chained and not common["is_shadow"]
+    is_sole = is_plain and len(actions) == 1 and not common["stop_on_match"]
+    redactions = tuple([action for action in actions if isinstance(action, Redact)])
     return EventRule(
         rule_id=rule_id,
         **common,
         is_chained=is_chained,
         actions=actions,
         action_lookups=tuple((path, compile_base(path)) for path in paths),
-        is_plain=common["gates"] is OPEN_GATES and not is_chained and not common["is_shadow"],
-        redactions=tuple(action for action in actions if isinstance(action, Redact)),
+        is_plain=is_plain,
+        redactions=redactions,
+        sole_action=(
+            actions[0] if is_sole and not redactions and not actions[0].purposes else None
+        ),
     )
 
 

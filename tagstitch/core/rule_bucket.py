@@ -18,7 +18,7 @@ from tagstitch.core.targeting import EVERY_EVENT
 
 R = TypeVar("R", bound=Rule)
 
-PLAIN_RULES_MAX: Final = 32
+PLAIN_RULES_MAX: Final = 4
 """Rules up to which asking each costs less than an index (measured by bench/rule_book_load.py)."""
 
 _RULES_PER_STEP: Final = 20
@@ -81,14 +81,12 @@ class RuleBucket(Generic[R]):
         that the profile could not be loaded: then the rules are there that may hold whatever it
         says.
         """
-        rules = self.own_rules
         if self.index is None:
             if self.for_all is None:
                 return self.unindexed
             found = list(self.unindexed)
         else:
-            positions = self.index.candidates(facts, has_profile=has_profile)
-            found = [(rules[position], is_sure) for position, is_sure in positions]
+            found = self.index.candidates(self.own_rules, facts, has_profile=has_profile)
         if self.for_all is None:
             return found
         found += self.for_all.candidates(facts, has_profile=has_profile)

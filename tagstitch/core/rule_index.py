@@ -10,14 +10,20 @@ Nothing here is stricter than the language: a value of an unexpected type narrow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from itertools import accumulate, count
+from operator import add, and_, or_
+from typing import Any, Final, TypeVar
 
-from tagstitch.core.index_column import Column, bitmap_in_steps, see
+from tagstitch.core.index_column import Column, bitmap_in_steps, column_in_steps, see
 from tagstitch.core.limits import INDEXED_ELEMENTS_MAX
 from tagstitch.core.paths import Facts, Lookup, Path, compile_base, element_finder
 from tagstitch.core.requirements import Relation, Requirement, Requirements
 from tagstitch.core.steps import Steps
+from tagstitch.core.values import is_numeric_text
+
+R = TypeVar("R")
 
 _COMMON_SHARE: Final = 64
 """A requirement that less than 1/64 of the rules have gets no bitmap to AND with: with thousands
@@ -47,8 +53,8 @@ class RuleIndex:
         covered: int,
     ) -> None:
         self._everything = (1 << rules) - 1
-        self._common = tuple(common)
-        """Every one narrows."""
+        self._common = tuple(sorted(common, key=lambda path: path.expense))
+        """Every one narrows; where nothing is left, the dearer ones behind are not looked at."""
         self._in_event = _by_first_key(path for path in rare if path.path.root != "profile")
         """Top-level key -> paths that may begin there; one fulfilled requirement is enough."""
         self._in_profile = _by_first_key(path for path in rare if path.path.root != "event")
@@ -57,11 +63,13 @@ class RuleIndex:
         self._covered = covered
         """The rules that hold when the index finds them, if it saw nothing unusual."""
 
-    def candidates(self, facts: Facts, *, has_profile: bool = True) -> list[tuple[int, bool]]:
-        """Return (position, whether it surely holds), ascending: all rules that hold, and others.
+    def candidates(
+        self, rules: Sequence[R], facts: Facts, *, has_profile: bool = True
+    ) -> list[tuple[R, bool]]:
+        """Return (rule, whether it surely holds) of all rules that hold, and others, in their order.
 
-        `has_profile` False says that it could not be loaded: what it would say is open. Raises
-        WorkExceeded.
+        `rules` are those that the index was built from. `has_profile` False says that it could not
+        be loaded: what it would say is open. Raises WorkExceeded.
         """
         left, sure = self._everything, self._covered
         for path in self._common:
@@ -75,7 +83,7 @@ class RuleIndex:
             left &= self._unlisted | found
             if not is_exact:
                 sure &= self._unlisted
-        return _positions(left, sure, self._everything)
+        return _pick(rules, left, left & sure)
 
     def _with_rare(self, facts: Facts) -> tuple[int, bool]:
         found, is_exact = 0, True
@@ -96,10 +104,12 @@ class PathIndex:
     __slots__ = (
         "_base",
         "_columns",
+        "_compares_numbers",
         "_gives_many",
         "_look_up",
         "_wants_profile",
         "path",
+        "rules",
         "without",
     )
 
@@ -110,9 +120,15 @@ class PathIndex:
         self._gives_many = path.quantifier not in (None, "$count")
         self._wants_profile = path.root != "event"
         self._columns = tuple(columns)
-        self.without = -1
-        for column in self._columns:
-            self.without &= column.others
+        self._compares_numbers = any(column.has_bounds for column in self._columns)
+        self.rules = reduce(or_, (column.rules for column in self._columns))
+        """The rules that require something of it."""
+        self.without = reduce(and_, (column.others for column in self._columns))
+
+    @property
+    def expense(self) -> tuple[bool, bool, int]:
+        """What a look-up takes and leaves, to sort by."""
+        return (self._gives_many, self._compares_numbers, -self.rules.bit_count())
 
     def narrow(self, left: int, facts: Facts, *, has_profile: bool) -> tuple[int, bool]:
         """Return those of the rules left that may hold for the value here, and whether exactly."""
@@ -121,11 +137,20 @@ class PathIndex:
         value = self._look_up(facts)
         if value is None:
             return left & self.without, True
+        kind = value.__class__
+        if (
+            (kind is str and not (self._compares_numbers and is_numeric_text(value)))
+            or kind is int
+            or (kind is float and value == value)  # noqa: PLR0124 - not for a stored NaN
+        ):
+            for column in self._columns:
+                left &= column.pass_scalar(value)
+            return left, True
         seen = see(value, gives_many=self._gives_many)
         if seen is None:
             return left, False
         for column in self._columns:
-            left &= column.others | column.fulfilled(seen)
+            left &= column.pass_seen(seen)
         return left, seen.is_exact
 
     def fulfilled(self, facts: Facts) -> tuple[int, bool]:
@@ -134,10 +159,12 @@ class PathIndex:
         if value is None:
             return 0, True
         seen = see(value, gives_many=self._gives_many)
+        if seen is None:
+            return self.rules, False
         found = 0
         for column in self._columns:
-            found |= column.rules if seen is None else column.fulfilled(seen)
-        return found, seen is not None and seen.is_exact
+            found |= column.pass_seen(seen) & column.rules
+        return found, seen.is_exact
 
 
 def index_in_steps(rules: Sequence[Requirements]) -> Steps[RuleIndex]:
@@ -201,8 +228,7 @@ def _paths_in_steps(
 ) -> Steps[list[PathIndex]]:
     columns: dict[Path, list[Column]] = {}
     for (path, relation), found in entries.items():
-        column = Column(relation, rules)
-        yield from column.fill_in_steps(found)
+        column = yield from column_in_steps(relation, found, rules)
         columns.setdefault(path, []).append(column)
     return [PathIndex(path, found) for path, found in columns.items()]
 
@@ -240,13 +266,18 @@ def _values_of(path: Path) -> Lookup:
     return find_all
 
 
-def _positions(bitmap: int, sure: int, everything: int) -> list[tuple[int, bool]]:
-    """Return the bits that are set in the first: one search per bit in the written number."""
-    bits = bin(bitmap)[:1:-1]
-    is_sure = bin(sure | everything + 1)[:2:-1]  # as many digits as there are rules
-    found = []
-    at = bits.find("1")
-    while at >= 0:
-        found.append((at, is_sure[at] == "1"))
-        at = bits.find("1", at + 1)
-    return found
+def _pick(rules: Sequence[R], bitmap: int, sure: int) -> list[tuple[R, bool]]:
+    """Return the rules whose bits are set in the first, and whether they are in the second too."""
+    if sure == bitmap:
+        return [(rules[position], True) for position in _positions(bitmap)]
+    is_sure = set(_positions(sure)).__contains__
+    return [(rules[position], is_sure(position)) for position in _positions(bitmap)]
+
+
+def _positions(bitmap: int) -> Iterator[int]:
+    """Return the bits that are set, ascending; to look for one after the other takes twice as long.
+
+    Between them lie runs of zeros, so that the first run's length is the first position.
+    """
+    *runs, _ = bin(bitmap)[:1:-1].split("1")
+    return map(add, accumulate(map(len, runs)), count())

@@ -34,6 +34,7 @@ def is_numeric_text(value: object) -> bool:
     """Return whether the value is a text such as `5.00`: no sign +, exponent or blanks."""
     return (
         isinstance(value, str)
+        and "-" <= value[:1] <= "9"  # hardly any text is one, and this costs a third of the rest
         and len(value) <= NUMERIC_TEXT_CHARS_MAX
         and _CANONICAL_NUMBER.fullmatch(value) is not None
     )

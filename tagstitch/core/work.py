@@ -19,7 +19,7 @@ LACKING_STEPS: Final = 8
 """Of each comparison of a rule of which not everything could be loaded: whether it may hold all the
 same is found out piece by piece."""
 
-_BYTES_PER_STEP: Final = 256
+BYTES_PER_STEP: Final = 256
 """Of JSON that is written, or text that is read: about 1 gigabyte a second."""
 
 _PLAIN_REGEX_CHARS: Final = 1024
@@ -57,7 +57,7 @@ class Work:
 
     def spend_bytes(self, size: int) -> None:
         """Count the steps of reading or writing so many bytes or characters."""
-        self.spend(size // _BYTES_PER_STEP)
+        self.spend(size // BYTES_PER_STEP)
 
     def spend_nodes(self, value: object) -> None:
         """Count the steps of walking through a JSON value, long before the end of a large one."""

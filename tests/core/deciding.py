@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from msgspec import structs
+
 from tagstitch.core.consent import Consent, resolve_consent
 from tagstitch.core.decision import Decision, decide
 from tagstitch.core.event import Event
@@ -51,6 +53,12 @@ def decide_both(
 ) -> Decision:
     """Return the whole decision; `fields` are those of the situation."""
     return decide(situation_of(event, profile, **fields), book, explain=explain)
+
+
+def outcome(decision: Decision) -> Decision:
+    """Return what was decided, without the actions that did it: each rule book has its own."""
+    event = decision.event
+    return structs.replace(decision, event=event and structs.replace(event, acted=(), imagined=()))
 
 
 def decide_event(*arguments: Any, **fields: Any) -> EventDecision:

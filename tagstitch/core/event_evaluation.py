@@ -1,0 +1,397 @@
+"""The evaluation of event rules: each that applies renames, changes, filters or drops the event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from tagstitch.core.compiled_condition import Hides, hides_nothing
+from tagstitch.core.event_action import EventAction, Modification, Redact
+from tagstitch.core.event_decision import EventDecision, SkippedRule
+from tagstitch.core.event_draft import EventDraft
+from tagstitch.core.limits import TRACED_RULES_MAX
+from tagstitch.core.paths import Facts, Path, Source
+from tagstitch.core.redaction import Change, forget_redacted
+from tagstitch.core.rule import EventRule
+from tagstitch.core.rule_bucket import RuleBucket, every_rule
+from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
+from tagstitch.core.situation import Situation
+from tagstitch.core.state_ledger import StateLedger
+from tagstitch.core.work import ACTION_STEPS, LACKING_STEPS, WorkExceeded
+
+_MAY_END: Final[frozenset[RuleReason]] = frozenset(("MATCHED", "SHADOW", "WORK_EXCEEDED"))
+"""What a rule may have answered when no rule behind it is asked any more."""
+
+A = TypeVar("A", bound=EventAction)
+
+
+def decide_event(
+    situation: Situation,
+    bucket: RuleBucket[EventRule],
+    ledger: StateLedger,
+    *,
+    experiments: Mapping[str, str],
+    explain: bool = False,
+    hides: Hides = hides_nothing,
+) -> EventDecision:
+    """Return the decision; never raises.
+
+    A rule that needs what could not be loaded does not apply, except for redactions. `explain`
+    adds the trace of every rule, without the values of attributes that it `hides`, and changes
+    nothing else. What rules use up is noted in the ledger.
+
+    Where the ledger's work is used up the evaluation ends: what was decided stays, and what the
+    rules that are left would redact leaves the event whatever their conditions say.
+    """
+    facts, missing = situation.facts(experiments, ledger.work), situation.missing
+    asked = _candidates(bucket, facts, missing)
+    if explain:
+        run = _Run(situation, ledger, facts)
+        return run.decide_told(every_rule(bucket, asked), TraceView(situation, ledger, hides))
+    if not missing:
+        asked = _from_first(asked, facts)
+        if not asked and not facts.coercions:
+            return _UNCHANGED
+    return _Run(situation, ledger, facts).decide(asked)
+
+
+_UNCHANGED: Final = EventDecision()
+"""What becomes of most events, and every value of it costs time."""
+
+
+def _candidates(
+    bucket: RuleBucket[EventRule], facts: Facts, missing: frozenset[Source]
+) -> Sequence[tuple[EventRule, bool]]:
+    """Return the rules to ask; all of them when to choose was too much work."""
+    try:
+        return bucket.candidates(facts, has_profile="profile" not in missing)
+    except WorkExceeded:
+        return [(rule, False) for rule in bucket.rules]
+
+
+def _from_first(
+    asked: Sequence[tuple[EventRule, bool]], facts: Facts
+) -> Sequence[tuple[EventRule, bool]]:
+    """Return the rules from the first that does more than not to hold.
+
+    Most events end here: what follows is set up for rules that apply.
+    """
+    work = facts.work
+    for position, (rule, is_sure) in enumerate(asked):
+        if is_sure or not rule.is_plain:
+            return asked[position:]
+        condition = rule.condition
+        work.left -= condition.steps  # as `spend` does, without a call
+        if work.left < 0:
+            return asked[position:]
+        try:
+            holds = (condition.check or condition.holds)(facts)
+        except Exception:  # noqa: BLE001 - whoever decides asks again, and tells
+            facts.coercions = 0
+            return asked[position:]
+        if holds:
+            work.left += condition.steps  # to be counted when it applies
+            return [(rule, True), *asked[position + 1 :]]
+        facts.coercions = 0  # only rules that apply count theirs
+    return ()
+
+
+class _Effects:
+    """What actions did to one draft."""
+
+    __slots__ = ("acted", "actors", "modifications")
+
+    def __init__(self) -> None:
+        self.acted: list[EventAction] = []
+        """Also those that found nothing to change."""
+        self.modifications: list[Modification] = []
+        self.actors: list[EventAction] = []
+        """Of each modification its action."""
+
+    @property
+    def changes(self) -> list[Change]:
+        """Each modification with its action."""
+        return list(zip(self.actors, self.modifications, strict=True))
+
+
+class _Run:
+    """One evaluation in progress."""
+
+    __slots__ = ("_cut_off_at", "_effects", "_has_redacted", "_has_stopped", "_imagined", "_ledger", "_rule_ids",
+                 "_shadow", "_situation", "_skipped", "_work", "draft", "facts", "missing")  # fmt: skip
+
+    def __init__(self, situation: Situation, ledger: StateLedger, facts: Facts) -> None:
+        self.draft = EventDraft(situation.event, ledger.work)
+        self.facts = facts
+        self.missing = situation.missing
+        self._situation = situation
+        self._ledger = ledger
+        self._work = ledger.work
+        self._has_stopped = False
+        self._cut_off_at: str | None = None
+        self._rule_ids: list[str] = []
+        self._skipped: list[SkippedRule] = []
+        self._effects = _Effects()
+        self._has_redacted = False
+        self._shadow: list[tuple[str, list[Modification]]] = []
+        self._imagined = _Effects()
+
+    def decide(self, asked: Sequence[tuple[EventRule, bool]]) -> EventDecision:
+        """Let the rules apply, in their order."""
+        ended: RuleReason | None = None
+        draft, effects, work, missing = self.draft, self._effects, self._work, self.missing
+        for position, (rule, is_sure) in enumerate(asked):
+            if is_sure and not missing:
+                action = rule.sole_action
+                if action is not None:  # nothing is left to ask
+                    self._rule_ids.append(rule.rule_id)
+                    self._do(rule.rule_id, action, draft, effects)
+                    if work.left >= 0 and not draft.is_dropped:
+                        continue
+                    ended = self.ended
+                elif rule.is_plain:
+                    ended = self.apply_sure(rule)
+                elif self.decide_rule(rule) in _MAY_END:
+                    ended = self.ended
+            elif self.decide_rule(rule) in _MAY_END:
+                ended = self.ended
+            if ended is not None:
+                if ended == "WORK_EXCEEDED":
+                    self.cut_off(rule, [left for left, _ in asked[position:]])
+                break
+        return self.to_decision(())
+
+    def decide_told(
+        self, rules: Sequence[tuple[EventRule, bool | None]], view: TraceView
+    ) -> EventDecision:
+        """Do the same, and tell of every rule why it did or did not apply."""
+        trace: list[TraceLine] = []
+        ended: RuleReason | None = None
+        for position, (rule, is_sure) in enumerate(rules):
+            facts = self.facts_now(is_free=True) if rule.is_chained else self.facts
+            is_told = len(trace) < TRACED_RULES_MAX
+            line = trace_rule(rule, facts, view) if is_told else None
+            reason: RuleReason = ended or "CONDITIONS_NOT_MET"
+            if ended is None and is_sure is not None:
+                if is_sure and rule.is_plain and not self.missing:
+                    reason, ended = "MATCHED", self.apply_sure(rule)
+                else:
+                    reason = self.decide_rule(rule)
+                    ended = self.ended if reason in _MAY_END else None
+                if ended == "WORK_EXCEEDED":
+                    self.cut_off(
+                        rule, [left for left, sure in rules[position:] if sure is not None]
+                    )
+            if line is not None:
+                trace.append(close_line(line, reason))
+        return self.to_decision(tuple(trace))
+
+    @property
+    def ended(self) -> RuleReason | None:
+        """Why later rules are not asked any more, or None."""
+        if self.draft.is_dropped:
+            return "EVENT_DROPPED"
+        if self._work.is_exceeded:
+            return "WORK_EXCEEDED"
+        return "STOPPED" if self._has_stopped else None
+
+    def facts_now(self, *, is_free: bool = False) -> Facts:
+        """Return what a chained rule's conditions look at: the event as it is now."""
+        if not is_free:  # telling why uses up nothing
+            self._work.spend(ACTION_STEPS)
+        present = {**self.draft.parameters, "event_name": self.draft.name}
+        return self.facts.with_event(present)
+
+    def apply_sure(self, rule: EventRule) -> RuleReason | None:
+        """Apply a rule without gates whose conditions hold; return why later ones are not asked."""
+        self._work.left -= rule.condition.steps
+        self._has_stopped = rule.stop_on_match
+        self._rule_ids.append(rule.rule_id)
+        self._act(rule, self.draft, self._effects)
+        if self._has_stopped or self._work.left < 0 or self.draft.is_dropped:
+            return self.ended
+        return None
+
+    def decide_rule(self, rule: EventRule) -> RuleReason:
+        """Let a rule apply if it does; only then the coercions on the way are counted."""
+        facts = self.facts
+        before = facts.coercions
+        try:
+            facts = self.facts_now() if rule.is_chained else facts
+            reason = self._decide(rule, facts)
+        except WorkExceeded:
+            reason = "WORK_EXCEEDED"
+        except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
+            self._skipped.append(SkippedRule(rule.rule_id, type(error).__name__))
+            reason = "ERROR"
+        if reason != "MATCHED":
+            self.facts.coercions = before
+        elif facts is not self.facts:
+            self.facts.coercions += facts.coercions
+        return reason
+
+    def _decide(self, rule: EventRule, facts: Facts) -> RuleReason:
+        if not rule.is_plain or self.missing:
+            return self._decide_gated(rule, facts)
+        self._work.spend(rule.condition.steps)  # nearly every rule: nothing else to ask
+        if not rule.condition.holds(facts):
+            return "CONDITIONS_NOT_MET"
+        self._has_stopped = rule.stop_on_match
+        self._apply(rule)
+        return "MATCHED"
+
+    def _decide_gated(self, rule: EventRule, facts: Facts) -> RuleReason:
+        reason = self._reason(rule, facts)
+        if reason == "UNAVAILABLE":
+            if rule.is_shadow or not rule.redactions:
+                return reason
+            self._work.spend(LACKING_STEPS * len(rule.condition.read_paths))
+            if rule.condition.may_hold(facts, self.missing):
+                return self._redact_at_least(rule, reason)
+        if reason != "MATCHED":
+            return reason
+        if rule.is_shadow:
+            self._imagine(rule)
+            return "SHADOW"
+        cap = rule.gates.frequency_cap
+        if cap is not None and not self._ledger.may_commit():
+            return self._redact_at_least(rule, "NOT_COMMITTED")
+        self._has_stopped = rule.stop_on_match
+        if self._apply(rule):
+            self._ledger.use(cap)
+        return "MATCHED"
+
+    def _reason(self, rule: EventRule, facts: Facts) -> RuleReason:
+        self._work.spend(rule.condition.steps)
+        closed = rule.gates.closed(self._situation)
+        if closed is not None:
+            return closed
+        if self.missing and rule.is_lacking(facts, self.missing):
+            return "UNAVAILABLE"
+        if not rule.condition.holds(facts):
+            return "CONDITIONS_NOT_MET"
+        return rule.gates.refused(self._situation, facts, self._ledger) or "MATCHED"
+
+    def _redact_at_least(self, rule: EventRule, reason: RuleReason) -> RuleReason:
+        """Redact where the rule's other actions are left out: what is not known may be private.
+
+        The rules behind it run all the same, also when it would stop them if it were sure.
+        """
+        if rule.is_shadow or not rule.redactions:
+            return reason
+        self._rule_ids.append(rule.rule_id)
+        for redaction in self._allowed(rule.redactions):
+            self._redact(rule, redaction)
+        return "MATCHED"
+
+    def cut_off(self, rule: EventRule, rest: Iterable[EventRule]) -> None:
+        """End the evaluation at a rule; `rest` are it and the ones behind it.
+
+        Of nested parameters to redact the whole top-level one goes: each can go only once, so that
+        this ends soon whatever the rules are.
+        """
+        self._cut_off_at = rule.rule_id
+        for left in rest:
+            is_open = left.gates.closed(self._situation) in (None, "UNAVAILABLE")
+            if left.redactions and is_open and not left.is_shadow:
+                for redaction in self._allowed(left.redactions):
+                    self._redact_whole(left, redaction)
+
+    def _redact_whole(self, rule: EventRule, redaction: Redact) -> None:
+        for key in dict.fromkeys(k for path in redaction.parameters for k in _top_level(path)):
+            if key in self.draft.parameters:
+                self._redact(rule, Redact((Path(key, "event", (key,), literal=True),)))
+                if rule.rule_id not in self._rule_ids[-1:]:
+                    self._rule_ids.append(rule.rule_id)
+
+    def _redact(self, rule: EventRule, redaction: Redact) -> None:
+        effects = redaction.apply(rule.rule_id, self.draft, self.facts)
+        self._has_redacted = True
+        self._effects.acted.append(redaction)
+        self._effects.modifications += effects
+        self._effects.actors += [redaction] * len(effects)
+
+    def _apply(self, rule: EventRule) -> bool:
+        """Do what the visitor allows of the actions; return whether anything changed."""
+        self._rule_ids.append(rule.rule_id)
+        before = len(self._effects.actors)
+        self._act(rule, self.draft, self._effects)
+        return len(self._effects.actors) > before
+
+    def _imagine(self, rule: EventRule) -> None:
+        """Note what a shadow rule would change in the event as it is now."""
+        before = len(self._imagined.actors)
+        self._act(rule, self.draft.copy(), self._imagined)
+        self._shadow.append((rule.rule_id, self._imagined.modifications[before:]))
+
+    def _act(self, rule: EventRule, draft: EventDraft, effects: _Effects) -> None:
+        """Do the rule's actions in a draft; note which were done and what they changed."""
+        if rule.redactions and draft is self.draft:
+            self._has_redacted = True
+        for action in rule.actions:
+            if action.purposes and not all(map(self._situation.consent.allows, action.purposes)):
+                continue
+            self._do(rule.rule_id, action, draft, effects)
+            if draft.is_dropped or self._work.left < 0:
+                return
+
+    def _do(self, rule_id: str, action: EventAction, draft: EventDraft, effects: _Effects) -> None:
+        effects.acted.append(action)
+        work = self._work
+        work.left -= ACTION_STEPS  # as `spend` does, without a call
+        if work.left < 0:
+            return
+        try:
+            found = action.apply(rule_id, draft, self.facts)
+        except WorkExceeded:
+            return
+        except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
+            self._skipped.append(SkippedRule(rule_id, type(error).__name__))
+            return
+        for modification in found:
+            effects.modifications.append(modification)
+            effects.actors.append(action)
+
+    def _allowed(self, actions: Iterable[A]) -> Iterable[A]:
+        allows = self._situation.consent.allows
+        return (action for action in actions if all(map(allows, action.purposes)))
+
+    def to_decision(self, trace: tuple[TraceLine, ...]) -> EventDecision:
+        draft, effects, imagined = self.draft, self._effects, self._imagined
+        if (
+            not (self._rule_ids or imagined.acted or self._skipped or trace)
+            and not self.facts.coercions
+            and self._cut_off_at is None
+        ):
+            return _UNCHANGED
+        if self._has_redacted:
+            forget_redacted(effects.changes, imagined.changes)
+        return EventDecision(
+            drop=draft.is_dropped,
+            rename=draft.name if draft.name != draft.event.name else None,
+            set=draft.changed_parameters(),
+            unset=tuple(draft.removed_parameters()),
+            modifications=tuple(effects.modifications),
+            rule_ids=tuple(self._rule_ids),
+            skipped=tuple(self._skipped),
+            coercions=self.facts.coercions,
+            shadow=tuple(
+                [
+                    {"rule_id": rule_id, "modifications": list(map(_without_rule, found))}
+                    for rule_id, found in self._shadow
+                ]
+            ),
+            acted=tuple(effects.acted),
+            imagined=tuple(imagined.acted),
+            cut_off_at=self._cut_off_at,
+            trace=trace,
+        )
+
+
+def _without_rule(modification: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in modification.items() if name != "rule_id"}
+
+
+def _top_level(path: Path) -> tuple[str, ...]:
+    """Return the top-level parameters in which a path's value may lie."""
+    return path.base[:1] if path.literal else (path.base[0], ".".join(path.base))
