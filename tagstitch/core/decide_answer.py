@@ -46,14 +46,13 @@ class DecideAnswer(msgspec.Struct, frozen=True):  # a frozen dataclass takes fiv
 
     def to_event_json(self) -> dict[str, Any]:
         """Return the body of `POST /make-event-decision`."""
-        decision = self.event_decision
+        event, decision = self.event, self.event_decision
+        payload = event.parameters if decision is None else decision.apply_to(event)
         return {
             "status": self._status,
-            "original_event_name": self.event.name,
-            "resolved_event_payload": decision.apply_to(self.event)
-            if decision
-            else dict(self.event.parameters),
-            "applied_modifications": list(decision.modifications) if decision else [],
+            "original_event_name": event.name,
+            "resolved_event_payload": payload,
+            "applied_modifications": decision.modifications if decision else (),
             "drop_event": decision.drop if decision else False,
             **self._identity,
         }

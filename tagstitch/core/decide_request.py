@@ -45,19 +45,21 @@ def parse_decide_request(raw: object, *, header_request_id: str | None = None) -
             "missing_field", "decide needs the event", "event",
             'send {"event": {"event_name": "purchase", …}}',
         )  # fmt: skip
-    if len(body) == 1:  # most requests: the event alone
-        return DecideRequest(
-            parse_event(body["event"], path="event"),
-            _PARTS_DEFAULT,
-            request_id=_header_id(header_request_id),
-        )
-    names = optional_names(body, "include")
-    include = _PARTS_DEFAULT if names is None else frozenset(names)
+    include = _PARTS_DEFAULT
+    if "include" in body:
+        names = optional_names(body, "include")
+        include = _PARTS_DEFAULT if names is None else frozenset(names)
     if not include or not include <= PARTS:
         raise InvalidInput(
             "invalid_field", "must name parts of the answer", "include",
             "any of event, personalization, profile",
         )  # fmt: skip
+    if len(body) == 1 + ("include" in body):  # most requests: nothing else
+        return DecideRequest(
+            parse_event(body["event"], path="event"),
+            include,
+            request_id=_header_id(header_request_id),
+        )
     return DecideRequest(
         event=parse_event(body["event"], path="event"),
         include=include,

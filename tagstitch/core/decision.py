@@ -10,12 +10,12 @@ from tagstitch.core.assignment import Exposure
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event_decision import EventDecision
 from tagstitch.core.event_evaluation import decide_event
-from tagstitch.core.experiment_decision import ExperimentLine, assign_experiments
+from tagstitch.core.experiment_decision import NO_VARIANTS, ExperimentLine, assign_experiments
 from tagstitch.core.paths import Path
 from tagstitch.core.personalization import PersonalizationDecision, decide_personalization
 from tagstitch.core.rule_book import RuleBook
 from tagstitch.core.situation import Situation
-from tagstitch.core.state_ledger import StateChanges, StateLedger
+from tagstitch.core.state_ledger import StateChanges, open_ledger
 
 EVENT_AND_PERSONALIZATION: Final = frozenset({"event", "personalization"})
 
@@ -83,14 +83,16 @@ def decide(
     `include` names the parts wanted: `event`, `personalization`. The event's rules come first;
     caps that they use up count for the personalization of the same request.
     """
-    ledger = StateLedger(situation)
+    ledger = open_ledger(situation)
     name = situation.event.name
     experiments = book.experiments_for(name)
     if experiments and "personalization" not in include:
         # Nobody would see the other variants: that is no exposure.
         seen = book.event_bucket(name).experiments if "event" in include else ()
         experiments = [each for each in experiments if each.experiment_id in seen]
-    assigned = assign_experiments(situation, experiments, ledger, explain=explain, hides=hides)
+    assigned = NO_VARIANTS
+    if experiments:
+        assigned = assign_experiments(situation, experiments, ledger, explain=explain, hides=hides)
     event = personalization = None
     if "event" in include:
         event = decide_event(

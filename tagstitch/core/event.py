@@ -21,6 +21,7 @@ from tagstitch.core.limits import (
     EVENT_PARAMETERS_MAX,
     IDENTIFIERS_PER_REQUEST_MAX,
 )
+from tagstitch.core.values import is_object
 
 EVENT_NAME_CHARS_MAX = 256
 
@@ -44,16 +45,16 @@ class Event(msgspec.Struct, frozen=True):
 
 def parse_event(raw: object, *, path: str = "") -> Event:
     """Return the typed event; raises InvalidInput when it has no usable `event_name`."""
-    if not isinstance(raw, Mapping):
+    if not is_object(raw):
         raise InvalidInput(
             "invalid_field", "an event must be an object", path or None,
             'send {"event_name": "purchase", …}',
         )  # fmt: skip
-    where = f"{path}.event_name" if path else "event_name"
     name = raw.get("event_name")
-    if name is None:
-        raise InvalidInput("missing_field", "an event needs its name", where)
-    if not isinstance(name, str) or not name or len(name) > EVENT_NAME_CHARS_MAX:
+    if not isinstance(name, str) or not 0 < len(name) <= EVENT_NAME_CHARS_MAX:
+        where = f"{path}.event_name" if path else "event_name"
+        if name is None:
+            raise InvalidInput("missing_field", "an event needs its name", where)
         raise InvalidInput(
             "invalid_field", f"must be text of 1 to {EVENT_NAME_CHARS_MAX} characters", where
         )

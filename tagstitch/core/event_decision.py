@@ -70,8 +70,10 @@ class EventDecision(msgspec.Struct, frozen=True):  # a frozen dataclass takes fi
             "modifications": list(self.modifications),
         }
 
-    def apply_to(self, event: Event) -> dict[str, Any]:
+    def apply_to(self, event: Event) -> Mapping[str, Any]:
         """Return the whole event as it leaves, or would leave when it is dropped."""
+        if not self.set and not self.unset and self.rename is None:
+            return event.parameters
         payload = dict(event.parameters)
         for name in self.unset:
             payload.pop(name, None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from tagstitch.core.arithmetic import ResultOutOfRange
 from tagstitch.core.event import Event
 from tagstitch.core.limits import EVENT_WRITES_BYTES_MAX, JSON_DEPTH_MAX
@@ -27,30 +29,18 @@ REMOVED: Final = object()
 """Stands for the value of what is to be removed."""
 
 
-class EventDraft:
+class EventDraft(msgspec.Struct, gc=False):
     """An event while actions apply; containers are copied only where something changes."""
 
-    __slots__ = (
-        "_owned",
-        "_touched",
-        "_work",
-        "_written_bytes",
-        "event",
-        "is_dropped",
-        "name",
-        "parameters",
-    )
-
-    def __init__(self, event: Event, work: Work) -> None:
-        self.event = event
-        self._work = work
-        self.name = event.name
-        self.is_dropped = False
-        self.parameters: Mapping[str, Any] = event.parameters
-        self._owned: dict[str, Any] | None = None
-        """The parameters once they are a copy of our own."""
-        self._touched: dict[str, None] = {}
-        self._written_bytes = 0
+    event: Event
+    _work: Work
+    name: str
+    parameters: Mapping[str, Any]
+    is_dropped: bool = False
+    _owned: dict[str, Any] | None = None
+    """The parameters once they are a copy of our own."""
+    _touched: dict[str, None] = {}
+    _written_bytes: int = 0
 
     @property
     def current(self) -> Mapping[str, Any]:
@@ -61,12 +51,15 @@ class EventDraft:
 
     def copy(self) -> EventDraft:
         """Return a draft that changes without changing this one."""
-        twin = EventDraft(self.event, self._work)
-        twin.name, twin.is_dropped = self.name, self.is_dropped
-        twin.parameters = self.parameters if self._owned is None else dict(self._owned)
-        twin._written_bytes = self._written_bytes
-        twin._touched = dict(self._touched)
-        return twin
+        return EventDraft(
+            self.event,
+            self._work,
+            self.name,
+            self.parameters if self._owned is None else dict(self._owned),
+            self.is_dropped,
+            _touched=dict(self._touched),
+            _written_bytes=self._written_bytes,
+        )
 
     def find(self, path: Path) -> Any:
         """Return the value, or None when it is absent."""
@@ -81,7 +74,10 @@ class EventDraft:
         Raises ResultOutOfRange like `charge`.
         """
         self.charge(value, path)
-        return self._edit(keys_of(self.parameters, path), value)
+        if len(path.base) > 1:
+            return self._edit(keys_of(self.parameters, path), value)
+        self._put(path.base[0], value)
+        return True
 
     def put(self, key: str, value: Any, size: int) -> None:
         """Set a top-level parameter to a plain value that takes so many bytes.
@@ -155,13 +151,13 @@ class EventDraft:
 
     def changed_parameters(self) -> dict[str, Any]:
         """Return the top-level parameters whose value is new."""
-        original = self.event.parameters
-        changed = {
-            key: self.parameters[key]
-            for key in self._touched
-            if key in self.parameters
-            and not (key in original and same(self.parameters[key], original[key]))
-        }
+        original, parameters = self.event.parameters, self.parameters
+        changed: dict[str, Any] = {}
+        for key in self._touched:
+            if key in parameters:
+                value = parameters[key]
+                if key not in original or not same(value, original[key]):
+                    changed[key] = value
         if self.name != self.event.name:
             changed[ORIGINAL_NAME] = self.event.name
         return changed
@@ -173,6 +169,11 @@ class EventDraft:
             for key in self._touched
             if key in self.event.parameters and key not in self.parameters
         ]
+
+
+def open_draft(event: Event, work: Work) -> EventDraft:
+    """Return the draft of an event, with nothing changed yet."""
+    return EventDraft(event, work, event.name, event.parameters)
 
 
 def _copied(container: Any, keys: tuple[str, ...]) -> int:

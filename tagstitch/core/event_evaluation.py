@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event_action import EventAction, Modification, Redact
 from tagstitch.core.event_decision import EventDecision, SkippedRule
-from tagstitch.core.event_draft import EventDraft
+from tagstitch.core.event_draft import EventDraft, open_draft
 from tagstitch.core.limits import TRACED_RULES_MAX
 from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.redaction import Change, forget_redacted
@@ -17,7 +19,7 @@ from tagstitch.core.rule_bucket import RuleBucket, every_rule
 from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
-from tagstitch.core.work import ACTION_STEPS, LACKING_STEPS, WorkExceeded
+from tagstitch.core.work import ACTION_STEPS, LACKING_STEPS, Work, WorkExceeded
 
 _MAY_END: Final[frozenset[RuleReason]] = frozenset(("MATCHED", "SHADOW", "WORK_EXCEEDED"))
 """What a rule may have answered when no rule behind it is asked any more."""
@@ -46,13 +48,13 @@ def decide_event(
     facts, missing = situation.facts(experiments, ledger.work), situation.missing
     asked = _candidates(bucket, facts, missing)
     if explain:
-        run = _Run(situation, ledger, facts)
+        run = _open_run(situation, ledger, facts)
         return run.decide_told(every_rule(bucket, asked), TraceView(situation, ledger, hides))
     if not missing:
         asked = _from_first(asked, facts)
         if not asked and not facts.coercions:
             return _UNCHANGED
-    return _Run(situation, ledger, facts).decide(asked)
+    return _open_run(situation, ledger, facts).decide(asked)
 
 
 _UNCHANGED: Final = EventDecision()
@@ -96,17 +98,14 @@ def _from_first(
     return ()
 
 
-class _Effects:
+class _Effects(msgspec.Struct, gc=False):
     """What actions did to one draft."""
 
-    __slots__ = ("acted", "actors", "modifications")
-
-    def __init__(self) -> None:
-        self.acted: list[EventAction] = []
-        """Also those that found nothing to change."""
-        self.modifications: list[Modification] = []
-        self.actors: list[EventAction] = []
-        """Of each modification its action."""
+    acted: list[EventAction] = []
+    """Also those that found nothing to change."""
+    modifications: list[Modification] = []
+    actors: list[EventAction] = []
+    """Of each modification its action."""
 
     @property
     def changes(self) -> list[Change]:
@@ -114,27 +113,23 @@ class _Effects:
         return list(zip(self.actors, self.modifications, strict=True))
 
 
-class _Run:
+class _Run(msgspec.Struct, gc=False):
     """One evaluation in progress."""
 
-    __slots__ = ("_cut_off_at", "_effects", "_has_redacted", "_has_stopped", "_imagined", "_ledger", "_rule_ids",
-                 "_shadow", "_situation", "_skipped", "_work", "draft", "facts", "missing")  # fmt: skip
-
-    def __init__(self, situation: Situation, ledger: StateLedger, facts: Facts) -> None:
-        self.draft = EventDraft(situation.event, ledger.work)
-        self.facts = facts
-        self.missing = situation.missing
-        self._situation = situation
-        self._ledger = ledger
-        self._work = ledger.work
-        self._has_stopped = False
-        self._cut_off_at: str | None = None
-        self._rule_ids: list[str] = []
-        self._skipped: list[SkippedRule] = []
-        self._effects = _Effects()
-        self._has_redacted = False
-        self._shadow: list[tuple[str, list[Modification]]] = []
-        self._imagined = _Effects()
+    draft: EventDraft
+    facts: Facts
+    missing: frozenset[Source]
+    _situation: Situation
+    _ledger: StateLedger
+    _work: Work
+    _has_stopped: bool = False
+    _cut_off_at: str | None = None
+    _rule_ids: list[str] = []
+    _skipped: list[SkippedRule] = []
+    _effects: _Effects = msgspec.field(default_factory=_Effects)
+    _has_redacted: bool = False
+    _shadow: list[tuple[str, list[Modification]]] = []
+    _imagined: _Effects = msgspec.field(default_factory=_Effects)
 
     def decide(self, asked: Sequence[tuple[EventRule, bool]]) -> EventDecision:
         """Let the rules apply, in their order."""
@@ -375,17 +370,23 @@ class _Run:
             rule_ids=tuple(self._rule_ids),
             skipped=tuple(self._skipped),
             coercions=self.facts.coercions,
-            shadow=tuple(
-                [
-                    {"rule_id": rule_id, "modifications": list(map(_without_rule, found))}
-                    for rule_id, found in self._shadow
-                ]
-            ),
+            shadow=tuple(map(_told_shadow, self._shadow)),
             acted=tuple(effects.acted),
             imagined=tuple(imagined.acted),
             cut_off_at=self._cut_off_at,
             trace=trace,
         )
+
+
+def _open_run(situation: Situation, ledger: StateLedger, facts: Facts) -> _Run:
+    work = ledger.work
+    draft = open_draft(situation.event, work)
+    return _Run(draft, facts, situation.missing, situation, ledger, work)
+
+
+def _told_shadow(shadow: tuple[str, list[Modification]]) -> dict[str, Any]:
+    rule_id, found = shadow
+    return {"rule_id": rule_id, "modifications": list(map(_without_rule, found))}
 
 
 def _without_rule(modification: Mapping[str, Any]) -> dict[str, Any]:

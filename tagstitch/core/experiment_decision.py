@@ -37,7 +37,7 @@ class Assigned:
     trace: tuple[ExperimentLine, ...] = ()
 
 
-_NONE: Final = Assigned()
+NO_VARIANTS: Final = Assigned()
 
 
 def assign_experiments(
@@ -54,11 +54,11 @@ def assign_experiments(
     result. For the same reason a first exposure is left out when it cannot be stored.
     """
     if not experiments:
-        return _NONE
+        return NO_VARIANTS
     is_nobody = situation.subject is None or situation.obstacle is not None
     if is_nobody:  # telling why must not use up what deciding needs
         told = (_trace(one, _nobody(situation), situation, hides) for one in experiments)
-        return Assigned(trace=tuple(told)) if explain else _NONE
+        return Assigned(trace=tuple(told)) if explain else NO_VARIANTS
     stored = stored_assignments({"assignments": situation.assignments})
     facts = situation.facts({}, ledger.work)
     variants: dict[str, str] = {}

@@ -17,6 +17,7 @@ from tagstitch.core.limits import (
     PREVIEW_HEADER_BYTES_MAX,
     REQUEST_ID_CHARS_MAX,
 )
+from tagstitch.core.values import is_object
 
 _REQUEST_ID: Final = re.compile(rf"[A-Za-z0-9_:@=+~-]{{1,{REQUEST_ID_CHARS_MAX}}}")
 """No dots: a Standard Webhooks signature separates id, timestamp and body by dots."""
@@ -26,7 +27,7 @@ _HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]*")
 
 def object_of(raw: object, path: str) -> Mapping[str, Any]:
     """Return the JSON object; raises InvalidInput for anything else."""
-    if not isinstance(raw, Mapping):
+    if not is_object(raw):
         raise InvalidInput("invalid_field", "must be an object", path or None)
     return raw
 

@@ -10,11 +10,10 @@ import math
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from operator import itemgetter, or_
-from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias, cast
 
 from tagstitch.core.limits import INDEXED_ELEMENTS_MAX
 from tagstitch.core.requirements import Relation
@@ -127,6 +126,11 @@ class Column(ABC):
         self.others = ((1 << size) - 1) ^ rules
         """The rules that do not."""
 
+    @property
+    def pass_text(self) -> Callable[[str, int], int] | None:
+        """A function that returns the rules that pass for a text, given `others`; or None."""
+        return None
+
     @abstractmethod
     def pass_scalar(self, value: str | float) -> int:
         """Return the rules that pass for a number, or for a text that stands for none."""
@@ -136,14 +140,28 @@ class Column(ABC):
         """Return the rules that pass, and perhaps others unless exact."""
 
 
-class _EqualColumn(Column):
+class _KeyedColumn(Column):
     __slots__ = ("_by_key",)
 
     def __init__(self, rules: int, by_key: Mapping[Any, _Passing], size: int) -> None:
         super().__init__(rules, size)
         self._by_key = by_key
 
+
+class _EqualColumn(_KeyedColumn):
+    """The rules that require a value, or one of several."""
+
+    __slots__ = ()
+
+    @property
+    def pass_text(self) -> Callable[[str, int], int] | None:
+        """The look-up itself, where every value is kept as a bitmap."""
+        found = self._by_key.values()
+        is_plain = all(isinstance(passing, int) and passing >= 0 for passing in found)
+        return cast(Mapping[Any, int], self._by_key).get if is_plain else None
+
     def pass_scalar(self, value: str | float) -> int:
+        """Return the rules that pass for a number, or for a text that stands for none."""
         passing = self._by_key.get(value)
         if passing is None:
             return self.others
@@ -152,6 +170,7 @@ class _EqualColumn(Column):
         return self.others | _bitmap(passing, self._size)
 
     def pass_seen(self, seen: Seen) -> int:
+        """Return the rules that pass, and perhaps others unless exact."""
         found = self.others
         for key in seen.keys:
             passing = self._by_key.get(key)
@@ -160,22 +179,29 @@ class _EqualColumn(Column):
         return found
 
 
-class _PrefixColumn(_EqualColumn):
+class _PrefixColumn(_KeyedColumn):
     __slots__ = ("_lengths",)
 
     def __init__(self, rules: int, by_key: Mapping[Any, _Passing], size: int) -> None:
         super().__init__(rules, by_key, size)
         self._lengths = tuple(sorted({len(key) for key in by_key}))
 
+    @property
+    def pass_text(self) -> Callable[[str, int], int] | None:
+        return self._pass_text
+
     def pass_scalar(self, value: str | float) -> int:
-        return self._pass_text(value) if isinstance(value, str) else self.others
+        return self._pass_text(value, self.others) if isinstance(value, str) else self.others
 
     def pass_seen(self, seen: Seen) -> int:
-        texts = (key for key in seen.keys if key.__class__ is str)
-        return reduce(or_, map(self._pass_text, texts), self.others)
+        found = self.others
+        for key in seen.keys:
+            if key.__class__ is str:
+                found |= self._pass_text(key, found)
+        return found
 
-    def _pass_text(self, text: str) -> int:
-        found, by_key = self.others, self._by_key
+    def _pass_text(self, text: str, found: int) -> int:
+        by_key = self._by_key
         for length in self._lengths:
             passing = by_key.get(text[:length])
             if passing is not None:
@@ -220,17 +246,11 @@ class _BoundColumn(Column):
         self._find_end = bisect_right if relation in ("below", "at_least") else bisect_left
 
     def pass_scalar(self, value: str | float) -> int:
-        return self.others if value.__class__ is str else self._pass_number(value)
-
-    def pass_seen(self, seen: Seen) -> int:
-        if seen.low is None:
+        if isinstance(value, str):
             return self.others
-        return self._pass_number(seen.low if self._is_upper else seen.high)
-
-    def _pass_number(self, number: Any) -> int:
-        """Return the rules whose bound the number keeps: whole blocks, and the rest of one."""
+        # Of the rules whose bound it keeps, whole blocks and the rest of one.
         per_block = self._per_block
-        end = self._find_end(self._bounds, number)
+        end = self._find_end(self._bounds, value)
         if self._is_upper:
             block = -(-end // per_block)
             rest = self._order[end : block * per_block]
@@ -239,6 +259,11 @@ class _BoundColumn(Column):
             rest = self._order[block * per_block : end]
         found = self.others | self._masks[block]
         return found | bitmap_of(rest, self._size) if rest else found
+
+    def pass_seen(self, seen: Seen) -> int:
+        if seen.low is None:
+            return self.others
+        return self.pass_scalar(seen.low if self._is_upper else seen.high)
 
 
 def column_in_steps(

@@ -10,11 +10,11 @@ Nothing here is stricter than the language: a value of an unexpected type narrow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import accumulate, count
 from operator import add, and_, or_
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tagstitch.core.index_column import Column, bitmap_in_steps, column_in_steps, see
 from tagstitch.core.limits import INDEXED_ELEMENTS_MAX
@@ -41,7 +41,15 @@ _Entries = dict[_Key, list[tuple[int, Any]]]
 class RuleIndex:
     """Finds the rules that may hold, by their position."""
 
-    __slots__ = ("_common", "_covered", "_everything", "_in_event", "_in_profile", "_unlisted")
+    __slots__ = (
+        "_common",
+        "_covered",
+        "_everything",
+        "_in_event",
+        "_in_profile",
+        "_plain",
+        "_unlisted",
+    )
 
     def __init__(
         self,
@@ -53,7 +61,11 @@ class RuleIndex:
         covered: int,
     ) -> None:
         self._everything = (1 << rules) - 1
-        self._common = tuple(sorted(common, key=lambda path: path.expense))
+        ordered = sorted(common, key=lambda path: path.expense)
+        plain = [path.plain for path in ordered]
+        self._plain = tuple(found for found in plain if found is not None)
+        """What is looked up first, and quickest."""
+        self._common = tuple(p for p, found in zip(ordered, plain, strict=True) if found is None)
         """Every one narrows; where nothing is left, the dearer ones behind are not looked at."""
         self._in_event = _by_first_key(path for path in rare if path.path.root != "profile")
         """Top-level key -> paths that may begin there; one fulfilled requirement is enough."""
@@ -72,10 +84,28 @@ class RuleIndex:
         be loaded: what it would say is open. Raises WorkExceeded.
         """
         left, sure = self._everything, self._covered
-        for path in self._common:
-            left, is_exact = path.narrow(left, facts, has_profile=has_profile)
+        look_up = facts.event.get
+        for key, pass_text, others, path in self._plain:
+            value = look_up(key)
+            if value.__class__ is str:
+                left &= pass_text(value, others)
+            else:
+                left, is_exact = path.narrow(left, facts, has_profile=has_profile)
+                if not is_exact:
+                    sure &= path.without
             if not left:
                 return []
+        left, sure = self._narrow(left, sure, facts, has_profile=has_profile)
+        return _pick(rules, left, left & sure)
+
+    def _narrow(self, left: int, sure: int, facts: Facts, *, has_profile: bool) -> tuple[int, int]:
+        """Return those of the rules left that may hold for the values elsewhere, and which surely."""
+        for path in self._common:
+            if not left & path.rules:
+                continue  # the dear ones only where a rule that is left asks
+            left, is_exact = path.narrow(left, facts, has_profile=has_profile)
+            if not left:
+                return 0, 0
             if not is_exact:
                 sure &= path.without
         if self._in_event or self._in_profile:
@@ -83,7 +113,7 @@ class RuleIndex:
             left &= self._unlisted | found
             if not is_exact:
                 sure &= self._unlisted
-        return _pick(rules, left, left & sure)
+        return left, sure
 
     def _with_rare(self, facts: Facts) -> tuple[int, bool]:
         found, is_exact = 0, True
@@ -98,6 +128,14 @@ class RuleIndex:
         return found, is_exact
 
 
+class _Plain(NamedTuple):
+    key: str
+    pass_text: Callable[[str, int], int]
+    """Return the rules that pass for a text, given the others, which do not ask."""
+    others: int
+    path: PathIndex
+
+
 class PathIndex:
     """All that rules require of one path."""
 
@@ -107,6 +145,7 @@ class PathIndex:
         "_compares_numbers",
         "_gives_many",
         "_look_up",
+        "_pass_text",
         "_wants_profile",
         "path",
         "rules",
@@ -121,6 +160,7 @@ class PathIndex:
         self._wants_profile = path.root != "event"
         self._columns = tuple(columns)
         self._compares_numbers = any(column.has_bounds for column in self._columns)
+        self._pass_text = self._columns[0].pass_text if len(self._columns) == 1 else None
         self.rules = reduce(or_, (column.rules for column in self._columns))
         """The rules that require something of it."""
         self.without = reduce(and_, (column.others for column in self._columns))
@@ -129,6 +169,15 @@ class PathIndex:
     def expense(self) -> tuple[bool, bool, int]:
         """What a look-up takes and leaves, to sort by."""
         return (self._gives_many, self._compares_numbers, -self.rules.bit_count())
+
+    @property
+    def plain(self) -> _Plain | None:
+        """The same in short, for a look at one key that only asks which text is there."""
+        path, pass_text = self.path, self._pass_text
+        is_at_key = path.root in ("bare", "event") and len(path.base) == 1
+        if pass_text is None or not is_at_key or path.quantifier is not None:
+            return None
+        return _Plain(path.base[0], pass_text, self.without, self)
 
     def narrow(self, left: int, facts: Facts, *, has_profile: bool) -> tuple[int, bool]:
         """Return those of the rules left that may hold for the value here, and whether exactly."""
@@ -146,6 +195,10 @@ class PathIndex:
             for column in self._columns:
                 left &= column.pass_scalar(value)
             return left, True
+        if self._gives_many and self._pass_text is not None and kind is list:
+            passed = _pass_any(value, self._pass_text)
+            if passed is not None:
+                return left & (passed | self.without), True
         seen = see(value, gives_many=self._gives_many)
         if seen is None:
             return left, False
@@ -165,6 +218,17 @@ class PathIndex:
         for column in self._columns:
             found |= column.pass_seen(seen) & column.rules
         return found, seen.is_exact
+
+
+def _pass_any(values: list[Any], pass_text: Callable[[str, int], int]) -> int | None:
+    """Return the rules that pass for one of the texts; None for a list of other values."""
+    passed = 0
+    for value in values:
+        if value.__class__ is str:
+            passed |= pass_text(value, 0)
+        elif value is not None:
+            return None
+    return passed
 
 
 def index_in_steps(rules: Sequence[Requirements]) -> Steps[RuleIndex]:
@@ -268,6 +332,8 @@ def _values_of(path: Path) -> Lookup:
 
 def _pick(rules: Sequence[R], bitmap: int, sure: int) -> list[tuple[R, bool]]:
     """Return the rules whose bits are set in the first, and whether they are in the second too."""
+    if not bitmap & (bitmap - 1):  # a single one, as for most events of which any are left
+        return [(rules[bitmap.bit_length() - 1], sure == bitmap)] if bitmap else []
     if sure == bitmap:
         return [(rules[position], True) for position in _positions(bitmap)]
     is_sure = set(_positions(sure)).__contains__

@@ -82,7 +82,7 @@ class Situation(msgspec.Struct, frozen=True):  # a frozen dataclass takes five t
             self.event.parameters,
             self.attributes,
             self.state,
-            now=self.now,
-            experiments=experiments,
-            work=work,
+            self.now,
+            experiments,
+            work,
         )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
+
 from tagstitch.core.cap_uses import read_times
 from tagstitch.core.frequency_cap import FrequencyCap, own_key
 from tagstitch.core.limits import OUTBOX_ENTRIES_MAX
@@ -36,32 +38,28 @@ class StateChanges:
 NO_CHANGES: Final = StateChanges()
 
 
-class StateLedger:
+class StateLedger(msgspec.Struct, gc=False):
     """The visitor's state while rules apply: a later rule sees what an earlier one changed."""
 
-    __slots__ = ("_assignments", "_can_commit", "_changed_caps", "_changed_state", "_now",
-                 "_outbox", "caps", "has_withheld", "state", "work")  # fmt: skip
-
-    def __init__(self, situation: Situation) -> None:
-        self.work = Work(situation.work_steps)
-        self._now = situation.now
-        self._can_commit = situation.can_commit
-        self.state: Mapping[str, Any] = situation.state
-        self.caps: Mapping[str, Sequence[float]] = situation.caps
-        self.has_withheld = False
-        """Whether a rule did nothing because its change could not be stored."""
-        self._changed_state: dict[str, Any] = {}
-        self._changed_caps: dict[str, Sequence[float]] = {}
-        self._assignments: dict[str, Mapping[str, Any]] = {}
-        self._outbox: list[OutboxEntry] = []
+    work: Work
+    now: float
+    can_commit: bool
+    state: Mapping[str, Any]
+    caps: Mapping[str, Sequence[float]]
+    has_withheld: bool = False
+    """Whether a rule did nothing because its change could not be stored."""
+    _changed_state: dict[str, Any] = {}
+    _changed_caps: dict[str, Sequence[float]] = {}
+    _assignments: dict[str, Mapping[str, Any]] = {}
+    _outbox: list[OutboxEntry] = []
 
     @property
     def _moment(self) -> datetime:
-        return _moment(self._now)
+        return _moment(self.now)
 
     def allows(self, cap: FrequencyCap | None) -> bool:
         """Return whether a rule with this cap may apply once more."""
-        return cap is None or cap.allows(self.caps, self._now)
+        return cap is None or cap.allows(self.caps, self.now)
 
     def changed(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Return the part of the wanted state that is not so already."""
@@ -69,13 +67,13 @@ class StateLedger:
 
     def may_commit(self) -> bool:
         """Return whether a change can be stored; what asks in vain counts as withheld."""
-        self.has_withheld = self.has_withheld or not self._can_commit
-        return self._can_commit
+        self.has_withheld = self.has_withheld or not self.can_commit
+        return self.can_commit
 
     def use(self, cap: FrequencyCap | None) -> None:
         """Count one use of a cap."""
         if cap is not None:
-            self._note_uses(cap.record(self.caps, self._now))
+            self._note_uses(cap.record(self.caps, self.now))
 
     def _note_uses(self, used: Mapping[str, Sequence[float]]) -> None:
         if used:
@@ -115,7 +113,7 @@ class StateLedger:
                 key = sent_key(entry.action_key)
                 # The one before stays: the next decision's clock may still be in its window.
                 before = read_times(self.caps, key) or []
-                self._note_uses({key: sorted([*before, self._now])[-_SENT_TIMES:]})
+                self._note_uses({key: sorted([*before, self.now])[-_SENT_TIMES:]})
 
     def changes(self) -> StateChanges:
         """Return everything to store."""
@@ -124,6 +122,17 @@ class StateLedger:
         return StateChanges(
             self._changed_state, self._changed_caps, self._assignments, tuple(self._outbox)
         )
+
+
+def open_ledger(situation: Situation) -> StateLedger:
+    """Return the ledger of one decision, with nothing changed yet."""
+    return StateLedger(
+        Work(situation.work_steps),
+        situation.now,
+        situation.can_commit,
+        situation.state,
+        situation.caps,
+    )
 
 
 def sent_key(action_key: str) -> str:

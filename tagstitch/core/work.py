@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 UNLIMITED: Final = 2**62
 """Steps for what is no decision, such as the explanation of a single condition."""
 
@@ -35,13 +37,10 @@ class WorkExceeded(Exception):
     """The steps of a decision are used up."""
 
 
-class Work:
+class Work(msgspec.Struct, gc=False):
     """The steps that are left."""
 
-    __slots__ = ("left",)
-
-    def __init__(self, steps: int = UNLIMITED) -> None:
-        self.left = steps
+    left: int = UNLIMITED
 
     @property
     def is_exceeded(self) -> bool:
