@@ -26,15 +26,17 @@ def calculate(
 ) -> int | float:
     """Return `operation(value, operand)`, rounded half up to a number of decimal places.
 
-    Two integers give an integer. Raises ResultOutOfRange.
+    Raises ResultOutOfRange.
     """
-    if value.__class__ is int and operand.__class__ is int:
-        whole: int = operation(value, operand)  # exact, and much cheaper
-        if not -NUMBER_ABS_MAX <= whole <= NUMBER_ABS_MAX:
-            raise ResultOutOfRange
-        return whole
     result = operation(Decimal(str(value)), Decimal(str(operand)))
     return _as_number(result, places=places, is_whole=False)
+
+
+def in_range(whole: int) -> int:
+    """Return the number; raises ResultOutOfRange."""
+    if not -NUMBER_ABS_MAX <= whole <= NUMBER_ABS_MAX:
+        raise ResultOutOfRange
+    return whole
 
 
 def rounded(value: float | str, places: int) -> int | float:

@@ -11,7 +11,7 @@ import msgspec
 
 from tagstitch.core import operands
 from tagstitch.core.action_path import Item, PathScope, parse_origin
-from tagstitch.core.arithmetic import Operation, calculate, rounded
+from tagstitch.core.arithmetic import Operation, calculate, in_range, rounded
 from tagstitch.core.definition import Definition
 from tagstitch.core.limits import ACTION_VALUE_BYTES_MAX, DECIMAL_PLACES_MAX
 from tagstitch.core.paths import Facts, Path
@@ -83,9 +83,12 @@ class _Calculation(msgspec.Struct, frozen=True, gc=False):
     places: int | None
 
     def __call__(self, old: Any, facts: Facts, _: Item) -> Any:
-        if old.__class__ is not int and not _counts_as_number(old, facts):
+        operation, operand = self.operation, self.operand
+        if old.__class__ is int and operand.__class__ is int:
+            return in_range(operation(old, operand))  # exact, and much cheaper
+        if not _counts_as_number(old, facts):
             return UNCHANGED
-        return calculate(self.operation, old, self.operand, places=self.places)
+        return calculate(operation, old, operand, places=self.places)
 
 
 def _arithmetic(operation: Operation) -> BuildComputation:

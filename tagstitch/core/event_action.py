@@ -15,7 +15,15 @@ from tagstitch.core.action_path import NO_ITEM
 from tagstitch.core.bucketing import bucket_of
 from tagstitch.core.computation import UNCHANGED, Compute
 from tagstitch.core.consent import Purpose
-from tagstitch.core.event_draft import IMPOSSIBLE, ITEMS, REMOVED, EventDraft, edited, keys_of
+from tagstitch.core.event_draft import (
+    IMPOSSIBLE,
+    INTEGER_BYTES_MAX,
+    ITEMS,
+    REMOVED,
+    EventDraft,
+    edited,
+    keys_of,
+)
 from tagstitch.core.limits import IDENTIFIER_VALUE_CHARS_MAX
 from tagstitch.core.paths import Facts, Lookup, Path, finder
 from tagstitch.core.scalar_text import scalar_text
@@ -35,10 +43,15 @@ VALUE_FIELDS: Final = frozenset({"old_value", "new_value", "removed_items", "cha
 """The fields of a modification that hold values of the event."""
 
 
+_RENAME: Final = "rename_event"
+_MODIFY: Final = "modify_parameter"
+"""Looked up for each change, and quicker so than as an attribute of a class."""
+
+
 class RenameEvent(msgspec.Struct, frozen=True, gc=False):
     """Give the event another name."""
 
-    type: ClassVar[str] = "rename_event"
+    type: ClassVar[str] = _RENAME
     new_event_name: str
     purposes: tuple[Purpose, ...] = ()
 
@@ -53,7 +66,7 @@ class RenameEvent(msgspec.Struct, frozen=True, gc=False):
         draft.name = new_name
         change = {
             "rule_id": rule_id,
-            "type": self.type,
+            "type": _RENAME,
             "old_name": old_name,
             "new_name": new_name,
         }
@@ -63,7 +76,7 @@ class RenameEvent(msgspec.Struct, frozen=True, gc=False):
 class ModifyParameter(msgspec.Struct, frozen=True, gc=False):
     """Compute a new value for one parameter."""
 
-    type: ClassVar[str] = "modify_parameter"
+    type: ClassVar[str] = _MODIFY
     parameter: Path
     compute: Compute
     reads: tuple[Path, ...] = ()
@@ -78,7 +91,8 @@ class ModifyParameter(msgspec.Struct, frozen=True, gc=False):
     def apply(self, rule_id: str, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed. Raises ResultOutOfRange."""
         parameter = self.parameter
-        old = draft.find(parameter)
+        base = parameter.base
+        old = draft.find(parameter) if len(base) > 1 else draft.parameters.get(base[0])
         if self.reads:
             current = facts.with_event(draft.current)
             new = self.compute(old, current, NO_ITEM)
@@ -92,12 +106,13 @@ class ModifyParameter(msgspec.Struct, frozen=True, gc=False):
             facts.work.spend_nodes(old)
         if old == new and same(old, new):
             return ()
-        is_done = draft.remove(parameter) if new is None else draft.write(parameter, new)
-        if not is_done:
+        if new.__class__ is int and len(base) == 1:
+            draft.put(base[0], new, INTEGER_BYTES_MAX)
+        elif not (draft.remove(parameter) if new is None else draft.write(parameter, new)):
             return ()
         change: Modification = {
             "rule_id": rule_id,
-            "type": self.type,
+            "type": _MODIFY,
             "parameter": parameter.text,
         }
         if not self.conceals_old:
@@ -109,7 +124,7 @@ class ModifyParameter(msgspec.Struct, frozen=True, gc=False):
 class SetParameter(msgspec.Struct, frozen=True, gc=False):
     """Give one top-level parameter a plain value: what `modify_parameter` does most often."""
 
-    type: ClassVar[str] = "modify_parameter"
+    type: ClassVar[str] = _MODIFY
     parameter: Path
     value: str | float
     size: int
@@ -125,8 +140,9 @@ class SetParameter(msgspec.Struct, frozen=True, gc=False):
 
     def apply(self, rule_id: str, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed. Raises ResultOutOfRange."""
-        key = self.parameter.base[0]
-        old, new = draft.parameters.get(key), self.value
+        parameter, new = self.parameter, self.value
+        key = parameter.base[0]
+        old = draft.parameters.get(key)
         if old == new and same(old, new):
             return ()
         kind = old.__class__
@@ -135,8 +151,8 @@ class SetParameter(msgspec.Struct, frozen=True, gc=False):
         draft.put(key, new, self.size)
         change = {
             "rule_id": rule_id,
-            "type": self.type,
-            "parameter": self.parameter.text,
+            "type": _MODIFY,
+            "parameter": parameter.text,
             "old_value": old,
             "new_value": new,
         }

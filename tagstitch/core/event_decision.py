@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from tagstitch.core.event import Event
-from tagstitch.core.event_action import EventAction, Redact
+from tagstitch.core.event_action import EventAction, Modification, Redact
 from tagstitch.core.paths import Path
 from tagstitch.core.rule_trace import TraceLine
+
+Effect: TypeAlias = tuple[EventAction, Sequence[Modification]]
+"""An action that was done, and what it changed: nothing, mostly one thing, or several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +42,10 @@ class EventDecision(msgspec.Struct, frozen=True):  # a frozen dataclass takes fi
     """How often a text was taken for a number."""
     shadow: tuple[Mapping[str, Any], ...] = ()
     """What shadow rules would have changed: {rule_id, modifications}."""
-    acted: tuple[EventAction, ...] = ()
-    """The actions of rules that matched."""
-    imagined: tuple[EventAction, ...] = ()
-    """The actions of shadow rules that matched."""
+    effects: tuple[Effect, ...] = ()
+    """What the actions of rules that matched did."""
+    imagined: tuple[Effect, ...] = ()
+    """What the actions of shadow rules that matched would have done."""
     cut_off_at: str | None = None
     """The rule at which the evaluation ended because all rules together were too much work."""
     trace: tuple[TraceLine, ...] = ()
@@ -50,14 +53,14 @@ class EventDecision(msgspec.Struct, frozen=True):  # a frozen dataclass takes fi
     @property
     def action_paths(self) -> tuple[Path, ...]:
         """What the actions of rules that matched looked at and changed, redactions aside."""
-        lasting = (action for action in self.acted if not isinstance(action, Redact))
-        actions = (*lasting, *self.imagined)
+        lasting = (action for action, _ in self.effects if not isinstance(action, Redact))
+        actions = (*lasting, *(action for action, _ in self.imagined))
         return tuple(path for action in actions for path in (*action.reads, *action.touches))
 
     @property
     def redacted_paths(self) -> tuple[Path, ...]:
         """What redactions removed, if it was there; nobody keeps the values."""
-        redactions = (action for action in self.acted if isinstance(action, Redact))
+        redactions = (action for action, _ in self.effects if isinstance(action, Redact))
         return tuple(path for action in redactions for path in action.touches)
 
     def to_json(self) -> dict[str, Any]:

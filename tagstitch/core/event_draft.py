@@ -19,6 +19,9 @@ ORIGINAL_NAME: Final = "_original_event_name"
 
 ITEMS: Final = Path("items", "event", ("items",))
 
+INTEGER_BYTES_MAX: Final = 20
+"""Of any integer; to count its digits would take longer than to add it."""
+
 _COPIED_PER_STEP: Final = 24
 """Entries of a list or an object: a copy takes some 10 nanoseconds for each."""
 
@@ -85,7 +88,11 @@ class EventDraft(msgspec.Struct, gc=False):
         Raises ResultOutOfRange like `charge`.
         """
         self._count(size)
-        self._put(key, value)
+        owned = self._owned  # as `_put`, without another call
+        if owned is None:
+            self.parameters = self._owned = owned = dict(self.parameters)
+        owned[key] = value
+        self._touched[key] = None
 
     def remove(self, path: Path) -> bool:
         """Remove a value; False when it is not there."""
@@ -111,7 +118,7 @@ class EventDraft(msgspec.Struct, gc=False):
         if kind is str and value.isascii():  # the short ways for most values
             size = len(value) + 2
         elif kind is int:
-            size = len(str(value))
+            size = INTEGER_BYTES_MAX
         elif is_deeper(value, JSON_DEPTH_MAX - levels - len(path.base)):
             raise ResultOutOfRange
         else:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from tagstitch.core.compiled_condition import Hides, hides_nothing
 from tagstitch.core.event_action import EventAction, Modification, Redact
-from tagstitch.core.event_decision import EventDecision, SkippedRule
+from tagstitch.core.event_decision import Effect, EventDecision, SkippedRule
 from tagstitch.core.event_draft import EventDraft, open_draft
 from tagstitch.core.limits import TRACED_RULES_MAX
 from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.redaction import Change, forget_redacted
 from tagstitch.core.rule import EventRule
-from tagstitch.core.rule_bucket import RuleBucket, every_rule
+from tagstitch.core.rule_bucket import Candidate, RuleBucket, ShortCandidate, every_rule
 from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
@@ -25,6 +27,10 @@ _MAY_END: Final[frozenset[RuleReason]] = frozenset(("MATCHED", "SHADOW", "WORK_E
 """What a rule may have answered when no rule behind it is asked any more."""
 
 A = TypeVar("A", bound=EventAction)
+
+_FOUND: Final = itemgetter(1)
+
+_Asked: TypeAlias = ShortCandidate[EventRule]
 
 
 def decide_event(
@@ -46,14 +52,18 @@ def decide_event(
     rules that are left would redact leaves the event whatever their conditions say.
     """
     facts, missing = situation.facts(experiments, ledger.work), situation.missing
-    asked = _candidates(bucket, facts, missing)
-    if explain:
+    if explain or missing:
+        found = _candidates(bucket, facts, missing)
         run = _open_run(situation, ledger, facts)
-        return run.decide_told(every_rule(bucket, asked), TraceView(situation, ledger, hides))
-    if not missing:
-        asked = _from_first(asked, facts)
-        if not asked and not facts.coercions:
-            return _UNCHANGED
+        if not explain:
+            return run.decide(found)
+        return run.decide_told(every_rule(bucket, found), TraceView(situation, ledger, hides))
+    try:
+        asked = _from_first(bucket.candidates_in_short(facts), facts)
+    except WorkExceeded:
+        asked = bucket.every_candidate
+    if not asked and not facts.coercions:
+        return _UNCHANGED
     return _open_run(situation, ledger, facts).decide(asked)
 
 
@@ -63,24 +73,22 @@ _UNCHANGED: Final = EventDecision()
 
 def _candidates(
     bucket: RuleBucket[EventRule], facts: Facts, missing: frozenset[Source]
-) -> Sequence[tuple[EventRule, bool]]:
+) -> Sequence[Candidate[EventRule]]:
     """Return the rules to ask; all of them when to choose was too much work."""
     try:
         return bucket.candidates(facts, has_profile="profile" not in missing)
     except WorkExceeded:
-        return [(rule, False) for rule in bucket.rules]
+        return bucket.every_candidate
 
 
-def _from_first(
-    asked: Sequence[tuple[EventRule, bool]], facts: Facts
-) -> Sequence[tuple[EventRule, bool]]:
+def _from_first(asked: Sequence[_Asked], facts: Facts) -> Sequence[_Asked]:
     """Return the rules from the first that does more than not to hold.
 
     Most events end here: what follows is set up for rules that apply.
     """
     work = facts.work
-    for position, (rule, is_sure) in enumerate(asked):
-        if is_sure or not rule.is_plain:
+    for position, (rule, is_sure, rule_id) in enumerate(asked):
+        if is_sure or not isinstance(rule, EventRule) or not rule.is_plain:
             return asked[position:]
         condition = rule.condition
         work.left -= condition.steps  # as `spend` does, without a call
@@ -93,24 +101,9 @@ def _from_first(
             return asked[position:]
         if holds:
             work.left += condition.steps  # to be counted when it applies
-            return [(rule, True), *asked[position + 1 :]]
+            return [(rule, True, rule_id), *asked[position + 1 :]]
         facts.coercions = 0  # only rules that apply count theirs
     return ()
-
-
-class _Effects(msgspec.Struct, gc=False):
-    """What actions did to one draft."""
-
-    acted: list[EventAction] = []
-    """Also those that found nothing to change."""
-    modifications: list[Modification] = []
-    actors: list[EventAction] = []
-    """Of each modification its action."""
-
-    @property
-    def changes(self) -> list[Change]:
-        """Each modification with its action."""
-        return list(zip(self.actors, self.modifications, strict=True))
 
 
 class _Run(msgspec.Struct, gc=False):
@@ -126,33 +119,36 @@ class _Run(msgspec.Struct, gc=False):
     _cut_off_at: str | None = None
     _rule_ids: list[str] = []
     _skipped: list[SkippedRule] = []
-    _effects: _Effects = msgspec.field(default_factory=_Effects)
+    _effects: list[Effect] = []
     _has_redacted: bool = False
     _shadow: list[tuple[str, list[Modification]]] = []
-    _imagined: _Effects = msgspec.field(default_factory=_Effects)
+    _imagined: list[Effect] = []
 
-    def decide(self, asked: Sequence[tuple[EventRule, bool]]) -> EventDecision:
+    def decide(self, asked: Sequence[_Asked]) -> EventDecision:
         """Let the rules apply, in their order."""
         ended: RuleReason | None = None
-        draft, effects, work, missing = self.draft, self._effects, self._work, self.missing
-        for position, (rule, is_sure) in enumerate(asked):
-            if is_sure and not missing:
-                action = rule.sole_action
-                if action is not None:  # nothing is left to ask
-                    self._rule_ids.append(rule.rule_id)
-                    self._do(rule.rule_id, action, draft, effects)
-                    if work.left >= 0 and not draft.is_dropped:
-                        continue
-                    ended = self.ended
-                elif rule.is_plain:
-                    ended = self.apply_sure(rule)
-                elif self.decide_rule(rule) in _MAY_END:
-                    ended = self.ended
+        draft, facts, effects, work = self.draft, self.facts, self._effects, self._work
+        note_rule, missing = self._rule_ids.append, self.missing
+        for position, (rule, is_sure, rule_id) in enumerate(asked):
+            if not isinstance(rule, EventRule):  # nothing is left to ask, it is the sole action
+                note_rule(rule_id)
+                work.left -= ACTION_STEPS  # from here on as `_do`, without a call
+                try:
+                    found = rule.apply(rule_id, draft, facts) if work.left >= 0 else ()
+                except Exception as error:  # noqa: BLE001 - as in `_do`
+                    found = self._failed(rule_id, error)
+                effects.append((rule, found))
+                if work.left >= 0 and not draft.is_dropped:
+                    continue
+                ended = self.ended
+            elif is_sure and rule.is_plain and not missing:
+                ended = self.apply_sure(rule)
             elif self.decide_rule(rule) in _MAY_END:
                 ended = self.ended
             if ended is not None:
                 if ended == "WORK_EXCEEDED":
-                    self.cut_off(rule, [left for left, _ in asked[position:]])
+                    left = [rule for rule, *_ in asked[position:]]
+                    self.cut_off(rule_id, [rule for rule in left if isinstance(rule, EventRule)])
                 break
         return self.to_decision(())
 
@@ -175,7 +171,7 @@ class _Run(msgspec.Struct, gc=False):
                     ended = self.ended if reason in _MAY_END else None
                 if ended == "WORK_EXCEEDED":
                     self.cut_off(
-                        rule, [left for left, sure in rules[position:] if sure is not None]
+                        rule.rule_id, [left for left, sure in rules[position:] if sure is not None]
                     )
             if line is not None:
                 trace.append(close_line(line, reason))
@@ -279,13 +275,13 @@ class _Run(msgspec.Struct, gc=False):
             self._redact(rule, redaction)
         return "MATCHED"
 
-    def cut_off(self, rule: EventRule, rest: Iterable[EventRule]) -> None:
-        """End the evaluation at a rule; `rest` are it and the ones behind it.
+    def cut_off(self, rule_id: str, rest: Iterable[EventRule]) -> None:
+        """End the evaluation at a rule; `rest` are it and the ones behind it that may redact.
 
         Of nested parameters to redact the whole top-level one goes: each can go only once, so that
         this ends soon whatever the rules are.
         """
-        self._cut_off_at = rule.rule_id
+        self._cut_off_at = rule_id
         for left in rest:
             is_open = left.gates.closed(self._situation) in (None, "UNAVAILABLE")
             if left.redactions and is_open and not left.is_shadow:
@@ -300,26 +296,25 @@ class _Run(msgspec.Struct, gc=False):
                     self._rule_ids.append(rule.rule_id)
 
     def _redact(self, rule: EventRule, redaction: Redact) -> None:
-        effects = redaction.apply(rule.rule_id, self.draft, self.facts)
         self._has_redacted = True
-        self._effects.acted.append(redaction)
-        self._effects.modifications += effects
-        self._effects.actors += [redaction] * len(effects)
+        found = redaction.apply(rule.rule_id, self.draft, self.facts)
+        self._effects.append((redaction, found))
 
     def _apply(self, rule: EventRule) -> bool:
         """Do what the visitor allows of the actions; return whether anything changed."""
         self._rule_ids.append(rule.rule_id)
-        before = len(self._effects.actors)
+        before = len(self._effects)
         self._act(rule, self.draft, self._effects)
-        return len(self._effects.actors) > before
+        return any(found for _, found in self._effects[before:])
 
     def _imagine(self, rule: EventRule) -> None:
         """Note what a shadow rule would change in the event as it is now."""
-        before = len(self._imagined.actors)
+        before = len(self._imagined)
         self._act(rule, self.draft.copy(), self._imagined)
-        self._shadow.append((rule.rule_id, self._imagined.modifications[before:]))
+        changes = [change for _, found in self._imagined[before:] for change in found]
+        self._shadow.append((rule.rule_id, changes))
 
-    def _act(self, rule: EventRule, draft: EventDraft, effects: _Effects) -> None:
+    def _act(self, rule: EventRule, draft: EventDraft, effects: list[Effect]) -> None:
         """Do the rule's actions in a draft; note which were done and what they changed."""
         if rule.redactions and draft is self.draft:
             self._has_redacted = True
@@ -330,22 +325,21 @@ class _Run(msgspec.Struct, gc=False):
             if draft.is_dropped or self._work.left < 0:
                 return
 
-    def _do(self, rule_id: str, action: EventAction, draft: EventDraft, effects: _Effects) -> None:
-        effects.acted.append(action)
-        work = self._work
-        work.left -= ACTION_STEPS  # as `spend` does, without a call
-        if work.left < 0:
-            return
+    def _do(
+        self, rule_id: str, action: EventAction, draft: EventDraft, effects: list[Effect]
+    ) -> None:
+        self._work.left -= ACTION_STEPS  # as `spend` does, without a call
         try:
-            found = action.apply(rule_id, draft, self.facts)
-        except WorkExceeded:
-            return
+            found = action.apply(rule_id, draft, self.facts) if self._work.left >= 0 else ()
         except Exception as error:  # noqa: BLE001 - a broken rule harms only itself
+            found = self._failed(rule_id, error)
+        effects.append((action, found))
+
+    def _failed(self, rule_id: str, error: Exception) -> Sequence[Modification]:
+        """Note an action that failed, unless it was only too much work."""
+        if not isinstance(error, WorkExceeded):
             self._skipped.append(SkippedRule(rule_id, type(error).__name__))
-            return
-        for modification in found:
-            effects.modifications.append(modification)
-            effects.actors.append(action)
+        return ()
 
     def _allowed(self, actions: Iterable[A]) -> Iterable[A]:
         allows = self._situation.consent.allows
@@ -354,25 +348,25 @@ class _Run(msgspec.Struct, gc=False):
     def to_decision(self, trace: tuple[TraceLine, ...]) -> EventDecision:
         draft, effects, imagined = self.draft, self._effects, self._imagined
         if (
-            not (self._rule_ids or imagined.acted or self._skipped or trace)
+            not (self._rule_ids or imagined or self._skipped or trace)
             and not self.facts.coercions
             and self._cut_off_at is None
         ):
             return _UNCHANGED
         if self._has_redacted:
-            forget_redacted(effects.changes, imagined.changes)
+            forget_redacted(_changes(effects), _changes(imagined))
         return EventDecision(
             drop=draft.is_dropped,
             rename=draft.name if draft.name != draft.event.name else None,
             set=draft.changed_parameters(),
             unset=tuple(draft.removed_parameters()),
-            modifications=tuple(effects.modifications),
+            modifications=_modifications(effects),
             rule_ids=tuple(self._rule_ids),
             skipped=tuple(self._skipped),
             coercions=self.facts.coercions,
-            shadow=tuple(map(_told_shadow, self._shadow)),
-            acted=tuple(effects.acted),
-            imagined=tuple(imagined.acted),
+            shadow=tuple(map(_told_shadow, self._shadow)) if self._shadow else (),
+            effects=tuple(effects),
+            imagined=tuple(imagined),
             cut_off_at=self._cut_off_at,
             trace=trace,
         )
@@ -382,6 +376,16 @@ def _open_run(situation: Situation, ledger: StateLedger, facts: Facts) -> _Run:
     work = ledger.work
     draft = open_draft(situation.event, work)
     return _Run(draft, facts, situation.missing, situation, ledger, work)
+
+
+def _modifications(effects: Sequence[Effect]) -> tuple[Modification, ...]:
+    if len(effects) == 1:
+        return tuple(effects[0][1])
+    return tuple(chain.from_iterable(map(_FOUND, effects)))
+
+
+def _changes(effects: Iterable[Effect]) -> list[Change]:
+    return [(action, change) for action, found in effects for change in found]
 
 
 def _told_shadow(shadow: tuple[str, list[Modification]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -15,7 +15,7 @@ from tagstitch.core.outbox_entry import OutboxEntry
 from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.personalization_action import AnswerAction
 from tagstitch.core.rule import PersonalizationRule
-from tagstitch.core.rule_bucket import RuleBucket, every_rule
+from tagstitch.core.rule_bucket import Candidate, RuleBucket, every_rule
 from tagstitch.core.rule_gates import missing_purposes
 from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
@@ -86,7 +86,8 @@ def decide_personalization(
     facts = situation.facts(experiments, ledger.work)
     run = _Run(situation, ledger, facts.with_state(ledger.state))
     asked = run.candidates(bucket)
-    rules = every_rule(bucket, asked) if explain else asked
+    rules: Iterable[tuple[PersonalizationRule, bool | None]]
+    rules = every_rule(bucket, asked) if explain else [(rule, sure) for rule, sure, *_ in asked]
     view = TraceView(situation, ledger, hides) if explain else None
     trace: list[TraceLine] = []
     for rule, is_sure in rules:
@@ -135,12 +136,12 @@ class _Run:
 
     def candidates(
         self, bucket: RuleBucket[PersonalizationRule]
-    ) -> Sequence[tuple[PersonalizationRule, bool]]:
+    ) -> Sequence[Candidate[PersonalizationRule]]:
         """Return the rules to ask; all of them when to choose was too much work."""
         try:
             return bucket.candidates(self.facts, has_profile="profile" not in self.missing)
         except WorkExceeded:
-            return [(rule, False) for rule in bucket.rules]
+            return bucket.every_candidate
 
     def decide_rule(self, rule: PersonalizationRule) -> RuleReason:
         """Let a rule apply if it does; only then the coercions on the way are counted."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from itertools import repeat
+from operator import is_, itemgetter
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from tagstitch.core.consent import Purpose
+from tagstitch.core.event_action import EventAction
 from tagstitch.core.limits import TRACED_RULES_MAX
 from tagstitch.core.paths import Facts, Lookup, Path, Source, is_lacking
 from tagstitch.core.requirements import NO_REQUIREMENTS, Requirements, requirements_of
-from tagstitch.core.rule import Rule
+from tagstitch.core.rule import EventRule, Rule
 from tagstitch.core.rule_index import RuleIndex, index_in_steps
 from tagstitch.core.steps import Steps, sorted_in_steps
 from tagstitch.core.targeting import EVERY_EVENT
@@ -22,6 +24,12 @@ PLAIN_RULES_MAX: Final = 4
 """Rules up to which asking each costs less than an index (measured by bench/rule_book_load.py)."""
 
 _RULES_PER_STEP: Final = 20
+
+Candidate: TypeAlias = tuple[R, bool, str]
+"""A rule that may hold; whether it surely does, and its condition need not be asked; its id."""
+
+ShortCandidate: TypeAlias = tuple[R | EventAction, bool, str]
+"""The same; for a rule that surely holds its `sole_action` stands there if it has one."""
 
 COPIED_RULES_MAX: Final = 1_000
 """Rules for every event that each event name's bucket holds besides its own. More of them stay in
@@ -47,7 +55,12 @@ class RuleBucket(Generic[R]):
     experiments: frozenset[str] = frozenset()
     """The experiments at whose variant one of the rules looks."""
     index: RuleIndex | None = None
-    unindexed: tuple[tuple[R, bool], ...] = ()
+    in_short: tuple[R | EventAction, ...] = ()
+    """Of each of its own rules the `sole_action`, or itself, where there is an index."""
+    rule_ids: tuple[str, ...] = ()
+    """Of the same. Both could be had from the rules, but not as fast: where many of many rules hold,
+    time goes by waiting for memory, and only look-ups in a row wait for several at once."""
+    unindexed: tuple[Candidate[R], ...] = ()
     """Its own rules as candidates, where there is no index."""
     for_all: RuleBucket[R] | None = None
     """Rules for every event that are not among its own."""
@@ -55,7 +68,7 @@ class RuleBucket(Generic[R]):
     def has_just(self, rules: Sequence[R]) -> bool:
         """Return whether its own rules are these very ones."""
         own = self.own_rules
-        return len(own) == len(rules) and all(map(operator.is_, own, rules))
+        return len(own) == len(rules) and all(map(is_, own, rules))
 
     def looks_behind(self, facts: Facts, sources: frozenset[Source]) -> bool:
         """Return whether a rule looks at one of these sources, for want of the event's own data."""
@@ -73,34 +86,62 @@ class RuleBucket(Generic[R]):
             return self.own_rules
         return tuple(sorted((*self.own_rules, *self.for_all.own_rules), key=_order))
 
-    def candidates(self, facts: Facts, *, has_profile: bool = True) -> Sequence[tuple[R, bool]]:
+    def candidates(self, facts: Facts, *, has_profile: bool = True) -> Sequence[Candidate[R]]:
         """Return, in their order, all rules that hold for these facts, and perhaps others.
 
-        With each goes whether its condition surely holds, and need not be asked. The facts must
-        be those that conditions will see, but for state and experiments. `has_profile` False says
-        that the profile could not be loaded: then the rules are there that may hold whatever it
-        says.
+        The facts must be those that conditions will see, but for state and experiments.
+        `has_profile` False says that the profile could not be loaded: then the rules are there
+        that may hold whatever it says. Raises WorkExceeded.
         """
-        if self.index is None:
-            if self.for_all is None:
-                return self.unindexed
-            found = list(self.unindexed)
-        else:
-            found = self.index.candidates(self.own_rules, facts, has_profile=has_profile)
+        found = self.unindexed
+        if self.index is not None:
+            positions, is_sure = self.index.find(facts, has_profile=has_profile)
+            found = tuple(
+                (self.own_rules[at], sure, self.rule_ids[at])
+                for at, sure in zip(positions, is_sure, strict=False)
+            )
         if self.for_all is None:
             return found
-        found += self.for_all.candidates(facts, has_profile=has_profile)
-        return sorted(found, key=lambda entry: _order(entry[0]))
+        both = (*found, *self.for_all.candidates(facts, has_profile=has_profile))
+        return sorted(both, key=lambda candidate: _order(candidate[0]))
+
+    def candidates_in_short(self, facts: Facts) -> Sequence[ShortCandidate[R]]:
+        """Return the same where nothing is missing, the quicker way for many."""
+        if self.index is None or self.for_all is not None:
+            return self.candidates(facts)
+        positions, is_sure = self.index.find(facts)
+        if len(positions) < 2:
+            return (
+                [
+                    (self.in_short[at] if sure else self.own_rules[at], sure, self.rule_ids[at])
+                    for at, sure in zip(positions, is_sure, strict=True)
+                ]
+                if positions
+                else ()
+            )
+        pick = itemgetter(*positions)
+        found = zip(pick(self.in_short), is_sure, pick(self.rule_ids), strict=False)
+        if is_sure.__class__ is repeat:
+            return list(found)
+        return [
+            (short if sure else self.own_rules[at], sure, rule_id)
+            for at, (short, sure, rule_id) in zip(positions, found, strict=True)
+        ]
+
+    @property
+    def every_candidate(self) -> Sequence[Candidate[R]]:
+        """All rules, when to choose among them is too much work."""
+        return _unsure(self.rules)
 
 
 def every_rule(
-    bucket: RuleBucket[R], candidates: Iterable[tuple[R, bool]]
+    bucket: RuleBucket[R], candidates: Iterable[Candidate[R]]
 ) -> Sequence[tuple[R, bool | None]]:
     """Return all rules as the candidates say; None for one that is not among them.
 
     Of those, only as many as a trace can tell of besides the candidates.
     """
-    found = {rule.rule_id: is_sure for rule, is_sure in candidates}
+    found = {rule_id: is_sure for _, is_sure, rule_id in candidates}
     room = TRACED_RULES_MAX - len(found)
     rules: list[tuple[R, bool | None]] = []
     for rule in bucket.rules:
@@ -185,7 +226,9 @@ def bucket_in_steps(
         cap_keys=frozenset(cap_keys),
         experiments=frozenset(_experiments(lookups)),
         index=index,
-        unindexed=() if is_indexed else tuple((rule, False) for rule in ordered),
+        in_short=tuple(map(_in_short, ordered)) if is_indexed else (),
+        rule_ids=tuple([rule.rule_id for rule in ordered]) if is_indexed else (),
+        unindexed=() if is_indexed else _unsure(ordered),
         for_all=for_all,
     )
 
@@ -195,6 +238,14 @@ def _experiments(paths: Iterable[Path]) -> Iterator[str]:
     for path in paths:
         if path.root == "experiment":
             yield from (path.base[0], ".".join(path.base))
+
+
+def _unsure(rules: Iterable[R]) -> tuple[Candidate[R], ...]:
+    return tuple((rule, False, rule.rule_id) for rule in rules)
+
+
+def _in_short(rule: R) -> R | EventAction:
+    return (isinstance(rule, EventRule) and rule.sole_action) or rule
 
 
 def _order(rule: Rule) -> tuple[int, str]:

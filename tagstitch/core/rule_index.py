@@ -10,11 +10,11 @@ Nothing here is stricter than the language: a value of an unexpected type narrow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
-from itertools import accumulate, count
+from itertools import accumulate, count, repeat
 from operator import add, and_, or_
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from tagstitch.core.index_column import Column, bitmap_in_steps, column_in_steps, see
 from tagstitch.core.limits import INDEXED_ELEMENTS_MAX
@@ -22,8 +22,6 @@ from tagstitch.core.paths import Facts, Lookup, Path, compile_base, element_find
 from tagstitch.core.requirements import Relation, Requirement, Requirements
 from tagstitch.core.steps import Steps
 from tagstitch.core.values import is_numeric_text
-
-R = TypeVar("R")
 
 _COMMON_SHARE: Final = 64
 """A requirement that less than 1/64 of the rules have gets no bitmap to AND with: with thousands
@@ -75,13 +73,13 @@ class RuleIndex:
         self._covered = covered
         """The rules that hold when the index finds them, if it saw nothing unusual."""
 
-    def candidates(
-        self, rules: Sequence[R], facts: Facts, *, has_profile: bool = True
-    ) -> list[tuple[R, bool]]:
-        """Return (rule, whether it surely holds) of all rules that hold, and others, in their order.
+    def find(
+        self, facts: Facts, *, has_profile: bool = True
+    ) -> tuple[Sequence[int], Iterable[bool]]:
+        """Return the positions of all rules that hold, and of others, and whether each surely does.
 
-        `rules` are those that the index was built from. `has_profile` False says that it could not
-        be loaded: what it would say is open. Raises WorkExceeded.
+        `has_profile` False says that it could not be loaded: what it would say is open. Raises
+        WorkExceeded.
         """
         left, sure = self._everything, self._covered
         look_up = facts.event.get
@@ -94,9 +92,14 @@ class RuleIndex:
                 if not is_exact:
                     sure &= path.without
             if not left:
-                return []
+                return (), ()
         left, sure = self._narrow(left, sure, facts, has_profile=has_profile)
-        return _pick(rules, left, left & sure)
+        if not left & (left - 1):  # one at most, as for most events
+            return ((left.bit_length() - 1,), (left & sure != 0,)) if left else ((), ())
+        positions = _positions(left)
+        if left & sure == left:
+            return positions, repeat(True)
+        return positions, map(set(_positions(left & sure)).__contains__, positions)
 
     def _narrow(self, left: int, sure: int, facts: Facts, *, has_profile: bool) -> tuple[int, int]:
         """Return those of the rules left that may hold for the values elsewhere, and which surely."""
@@ -330,20 +333,12 @@ def _values_of(path: Path) -> Lookup:
     return find_all
 
 
-def _pick(rules: Sequence[R], bitmap: int, sure: int) -> list[tuple[R, bool]]:
-    """Return the rules whose bits are set in the first, and whether they are in the second too."""
-    if not bitmap & (bitmap - 1):  # a single one, as for most events of which any are left
-        return [(rules[bitmap.bit_length() - 1], sure == bitmap)] if bitmap else []
-    if sure == bitmap:
-        return [(rules[position], True) for position in _positions(bitmap)]
-    is_sure = set(_positions(sure)).__contains__
-    return [(rules[position], is_sure(position)) for position in _positions(bitmap)]
-
-
-def _positions(bitmap: int) -> Iterator[int]:
+def _positions(bitmap: int) -> Sequence[int]:
     """Return the bits that are set, ascending; to look for one after the other takes twice as long.
 
-    Between them lie runs of zeros, so that the first run's length is the first position.
+    Between them lie runs of zeros, so that the last run's length is the first position.
     """
-    *runs, _ = bin(bitmap)[:1:-1].split("1")
-    return map(add, accumulate(map(len, runs)), count())
+    runs = bin(bitmap).split("1")
+    runs.reverse()
+    del runs[-1]  # `0b`
+    return [*map(add, accumulate(map(len, runs)), count())]

@@ -58,7 +58,9 @@ def decide_both(
 def outcome(decision: Decision) -> Decision:
     """Return what was decided, without the actions that did it: each rule book has its own."""
     event = decision.event
-    return structs.replace(decision, event=event and structs.replace(event, acted=(), imagined=()))
+    return structs.replace(
+        decision, event=event and structs.replace(event, effects=(), imagined=())
+    )
 
 
 def decide_event(*arguments: Any, **fields: Any) -> EventDecision:

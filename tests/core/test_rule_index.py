@@ -52,11 +52,11 @@ def held(rules: Any, facts: Facts) -> list[str]:
 
 
 def candidates(bucket: RuleBucket[EventRule], facts: Facts, **fields: Any) -> list[EventRule]:
-    return [rule for rule, _ in bucket.candidates(facts, **fields)]
+    return [rule for rule, *_ in bucket.candidates(facts, **fields)]
 
 
 def sure(bucket: RuleBucket[EventRule], facts: Facts) -> list[str]:
-    return [rule.rule_id for rule, is_sure in bucket.candidates(facts) if is_sure]
+    return [rule_id for _, is_sure, rule_id in bucket.candidates(facts) if is_sure]
 
 
 @given(
@@ -100,7 +100,7 @@ def test_what_the_index_is_sure_of_coerces_nothing(
 
     for event in events:
         facts = facts_of(event, profile)
-        for rule, is_sure in bucket.candidates(facts):
+        for rule, is_sure, *_ in bucket.candidates(facts):
             if is_sure:
                 assert rule.condition.holds(facts)
 
