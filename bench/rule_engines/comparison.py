@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +41,7 @@ SIZES: Final = (10, 100, 1_000, 10_000, 100_000)
 EVENTS = 200
 ROUNDS = 5
 TURN_S = 0.1
-"""How long one candidate's turn aims to take."""
+"""How long one candidate's turn aims to take: the events come again until it is over."""
 TURN_EVENTS_MIN = 5
 """Fewer would be too few of the event names; waived when one event takes half a second."""
 TURN_STEP = 13
@@ -145,7 +146,7 @@ class _Group:
         if event_s > EVENT_S_MAX:
             return False
         least = TURN_EVENTS_MIN if event_s < 0.5 else 1
-        count = min(EVENTS, max(least, round(TURN_S / event_s)))
+        count = max(least, round(TURN_S / event_s))
         self._loaded.append(_Loaded(candidate, answer, load_s, count, []))
         return True
 
@@ -169,7 +170,7 @@ class _Group:
         for loaded in self._loaded[first:] + self._loaded[:first]:
             bodies = self._bodies[loaded.candidate.body]
             start = number * TURN_STEP % EVENTS
-            turn = (bodies[start:] + bodies[:start])[: loaded.events_a_turn]
+            turn = list(islice(cycle(bodies[start:] + bodies[:start]), loaded.events_a_turn))
             loaded.answer(bodies[start - 1])  # the rules of others have just been in the caches
             loaded.event_us.append(_seconds(loaded.answer, turn) / len(turn) * 1e6)
         return len(self._loaded)

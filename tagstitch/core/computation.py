@@ -82,7 +82,8 @@ class _Calculation(msgspec.Struct, frozen=True, gc=False):
     operand: float
     places: int | None
 
-    def __call__(self, old: Any, facts: Facts, _: Item) -> Any:
+    def compute(self, old: Any, facts: Facts, _: Item) -> Any:
+        """Return the result: a method, because Python calls those faster than objects."""
         operation, operand = self.operation, self.operand
         if old.__class__ is int and operand.__class__ is int:
             return in_range(operation(old, operand))  # exact, and much cheaper
@@ -96,7 +97,7 @@ def _arithmetic(operation: Operation) -> BuildComputation:
         operand = details.fields.require_with(operands.number, "operand", 0.0)
         default = _MONEY_PLACES if details.parameter_name in _MONEY else None
         places = details.fields.take_with(_places, "round", default)
-        return Computation(_Calculation(operation, operand, places))
+        return Computation(_Calculation(operation, operand, places).compute)
 
     return build
 

@@ -127,8 +127,8 @@ class _Run(msgspec.Struct, gc=False):
     def decide(self, asked: Sequence[_Asked]) -> EventDecision:
         """Let the rules apply, in their order."""
         ended: RuleReason | None = None
-        draft, facts, effects, work = self.draft, self.facts, self._effects, self._work
-        note_rule, missing = self._rule_ids.append, self.missing
+        draft, facts, work, missing = self.draft, self.facts, self._work, self.missing
+        note_rule, note_effect = self._rule_ids.append, self._effects.append
         for position, (rule, is_sure, rule_id) in enumerate(asked):
             if not isinstance(rule, EventRule):  # nothing is left to ask, it is the sole action
                 note_rule(rule_id)
@@ -137,8 +137,8 @@ class _Run(msgspec.Struct, gc=False):
                     found = rule.apply(rule_id, draft, facts) if work.left >= 0 else ()
                 except Exception as error:  # noqa: BLE001 - as in `_do`
                     found = self._failed(rule_id, error)
-                effects.append((rule, found))
-                if work.left >= 0 and not draft.is_dropped:
+                note_effect((rule, found))
+                if work.left >= 0:
                     continue
                 ended = self.ended
             elif is_sure and rule.is_plain and not missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 import msgspec
@@ -13,7 +13,7 @@ from tagstitch.core.consent import AD_PERSONALIZATION, Purpose
 from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.errors import InvalidRule, Problem
-from tagstitch.core.event_action import EventAction, Redact
+from tagstitch.core.event_action import DropEvent, EventAction, Redact, Sample
 from tagstitch.core.event_action_parsing import parse_event_action
 from tagstitch.core.limits import (
     INTEGER_ABS_MAX,
@@ -99,7 +99,7 @@ class EventRule(Rule, frozen=True, gc=False):
     """Those of the actions that must be done also where the others cannot."""
     sole_action: EventAction | None
     """All that there is to do when the conditions hold, in a plain rule with one action that needs
-    no purpose and stops no other rule."""
+    no purpose, redacts nothing, and stops no other rule, as a drop would."""
 
     @property
     def other_lookups(self) -> tuple[tuple[Path, Lookup], ...]:
@@ -153,7 +153,6 @@ def parse_event_rule(
     _close(rule_id, fields)
     paths = [path for action in actions for path in action.reads]
     is_plain = common["gates"] is OPEN_GATES and not is_chained and not common["is_shadow"]
-    is_sole = is_plain and len(actions) == 1 and not common["stop_on_match"]
     redactions = tuple([action for action in actions if isinstance(action, Redact)])
     return EventRule(
         rule_id=rule_id,
@@ -164,7 +163,7 @@ def parse_event_rule(
         is_plain=is_plain,
         redactions=redactions,
         sole_action=(
-            actions[0] if is_sole and not redactions and not actions[0].purposes else None
+            actions[0] if is_plain and not common["stop_on_match"] and _is_simple(actions) else None
         ),
     )
 
@@ -200,6 +199,13 @@ def parse_personalization_rule(
         outbox_actions=tuple(action for action in actions if isinstance(action, OutboxAction)),
         state_changes=state_changes,
     )
+
+
+def _is_simple(actions: Sequence[EventAction]) -> bool:
+    """Return whether there is one action, and it does no more than change the event."""
+    if len(actions) != 1 or actions[0].purposes:
+        return False
+    return not isinstance(actions[0], DropEvent | Redact | Sample)
 
 
 class _Common(TypedDict):
