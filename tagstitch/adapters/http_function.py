@@ -7,7 +7,6 @@ a request, and `/health`. A function's main.py lists its routes and hands over.
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import logging
 import time
@@ -21,6 +20,7 @@ from starlette.responses import Response
 
 from tagstitch import __version__
 from tagstitch.adapters.authentication import Authenticator
+from tagstitch.adapters.garbage_collection import spare_garbage_collection
 from tagstitch.adapters.http_request import (
     check_media_type,
     error_response,
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 PUSH_DEADLINE_S: Final = 30.0
 """Seconds for one pushed message: below the function's timeout, which is below the
 subscription's ack deadline (infra/topology.json)."""
-
-_COLLECTION_THRESHOLD: Final = 20_000
-"""New objects between two collections of the youngest: about 100 requests' worth."""
 
 _DEAD_LETTER_TIMEOUT_S: Final = 5.0
 
@@ -318,17 +315,6 @@ class HttpFunction:
         }
         if path != "/health":
             log_request(fields)
-
-
-def spare_garbage_collection() -> None:
-    """Leave out what was imported from every collection, and collect less often.
-
-    Requests make few cycles; at Python's own threshold of 700 objects each one pays for several
-    collections (bench/RESULTS.md has the figures with this setting).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECTION_THRESHOLD)
 
 
 def _rules_health(wiring: Wiring | None) -> dict[str, Any]:

@@ -32,13 +32,6 @@ def calculate(
     return _as_number(result, places=places, is_whole=False)
 
 
-def in_range(whole: int) -> int:
-    """Return the number; raises ResultOutOfRange."""
-    if not -NUMBER_ABS_MAX <= whole <= NUMBER_ABS_MAX:
-        raise ResultOutOfRange
-    return whole
-
-
 def rounded(value: float | str, places: int) -> int | float:
     """Return the value rounded half up; an integer when no places are left."""
     return _as_number(Decimal(str(value)), places=places, is_whole=places == 0)

@@ -11,9 +11,9 @@ import msgspec
 
 from tagstitch.core import operands
 from tagstitch.core.action_path import Item, PathScope, parse_origin
-from tagstitch.core.arithmetic import Operation, calculate, in_range, rounded
+from tagstitch.core.arithmetic import Operation, ResultOutOfRange, calculate, rounded
 from tagstitch.core.definition import Definition
-from tagstitch.core.limits import ACTION_VALUE_BYTES_MAX, DECIMAL_PLACES_MAX
+from tagstitch.core.limits import ACTION_VALUE_BYTES_MAX, DECIMAL_PLACES_MAX, NUMBER_ABS_MAX
 from tagstitch.core.paths import Facts, Path
 from tagstitch.core.problems import Problems
 from tagstitch.core.values import is_number, is_numeric_text
@@ -86,7 +86,10 @@ class _Calculation(msgspec.Struct, frozen=True, gc=False):
         """Return the result: a method, because Python calls those faster than objects."""
         operation, operand = self.operation, self.operand
         if old.__class__ is int and operand.__class__ is int:
-            return in_range(operation(old, operand))  # exact, and much cheaper
+            whole = operation(old, operand)  # exact, and much cheaper
+            if -NUMBER_ABS_MAX <= whole <= NUMBER_ABS_MAX:
+                return whole
+            raise ResultOutOfRange
         if not _counts_as_number(old, facts):
             return UNCHANGED
         return calculate(operation, old, operand, places=self.places)

@@ -85,10 +85,15 @@ class EventDraft(msgspec.Struct, gc=False):
     def put(self, key: str, value: Any, size: int) -> None:
         """Set a top-level parameter to a plain value that takes so many bytes.
 
-        Raises ResultOutOfRange like `charge`.
+        Raises ResultOutOfRange like `charge`. As `_count` and `_put`, without the calls.
         """
-        self._count(size)
-        owned = self._owned  # as `_put`, without another call
+        if size >= BYTES_PER_STEP:
+            self._work.spend_bytes(size)
+        self._written_bytes += size
+        if self._written_bytes > EVENT_WRITES_BYTES_MAX:
+            self._written_bytes -= size
+            raise ResultOutOfRange
+        owned = self._owned
         if owned is None:
             self.parameters = self._owned = owned = dict(self.parameters)
         owned[key] = value

@@ -133,10 +133,12 @@ class _Run(msgspec.Struct, gc=False):
             if not isinstance(rule, EventRule):  # nothing is left to ask, it is the sole action
                 note_rule(rule_id)
                 work.left -= ACTION_STEPS  # from here on as `_do`, without a call
-                try:
-                    found = rule.apply(rule_id, draft, facts) if work.left >= 0 else ()
-                except Exception as error:  # noqa: BLE001 - as in `_do`
-                    found = self._failed(rule_id, error)
+                found: Sequence[Modification] = ()
+                if work.left >= 0:
+                    try:
+                        found = rule.apply(rule_id, draft, facts)
+                    except Exception as error:  # noqa: BLE001 - as in `_do`
+                        found = self._failed(rule_id, error)
                 note_effect((rule, found))
                 if work.left >= 0:
                     continue
