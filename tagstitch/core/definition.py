@@ -22,7 +22,7 @@ class Definition:
     __slots__ = ("_known", "_left", "problems", "where")
 
     def __init__(self, raw: Mapping[Any, Any], where: str, problems: Problems) -> None:
-        self._left = {str(key): value for key, value in raw.items()}
+        self._left = _with_text_keys(raw)
         self._known: list[str] = []
         self.where = where
         self.problems = problems
@@ -61,8 +61,9 @@ class Definition:
     def leave_aside(self, keys: Sequence[str]) -> None:
         """Accept keys that mean nothing to a decision."""
         self._known += keys
-        for key in keys:
-            self._left.pop(key, None)
+        if not self._left.keys().isdisjoint(keys):
+            for key in keys:
+                self._left.pop(key, None)
 
     def require(self, key: str, *synonyms: str) -> Any:
         """Return the value like `take`, and note a problem when it is absent."""
@@ -105,3 +106,12 @@ class Definition:
             return self._left
         self.problems.add(self.where, f"more than {UNKNOWN_FIELDS_MAX} unknown fields")
         return ()
+
+
+def _with_text_keys(raw: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a copy; keys that are no text come from YAML alone."""
+    try:
+        "".join(raw)  # asks all keys at once
+    except TypeError:
+        return {str(key): value for key, value in raw.items()}
+    return dict(raw)

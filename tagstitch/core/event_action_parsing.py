@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, Final
 
-import msgspec
 from msgspec import structs
 
 from tagstitch.core.action_path import PathScope, parse_item_target, parse_origin, parse_target
 from tagstitch.core.compiled_condition import compile_item_test
 from tagstitch.core.computation import Computation, ComputationDetails
 from tagstitch.core.condition import ALWAYS, Condition, Predicate, parse_item_conditions
-from tagstitch.core.declarations import NOTHING_DECLARED, Declarations
+from tagstitch.core.declarations import Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.event import EVENT_NAME_CHARS_MAX
 from tagstitch.core.event_action import (
@@ -47,26 +45,29 @@ _SALT: Final = "sample"
 """So that a sample without a salt is not the first part of every split without one."""
 
 
+_SHARED_ACTIONS_MAX: Final = 4_096
+_SHARED_ACTIONS: Final[dict[tuple[str, bytes], EventAction]] = {}
+"""Type and details -> the action that all rules share which write it alike."""
+
+
 def parse_event_action(written: WrittenAction, *, declared: Declarations) -> EventAction | None:
     """Return the action, or None after noting what is wrong with it."""
     parse = written.find(PARSERS)
     if parse is None:
         return None
     content = written.details.flat_content()
-    if content is not None and (known := _shared_action(str(written.type), content)) is not None:
-        return known
-    return _parse(parse, written.details, declared)
-
-
-@lru_cache(maxsize=4_096)
-def _shared_action(type_: str, content: bytes) -> EventAction | None:
-    """Return the action that all rules share which write it alike, or None when it is faulty.
-
-    One that looks at something depends on what is declared, and is not shared either.
-    """
-    details = Definition(msgspec.json.decode(content), "", Problems())
-    action = _parse(PARSERS[type_], details, NOTHING_DECLARED)
-    return None if action is None or action.reads or details.problems.found else action
+    if content is None:
+        return _parse(parse, written.details, declared)
+    key = (str(written.type), content)
+    known = _SHARED_ACTIONS.get(key)
+    if known is None:
+        known = _parse(parse, written.details, declared)
+        # One that looks at something depends on what is declared.
+        if known is not None and not known.reads and not written.details.problems.found:
+            if len(_SHARED_ACTIONS) >= _SHARED_ACTIONS_MAX:
+                _SHARED_ACTIONS.clear()
+            _SHARED_ACTIONS[key] = known
+    return known
 
 
 def _parse(parse: _Parse, details: Definition, declared: Declarations) -> EventAction | None:

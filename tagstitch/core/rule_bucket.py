@@ -14,6 +14,7 @@ from tagstitch.core.limits import TRACED_RULES_MAX
 from tagstitch.core.paths import Facts, Lookup, Path, Source, is_lacking
 from tagstitch.core.requirements import NO_REQUIREMENTS, Requirements, requirements_of
 from tagstitch.core.rule import EventRule, Rule
+from tagstitch.core.rule_gates import OPEN_GATES
 from tagstitch.core.rule_index import RuleIndex, index_in_steps
 from tagstitch.core.steps import Steps, sorted_in_steps
 from tagstitch.core.targeting import EVERY_EVENT
@@ -199,17 +200,19 @@ def bucket_in_steps(
     requirements: list[Requirements] = []
     is_indexed = len(ordered) > PLAIN_RULES_MAX
     for count, rule in enumerate(ordered):
-        purposes.update(rule.gates.purposes)
-        remembers = remembers or rule.remembers
-        condition, read_paths = rule.condition, rule.read_paths
-        if read_paths is not condition.read_paths or id(read_paths) not in seen:
-            seen.add(id(condition.read_paths))  # many rules share these tuples
-            paths.update(read_paths)
-        if id(condition.lookups) not in seen:
+        condition = rule.condition
+        if id(condition.lookups) not in seen:  # many rules share these tuples
             seen.add(id(condition.lookups))
             lookups.update(condition.lookups)
-        cap_keys.update(rule.cap_keys)
+        if id(condition.read_paths) not in seen:
+            seen.add(id(condition.read_paths))
+            paths.update(condition.read_paths)
         lookups.update(rule.other_lookups)
+        if rule.gates is not OPEN_GATES or not isinstance(rule, EventRule):
+            purposes.update(rule.gates.purposes)
+            remembers = remembers or rule.remembers
+            paths.update(rule.read_paths)
+            cap_keys.update(rule.cap_keys)
         if is_indexed:
             requirements.append(_requirements_of(rule))
         if count % _RULES_PER_STEP == 0:
