@@ -36,7 +36,7 @@ from bench.rule_engines.figures import (
     Group,
 )
 from bench.rule_engines.rule_set import MIXES, Definition, Mix, generate_events, generate_rules
-from tagstitch.adapters.garbage_collection import spare_garbage_collection
+from tagstitch.adapters.garbage_collection import COLLECTION_THRESHOLD
 
 SIZES: Final = (10, 100, 1_000, 10_000, 100_000)
 EVENTS = 200
@@ -47,6 +47,9 @@ TURN_EVENTS_MIN = 5
 """Fewer would be too few of the event names; waived when one event takes half a second."""
 TURN_STEP = 13
 """Events by which the rounds' turns are apart; coprime with their number, so that all come up."""
+_PYTHONS_OWN: Final = gc.get_threshold()[0]
+"""Everybody runs as they do where they run: ours with the threshold that our functions set."""
+
 LIBRARIES: Final = (
     "zen-engine", "datalogic-py", "growthbook", "common-expression-language", "msgspec",
 )  # fmt: skip
@@ -79,7 +82,6 @@ class Disagreement(AssertionError):
 
 def compare(sizes: Sequence[int], *, rounds: int, console: Console) -> Comparison:
     """Measure every candidate; raises Disagreement."""
-    spare_garbage_collection()  # as in the functions, for everybody
     candidates = all_candidates()
     events = generate_events(EVENTS)
     groups = []
@@ -173,6 +175,7 @@ class _Group:
             bodies = self._bodies[loaded.candidate.body]
             start = number * TURN_STEP % EVENTS
             turn = list(islice(cycle(bodies[start:] + bodies[:start]), loaded.events_a_turn))
+            gc.set_threshold(COLLECTION_THRESHOLD if loaded.candidate.is_ours else _PYTHONS_OWN)
             loaded.answer(bodies[start - 1])  # the rules of others have just been in the caches
             loaded.event_us.append(_seconds(loaded.answer, turn) / len(turn) * 1e6)
         return len(self._loaded)

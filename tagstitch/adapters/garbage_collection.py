@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-_COLLECTION_THRESHOLD: Final = 20_000
+COLLECTION_THRESHOLD: Final = 20_000
 """New objects between two collections of the youngest: about 100 requests' worth."""
 
 
@@ -17,4 +17,4 @@ def spare_garbage_collection() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_COLLECTION_THRESHOLD)
+    gc.set_threshold(COLLECTION_THRESHOLD)

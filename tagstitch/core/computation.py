@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,14 @@ _MONEY: Final = frozenset(("value", "tax", "shipping", "price"))
 _MONEY_PLACES: Final = 2
 
 
+class Calculation(NamedTuple):
+    """A sum or a product with one operand for all events."""
+
+    operation: Operation
+    operand: float
+    places: int | None
+
+
 class Computation(msgspec.Struct, frozen=True, gc=False):
     """A way to compute a value, and what it looks at besides the value itself."""
 
@@ -41,6 +49,8 @@ class Computation(msgspec.Struct, frozen=True, gc=False):
     """The old value is personal: nothing records it."""
     constant: Any = None
     """The new value where it is one and the same for all events."""
+    calculation: Calculation | None = None
+    """What it is when it is arithmetic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +85,18 @@ def _new_value(fields: Definition) -> Any:
     return value
 
 
-class _Calculation(msgspec.Struct, frozen=True, gc=False):
-    """A sum or a product with one operand for all events."""
-
-    operation: Operation
-    operand: float
-    places: int | None
-
-    def compute(self, old: Any, facts: Facts, _: Item) -> Any:
-        """Return the result: a method, because Python calls those faster than objects."""
-        operation, operand = self.operation, self.operand
-        if old.__class__ is int and operand.__class__ is int:
-            whole = operation(old, operand)  # exact, and much cheaper
-            if -NUMBER_ABS_MAX <= whole <= NUMBER_ABS_MAX:
-                return whole
-            raise ResultOutOfRange
-        if not _counts_as_number(old, facts):
-            return UNCHANGED
-        return calculate(operation, old, operand, places=self.places)
+def compute(
+    operation: Operation, old: Any, operand: float, facts: Facts, *, places: int | None
+) -> Any:
+    """Return the result, or UNCHANGED for what is no number; raises ResultOutOfRange."""
+    if old.__class__ is int and operand.__class__ is int:
+        whole = operation(old, operand)  # exact, and much cheaper
+        if -NUMBER_ABS_MAX <= whole <= NUMBER_ABS_MAX:
+            return whole
+        raise ResultOutOfRange
+    if not _counts_as_number(old, facts):
+        return UNCHANGED
+    return calculate(operation, old, operand, places=places)
 
 
 def _arithmetic(operation: Operation) -> BuildComputation:
@@ -100,7 +104,10 @@ def _arithmetic(operation: Operation) -> BuildComputation:
         operand = details.fields.require_with(operands.number, "operand", 0.0)
         default = _MONEY_PLACES if details.parameter_name in _MONEY else None
         places = details.fields.take_with(_places, "round", default)
-        return Computation(_Calculation(operation, operand, places).compute)
+        return Computation(
+            lambda old, facts, _: compute(operation, old, operand, facts, places=places),
+            calculation=Calculation(operation, operand, places),
+        )
 
     return build
 

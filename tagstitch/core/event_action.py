@@ -12,13 +12,14 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from tagstitch.core.action_path import NO_ITEM
+from tagstitch.core.arithmetic import Operation
 from tagstitch.core.bucketing import bucket_of
-from tagstitch.core.computation import UNCHANGED, Compute
+from tagstitch.core.computation import UNCHANGED, Compute, compute
 from tagstitch.core.consent import Purpose
 from tagstitch.core.event_draft import (
     IMPOSSIBLE,
-    INTEGER_BYTES_MAX,
     ITEMS,
+    NUMBER_BYTES_MAX,
     REMOVED,
     EventDraft,
     edited,
@@ -91,8 +92,7 @@ class ModifyParameter(msgspec.Struct, frozen=True, gc=False):
     def apply(self, rule_id: str, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
         """Change the draft; return what changed. Raises ResultOutOfRange."""
         parameter = self.parameter
-        base = parameter.base
-        old = draft.find(parameter) if len(base) > 1 else draft.parameters.get(base[0])
+        old = draft.find(parameter)
         if self.reads:
             current = facts.with_event(draft.current)
             new = self.compute(old, current, NO_ITEM)
@@ -106,9 +106,7 @@ class ModifyParameter(msgspec.Struct, frozen=True, gc=False):
             facts.work.spend_nodes(old)
         if old == new and same(old, new):
             return ()
-        if new.__class__ is int and len(base) == 1:
-            draft.put(base[0], new, INTEGER_BYTES_MAX)
-        elif not (draft.remove(parameter) if new is None else draft.write(parameter, new)):
+        if not (draft.remove(parameter) if new is None else draft.write(parameter, new)):
             return ()
         change: Modification = {
             "rule_id": rule_id,
@@ -149,6 +147,42 @@ class SetParameter(msgspec.Struct, frozen=True, gc=False):
         if kind is list or kind is dict:
             facts.work.spend_nodes(old)
         draft.put(key, new, self.size)
+        change = {
+            "rule_id": rule_id,
+            "type": _MODIFY,
+            "parameter": parameter.text,
+            "old_value": old,
+            "new_value": new,
+        }
+        return (change,)
+
+
+class CalculateParameter(msgspec.Struct, frozen=True, gc=False):
+    """Add to one top-level parameter or multiply it, as `modify_parameter` does next to often."""
+
+    type: ClassVar[str] = _MODIFY
+    parameter: Path
+    operation: Operation
+    operand: float
+    places: int | None
+    purposes: tuple[Purpose, ...] = ()
+
+    reads: ClassVar[tuple[Path, ...]] = ()
+
+    @property
+    def touches(self) -> tuple[Path, ...]:
+        """The parameter."""
+        return (self.parameter,)
+
+    def apply(self, rule_id: str, draft: EventDraft, facts: Facts) -> Sequence[Modification]:
+        """Change the draft; return what changed. Raises ResultOutOfRange."""
+        parameter = self.parameter
+        key = parameter.base[0]
+        old = draft.parameters.get(key)
+        new = compute(self.operation, old, self.operand, facts, places=self.places)
+        if new is UNCHANGED or (old == new and same(old, new)):
+            return ()
+        draft.put(key, new, NUMBER_BYTES_MAX)
         change = {
             "rule_id": rule_id,
             "type": _MODIFY,
@@ -313,6 +347,7 @@ EventAction = (
     RenameEvent
     | SetParameter
     | ModifyParameter
+    | CalculateParameter
     | MapItems
     | FilterItems
     | Redact

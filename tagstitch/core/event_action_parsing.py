@@ -15,6 +15,7 @@ from tagstitch.core.declarations import Declarations
 from tagstitch.core.definition import Definition
 from tagstitch.core.event import EVENT_NAME_CHARS_MAX
 from tagstitch.core.event_action import (
+    CalculateParameter,
     DropEvent,
     EventAction,
     FilterItems,
@@ -168,9 +169,12 @@ def _modify_parameter(details: Definition, declared: Declarations) -> EventActio
     target, computation = _change(details, "parameter", parse_target, PathScope(declared))
     if target is None or computation is None:
         return None
-    value = computation.constant
-    if len(target.base) == 1 and value.__class__ in (str, int, float, bool):
-        return SetParameter(target, value, len(target.text) + json_bytes(value))
+    if len(target.base) == 1:
+        value = computation.constant
+        if value.__class__ in (str, int, float, bool):
+            return SetParameter(target, value, len(target.text) + json_bytes(value))
+        if computation.calculation is not None:
+            return CalculateParameter(target, *computation.calculation)
     return ModifyParameter(target, computation.compute, computation.reads, computation.conceals_old)
 
 
