@@ -122,6 +122,44 @@ class TestLookup:
         assert again["reason"] == "KNOWN_PROFILE"
 
 
+class TestActivation:
+    BODY = {  # noqa: RUF012 - read only
+        "entity": "user",
+        "id": {"type": "anonymous_id", "value": "5f0c2a9e-3b1d-4c58-9a67-1e2d3c4b5a69"},
+        "view": "features_by_anonymous_id",
+    }
+
+    def activated(self, client: httpx.Client, **others: Any) -> Any:
+        """Return the answer, once the views that were loaded behind the start are there."""
+        answer = client.post("/stitch_sync/activation", json={**self.BODY, **others})
+        return answer.json() if answer.status_code == 200 else None
+
+    def test_a_front_end_gets_the_features_of_a_browser(self, client: httpx.Client) -> None:
+        answer = until(lambda: self.activated(client), seconds=20, what="the views")
+
+        assert answer["data"] == {
+            "features_by_anonymous_id": {
+                "user_loyalty_tier": "Gold",
+                "preferred_category": "Electronics",
+                "lifetime_value": 2140.5,
+            }
+        }
+        assert (answer["found"], answer["reason"]) == (True, "KNOWN_PROFILE")
+
+    def test_a_stranger_has_the_same_keys_and_leaves_no_trace(
+        self, stack: RunningStack, client: httpx.Client
+    ) -> None:
+        audited = stack.count("audit")
+        stranger = {"type": "anonymous_id", "value": "activation-stranger"}
+
+        answer = until(lambda: self.activated(client, id=stranger), seconds=20, what="the views")
+
+        assert set(answer["data"]["features_by_anonymous_id"].values()) == {None}
+        assert (answer["found"], answer["reason"]) == (False, "UNKNOWN_PROFILE")
+        found = client.get("/stitch_sync", params={"anonymous_id": "activation-stranger"}).json()
+        assert (found["found"], stack.count("audit")) == (False, audited)
+
+
 class TestDecide:
     def test_everything_in_one_round_trip(self, client: httpx.Client) -> None:
         event = {
@@ -256,6 +294,7 @@ class TestErrors:
             ("POST /decide", b'{"event": {}}', 400, "missing_field"),
             ("POST /decide", b'{"event": []}', 400, "invalid_field"),
             ("POST /stitch_sync", b'{"id": "a", "mode": "async", "callback": "http://x"}', 400, "unknown_callback"),
+            ("POST /stitch_sync/activation", b'{"entity": "shoe"}', 400, "invalid_field"),
             ("GET /stitch_sync/nothing", b"", 404, "not_found"),
             ("GET /nothing", b"", 404, "not_found"),
             ("DELETE /decide", b"", 405, "method_not_allowed"),
