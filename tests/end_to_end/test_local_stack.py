@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
 
-from tests.end_to_end.running_stack import RunningStack, until
+from tests.end_to_end.running_stack import ROOT, RunningStack, until
 
 FUNCTIONS = ("stitch_sync", "stitch_async", "decide", "audit_sink")
 ERROR_FIELDS = {"code", "message", "path", "hint", "error_id"}
@@ -123,7 +125,7 @@ class TestLookup:
 
 
 class TestActivation:
-    BODY = {  # noqa: RUF012 - read only
+    BODY: ClassVar[dict[str, Any]] = {
         "entity": "user",
         "id": {"type": "anonymous_id", "value": "5f0c2a9e-3b1d-4c58-9a67-1e2d3c4b5a69"},
         "view": "features_by_anonymous_id",
@@ -141,7 +143,7 @@ class TestActivation:
             "features_by_anonymous_id": {
                 "user_loyalty_tier": "Gold",
                 "preferred_category": "Electronics",
-                "lifetime_value": 2140.5,
+                "store": None,
             }
         }
         assert (answer["found"], answer["reason"]) == (True, "KNOWN_PROFILE")
@@ -158,6 +160,38 @@ class TestActivation:
         assert (answer["found"], answer["reason"]) == (False, "UNKNOWN_PROFILE")
         found = client.get("/stitch_sync", params={"anonymous_id": "activation-stranger"}).json()
         assert (found["found"], stack.count("audit")) == (False, audited)
+
+    @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
+    def test_the_example_middleware_turns_them_into_a_cookie(
+        self, stack: RunningStack, client: httpx.Client
+    ) -> None:
+        until(lambda: self.activated(client), seconds=20, what="the views")
+        asked = {
+            "cookies": f"anonymous_id={self.BODY['id']['value']}",
+            "settings": {
+                "url": f"{stack.url}/stitch_sync",
+                "key": "any",
+                "view": self.BODY["view"],
+                "timeoutMs": 20_000,
+                "isSecure": True,
+            },
+        }
+        program = """
+            import { decodeFeatures, personalize } from "./personalization.js";
+            const { cookies, settings } = JSON.parse(process.argv[1]);
+            const { setCookies } = await personalize(cookies, settings);
+            const value = setCookies[0].match(/^personalization=([^;]*);/)[1];
+            console.log(JSON.stringify(decodeFeatures(value)));
+        """
+
+        ran = subprocess.run(
+            ["node", "--input-type=module", "--eval", program, json.dumps(asked)],
+            cwd=ROOT / "examples" / "middleware",
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+        assert ran.returncode == 0, ran.stderr
+        assert json.loads(ran.stdout)["user_loyalty_tier"] == "Gold"
 
 
 class TestDecide:
