@@ -1,17 +1,13 @@
 """stitch_sync: identifiers in, the stitched visitor profile out."""
 
-from typing import TYPE_CHECKING
-
 import functions_framework.aio
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tagstitch.adapters.http_function import Call, HttpFunction
 from tagstitch.adapters.http_request import json_response
+from tagstitch.adapters.lookup_response import lookup_response
 from tagstitch.core.limits import LOOKUP_BODY_BYTES_MAX
-
-if TYPE_CHECKING:
-    from tagstitch.core.lookup import AcceptedLookup, LookupAnswer
 
 function = HttpFunction("stitch_sync", body_bytes_max=LOOKUP_BODY_BYTES_MAX)
 
@@ -19,19 +15,22 @@ function = HttpFunction("stitch_sync", body_bytes_max=LOOKUP_BODY_BYTES_MAX)
 @function.get("/", scope="lookup")
 async def get(call: Call) -> Response:
     answer = call.wiring.lookup.answer_query
-    return respond(call, await answer(call.query, call.caller, request_id=call.request_id))
+    found = await answer(call.query, call.caller, request_id=call.request_id)
+    return lookup_response(found, call.query)
 
 
 @function.post("/", scope="lookup")
 async def post(call: Call) -> Response:
     answer = call.wiring.lookup.answer
-    return respond(call, await answer(call.body, call.caller, request_id=call.request_id))
+    found = await answer(call.body, call.caller, request_id=call.request_id)
+    return lookup_response(found, call.query)
 
 
-def respond(call: Call, answer: "LookupAnswer | AcceptedLookup") -> Response:
-    is_missing = answer.is_unknown and call.query.get("not_found") == "404"
-    status = 202 if answer.is_accepted else 404 if is_missing else 200
-    return json_response(answer.to_json(), status)
+@function.post("/activation", scope="lookup")
+async def activate(call: Call) -> Response:
+    answer = call.wiring.activation.answer
+    features = await answer(call.body, call.caller, request_id=call.request_id)
+    return json_response(features.to_json())
 
 
 @functions_framework.aio.http

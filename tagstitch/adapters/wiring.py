@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tagstitch.adapters.cloud import LazyPort
     from tagstitch.core.rule_book import RuleBook
     from tagstitch.core.view import Views
+    from tagstitch.pipeline.activate import FeatureActivation
     from tagstitch.pipeline.backend import Backend
     from tagstitch.pipeline.claims import ClaimPublisher
     from tagstitch.pipeline.decide import Decider
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from tagstitch.pipeline.visitor import VisitorFinder
 
 _PIPELINES: Final = {
-    "stitch_sync": ("pipeline.look_up",),
+    "stitch_sync": ("pipeline.look_up", "pipeline.activate"),
     "decide": ("pipeline.decide", "pipeline.load_rules"),
     "stitch_async": ("pipeline.stitch",),  # a sweep, which compiles rules, imports its own
     "audit_sink": ("pipeline.record_audit", "pipeline.record_dead_letter"),
@@ -152,6 +153,13 @@ class Wiring:
             callback_ids=frozenset(endpoint.id for endpoint in self.settings.callbacks),
             consent_default_granted=self._consent_default_granted,
         )
+
+    @cached_property
+    def activation(self) -> FeatureActivation:
+        """stitch_sync's pipeline for front ends."""
+        from tagstitch.pipeline.activate import FeatureActivation
+
+        return FeatureActivation(self.lookup, self.identity, views=self.views)
 
     @cached_property
     def stitcher(self) -> Stitcher:

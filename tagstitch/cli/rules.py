@@ -45,6 +45,7 @@ from tagstitch.core.broken_rule import BrokenRule
 from tagstitch.core.errors import Conflict
 from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
+from tagstitch.core.view import declared_protected
 from tagstitch.pipeline.backend import Backend, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.rule_publication import (
@@ -87,9 +88,10 @@ def validate(
     """Check rule files against the schema and the static checks; warnings do not fail."""
 
     async def work() -> dict[str, Any]:
-        definitions = rules_of_files(path)
+        declared = read_views(views)
+        definitions = rules_of_files(path, protected=declared_protected(declared))
         learnt = learn_fields(samples or (), profiles or (), catalogue)
-        book, report = compile_and_check(definitions, context_of(read_views(views), learnt))
+        book, report = compile_and_check(definitions, context_of(declared, learnt))
         return {
             "ok": not (book.broken or report.has_errors),
             "version": book.version,

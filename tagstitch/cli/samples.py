@@ -1,4 +1,4 @@
-"""The sample rules and profiles of `examples/`, for a store that holds nothing yet."""
+"""The sample rules, views and profiles of `examples/`, for a store that holds nothing yet."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Final
 
 from tagstitch.cli.json_lines import read_lines
 from tagstitch.cli.opened_backend import Opened
+from tagstitch.cli.rule_checks import read_views
 from tagstitch.cli.rule_files import read_rule_files
 from tagstitch.cli.rules import push_rules
 from tagstitch.core.identifier import IdentitySettings
-from tagstitch.pipeline.backend import DocumentStore
+from tagstitch.pipeline.backend import DocumentStore, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.profile_import import import_profiles, in_batches
 from tagstitch.pipeline.profile_line import parse_profile_line
@@ -34,6 +35,7 @@ async def load_samples(opened: Opened) -> LoadedSamples | None:
     deadline = Deadline.after(_TIMEOUT_S)
     if not EXAMPLES.is_dir() or not await _is_empty(opened.backend.documents, deadline):
         return None
+    await put_sample_views(opened.backend.documents, deadline)
     definitions = read_rule_files(EXAMPLES / "rules")
     await push_rules(opened.backend, definitions)
     lines = (
@@ -51,8 +53,15 @@ async def load_samples(opened: Opened) -> LoadedSamples | None:
     )
 
 
+async def put_sample_views(documents: DocumentStore, deadline: Deadline) -> None:
+    """Store the sample views; before rules are published, because they say what is protected."""
+    views = read_views(EXAMPLES / "views.yaml")
+    writes = [Put(f"views/{name}", view) for name, view in views.items()]
+    await documents.commit(writes, deadline=deadline)
+
+
 async def _is_empty(documents: DocumentStore, deadline: Deadline) -> bool:
-    for collection in ("rule_book", "event_rules", "personalization_rules", "profiles"):
+    for collection in ("rule_book", "event_rules", "personalization_rules", "views", "profiles"):
         if await documents.list_documents(collection, limit=1, deadline=deadline):
             return False
     return True

@@ -90,6 +90,21 @@ def declared_attributes(definitions: Mapping[str, Mapping[str, Any]]) -> frozens
     return frozenset(n for raw in definitions.values() for w in words for n in _names(raw.get(w)))
 
 
+def feature_names(views: Views, name: str, *, sees_concealed: bool) -> tuple[str, ...]:
+    """Return the attributes that a view answers an activation with, whoever is asked about.
+
+    Raises InvalidInput for a view that nobody declared, and for one that lists no attributes:
+    what it shows would depend on the visitor.
+    """
+    declared = views.get(name).attributes
+    if not declared:
+        raise InvalidInput(
+            "invalid_field", "a view that lists no attributes", "view",
+            "list them as attributes in the view's document",
+        )  # fmt: skip
+    return tuple(n for n in declared if sees_concealed or not views.conceals(n))
+
+
 def visible_attributes(
     profile: Profile,
     views: Views,

@@ -78,16 +78,18 @@ class ProfileLookup:
         lookup = parse_lookup(body, self._identity)
         if lookup.mode == "async":
             return await self._accept(object_of(body, ""), caller, default_request_id=request_id)
-        answer = await self._look_up(lookup, caller, may_publish=may_publish)
+        deadline = Deadline.after(lookup.deadline_ms / 1000)
+        answer = await self.look_up(lookup, caller, deadline=deadline, may_publish=may_publish)
         return replace(answer, request_id=request_id)
 
-    async def _look_up(self, lookup: Lookup, caller: Caller, *, may_publish: bool) -> LookupAnswer:
-        """Return the visitor as known now.
+    async def look_up(
+        self, lookup: Lookup, caller: Caller, *, deadline: Deadline, may_publish: bool
+    ) -> LookupAnswer:
+        """Return the visitor as known now; the answer has no request id.
 
         Never raises for a store that does not answer: the answer says ERROR and what is missing.
-        `may_publish` is False for a GET, which must have no effects.
+        `may_publish` is False for what must have no effects: a GET, an activation.
         """
-        deadline = Deadline.after(lookup.deadline_ms / 1000)
         caller.require_view(lookup.view)
         if lookup.consent and "analytics_storage" in self._consent(lookup).denied_by_request:
             return LookupAnswer(found=False, reason="CONSENT_DENIED", view=lookup.view)

@@ -138,6 +138,14 @@ def test_views_tell_for_what_an_attribute_may_be_used(cli: Cli, tmp_path: Path) 
     }
 
 
+def test_the_sample_views_protect_what_the_sample_rules_read(cli: Cli) -> None:
+    views = EXAMPLES / "views.yaml"
+
+    ran = cli("rules", "validate", EXAMPLES / "rules", "--views", views, "--json")
+
+    assert (ran.exit_code, ran.document["problems"]) == (0, [])
+
+
 def test_push_refuses_errors_and_prints_warnings(cli: Cli, tmp_path: Path) -> None:
     refused = cli("rules", "push", write_rules(tmp_path, a=NEVER, b=LOOSE), "--json")
     nothing = cli("rules", "status", "--json").document["published"]

@@ -1,7 +1,8 @@
-"""The sample rules and profiles on a running stack, loaded as an operator does."""
+"""The sample rules, views and profiles on a running stack, loaded as an operator does."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import shutil
@@ -11,6 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tagstitch.adapters.settings import read_settings
+from tagstitch.cli.opened_backend import opened_backend
+from tagstitch.cli.samples import put_sample_views
+from tagstitch.pipeline.deadline import Deadline
 from tests.end_to_end.running_stack import (
     ROOT,
     RunningStack,
@@ -32,10 +37,20 @@ def run_command(data_dir: Path, *arguments: str | Path) -> Any:
 
 
 def load_samples(data_dir: Path, folder: Path) -> None:
-    """Push the sample rules and import the sample profiles, as an operator does."""
+    """Push the sample rules and import the sample profiles, as an operator does.
+
+    The views lie in the store before: they say what the rules read from the profile alone.
+    """
+    asyncio.run(_load_views(data_dir))
     run_command(data_dir, "rules", "push", EXAMPLES / "rules")
     profiles = shutil.copy(EXAMPLES / "profiles.jsonl", folder)  # rejects are written beside it
     run_command(data_dir, "profiles", "import", profiles)
+
+
+async def _load_views(data_dir: Path) -> None:
+    settings = {"TAGSTITCH_BACKEND": "local", "TAGSTITCH_DATA_DIR": str(data_dir)}
+    async with opened_backend(read_settings(settings)) as opened:
+        await put_sample_views(opened.backend.documents, Deadline.after(10))
 
 
 def push_body(message: bytes, message_id: str) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
 
-from tests.end_to_end.running_stack import RunningStack, until
+from tests.end_to_end.running_stack import ROOT, RunningStack, until
 
 FUNCTIONS = ("stitch_sync", "stitch_async", "decide", "audit_sink")
 ERROR_FIELDS = {"code", "message", "path", "hint", "error_id"}
@@ -120,6 +122,76 @@ class TestLookup:
         assert linked
         again = client.post("/stitch_sync", json={"identifiers": identifiers}).json()
         assert again["reason"] == "KNOWN_PROFILE"
+
+
+class TestActivation:
+    BODY: ClassVar[dict[str, Any]] = {
+        "entity": "user",
+        "id": {"type": "anonymous_id", "value": "5f0c2a9e-3b1d-4c58-9a67-1e2d3c4b5a69"},
+        "view": "features_by_anonymous_id",
+    }
+
+    def activated(self, client: httpx.Client, **others: Any) -> Any:
+        """Return the answer, once the views that were loaded behind the start are there."""
+        answer = client.post("/stitch_sync/activation", json={**self.BODY, **others})
+        return answer.json() if answer.status_code == 200 else None
+
+    def test_a_front_end_gets_the_features_of_a_browser(self, client: httpx.Client) -> None:
+        answer = until(lambda: self.activated(client), seconds=20, what="the views")
+
+        assert answer["data"] == {
+            "features_by_anonymous_id": {
+                "user_loyalty_tier": "Gold",
+                "preferred_category": "Electronics",
+                "store": None,
+            }
+        }
+        assert (answer["found"], answer["reason"]) == (True, "KNOWN_PROFILE")
+
+    def test_a_stranger_has_the_same_keys_and_leaves_no_trace(
+        self, stack: RunningStack, client: httpx.Client
+    ) -> None:
+        audited = stack.count("audit")
+        stranger = {"type": "anonymous_id", "value": "activation-stranger"}
+
+        answer = until(lambda: self.activated(client, id=stranger), seconds=20, what="the views")
+
+        assert set(answer["data"]["features_by_anonymous_id"].values()) == {None}
+        assert (answer["found"], answer["reason"]) == (False, "UNKNOWN_PROFILE")
+        found = client.get("/stitch_sync", params={"anonymous_id": "activation-stranger"}).json()
+        assert (found["found"], stack.count("audit")) == (False, audited)
+
+    @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
+    def test_the_example_middleware_turns_them_into_a_cookie(
+        self, stack: RunningStack, client: httpx.Client
+    ) -> None:
+        until(lambda: self.activated(client), seconds=20, what="the views")
+        asked = {
+            "cookies": f"anonymous_id={self.BODY['id']['value']}",
+            "settings": {
+                "url": f"{stack.url}/stitch_sync",
+                "key": "any",
+                "view": self.BODY["view"],
+                "timeoutMs": 20_000,
+                "isSecure": True,
+            },
+        }
+        program = """
+            import { decodeFeatures, personalize } from "./personalization.js";
+            const { cookies, settings } = JSON.parse(process.argv[1]);
+            const { setCookies } = await personalize(cookies, settings);
+            const value = setCookies[0].match(/^personalization=([^;]*);/)[1];
+            console.log(JSON.stringify(decodeFeatures(value)));
+        """
+
+        ran = subprocess.run(
+            ["node", "--input-type=module", "--eval", program, json.dumps(asked)],
+            cwd=ROOT / "examples" / "middleware",
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+        assert ran.returncode == 0, ran.stderr
+        assert json.loads(ran.stdout)["user_loyalty_tier"] == "Gold"
 
 
 class TestDecide:
@@ -256,6 +328,7 @@ class TestErrors:
             ("POST /decide", b'{"event": {}}', 400, "missing_field"),
             ("POST /decide", b'{"event": []}', 400, "invalid_field"),
             ("POST /stitch_sync", b'{"id": "a", "mode": "async", "callback": "http://x"}', 400, "unknown_callback"),
+            ("POST /stitch_sync/activation", b'{"entity": "shoe"}', 400, "invalid_field"),
             ("GET /stitch_sync/nothing", b"", 404, "not_found"),
             ("GET /nothing", b"", 404, "not_found"),
             ("DELETE /decide", b"", 405, "method_not_allowed"),

@@ -83,6 +83,9 @@ def good_requests() -> Iterator[tuple[str, str, Any]]:
     message = {"identifiers": [{"type": t, "value": v} for t, v in PERSON.items()]}
     pushed = {**message, "request_id": "log-pushed", "callback": "main", "context": {"m": EMAIL}}
     yield "pushed", "/stitch_async", push_body(json.dumps(pushed).encode(), "m-log-1")
+    activation = {"entity": "user", "view": "features_by_anonymous_id"}
+    browser = {"type": "anonymous_id", "value": EMAIL}
+    yield "activation", "/stitch_sync/activation", {**activation, "id": browser}
 
 
 def bad_requests() -> Iterator[tuple[str, str, Any]]:
@@ -96,6 +99,9 @@ def bad_requests() -> Iterator[tuple[str, str, Any]]:
     yield "e-mail as a time", "/stitch_sync", {**stitch, "occurred_at": EMAIL}
     yield "e-mail as a view", "/stitch_sync", {**stitch, "view": [EMAIL]}
     yield "e-mail as consent", "/stitch_sync", {**stitch, "consent": EMAIL}
+    browser = {"entity": "user", "id": {"type": "anonymous_id", "value": EMAIL}}
+    yield "e-mail as an entity", "/stitch_sync/activation", {**browser, "entity": EMAIL}
+    yield "e-mail as a feature view", "/stitch_sync/activation", {**browser, "view": EMAIL}
     yield "e-mail as a path", f"/stitch_sync/{EMAIL}", {}
     yield "e-mail as a function", f"/{EMAIL}", {}
     yield "break in a query", f"/stitch_sync?client_id=a%0d%0a{EMAIL}&request_id={EMAIL}", None

@@ -1,0 +1,49 @@
+"""stitch_sync's /activation: what a front end may know of a visitor; reads, and never more."""
+
+from __future__ import annotations
+
+from tagstitch.core.activation import (
+    ActivationAnswer,
+    activation_answer,
+    check_may_ask,
+    parse_activation,
+)
+from tagstitch.core.caller import Caller
+from tagstitch.core.identifier import IdentitySettings
+from tagstitch.core.lookup import LookupAnswer
+from tagstitch.core.view import Views, feature_names
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.look_up import ProfileLookup
+from tagstitch.pipeline.refreshed import Refreshed
+
+
+class FeatureActivation:
+    """Answers activations: a lookup of one identifier, in the form of its view."""
+
+    def __init__(
+        self, lookup: ProfileLookup, identity: IdentitySettings, *, views: Refreshed[Views]
+    ) -> None:
+        self._lookup = lookup
+        self._identity = identity
+        self._views = views
+
+    async def answer(self, body: object, caller: Caller, *, request_id: str) -> ActivationAnswer:
+        """Answer a request body; `request_id` is the one of the answer.
+
+        The view is judged before the visitor, so that a mistake in a front end shows at once and
+        not only for visitors who are known. Raises InvalidInput for a body that cannot be used,
+        and nothing for a store that does not answer.
+        """
+        lookup = parse_activation(body, self._identity)
+        caller.require_view(lookup.view)
+        deadline = Deadline.after(lookup.deadline_ms / 1000)
+        views = await self._views.get(deadline)
+        if views is None:  # nobody can say yet which attributes the view has
+            silent = LookupAnswer(
+                found=False, reason="ERROR", view=lookup.view, degraded=("profile",)
+            )
+            return activation_answer(silent, (), request_id=request_id)
+        names = feature_names(views, lookup.view, sees_concealed=caller.may("concealed"))
+        check_may_ask(views.get(lookup.view), lookup.identifiers[0])
+        answer = await self._lookup.look_up(lookup, caller, deadline=deadline, may_publish=False)
+        return activation_answer(answer, names, request_id=request_id)
