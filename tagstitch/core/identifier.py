@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tagstitch.core.errors import InvalidInput, json_path
 from tagstitch.core.limits import IDENTIFIER_VALUE_CHARS_MAX, IDENTIFIERS_PER_REQUEST_MAX
@@ -40,6 +40,12 @@ _BLOCKED_WORDS: Final = frozenset(
         "(none)", "-1",
     }
 )  # fmt: skip
+
+
+MergeStrategy = Literal[
+    "newest", "oldest", "first_non_empty", "sum", "max", "min", "union", "keep_target"
+]
+"""How an attribute that several profiles have is decided when they are merged."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,15 +89,13 @@ class IdentitySettings:
     """Declared types in priority order, the strongest first."""
     blocked_values: frozenset[str] = frozenset()
     """Values, besides the built-in ones, that never recognise anybody."""
-    limits: Mapping[str, IdentifierLimit | None] = field(
-        default_factory=lambda: IDENTIFIER_LIMITS
-    )
+    limits: Mapping[str, IdentifierLimit | None] = field(default_factory=lambda: IDENTIFIER_LIMITS)
     """Type -> how many values of it a profile may have; None for no limit."""
     default_limit: IdentifierLimit | None = BROWSER_LIMIT
     """Of the types that `limits` does not name."""
 
-    merge_strategies: Mapping[str, str] = field(default_factory=dict)
-    """Attribute -> how a merge decides it (`MergeStrategy`); the newest otherwise."""
+    merge_strategies: Mapping[str, MergeStrategy] = field(default_factory=dict)
+    """Attribute -> how a merge decides it; the newest otherwise."""
 
     def limit(self, type_: str) -> IdentifierLimit | None:
         """Return how many values of a type a profile may have, or None."""

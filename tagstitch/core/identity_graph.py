@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final, Literal
 
-from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.identifier import Identifier, IdentitySettings, MergeStrategy
 from tagstitch.core.limits import (
+    DEMOTED_PER_PROFILE_MAX,
     IDENTIFIERS_PER_PROFILE_MAX,
     MERGES_PER_PROFILE_MAX,
     PROFILE_EXPIRY_DAYS,
 )
-from tagstitch.core.profile import Profile
-from tagstitch.core.profile_merge import MergeStrategy, merged_fields, strictest_consent
+from tagstitch.core.profile import Profile, typed_profile
+from tagstitch.core.profile_merge import merged_fields
 
 Outcome = Literal["created", "linked", "merged", "unchanged", "unknown"]
 
@@ -62,12 +64,12 @@ class Resolution:
     """The profiles that become one with the survivor, the oldest first."""
     is_new: bool = field(default=False)
 
-    @property
-    def person(self) -> Profile | None:
-        """The surviving profile with the consent of all that are merged."""
+    def person(self, strategies: Mapping[str, MergeStrategy], *, now: datetime) -> Profile | None:
+        """Return the profile as it is with all that are merged into it; None when it is created."""
         if self.before is None or not self.merged:
             return self.before
-        return replace(self.before, consent=strictest_consent((self.before, *self.merged)))
+        fields = merged_fields(self.before, self.merged, strategies=strategies, now=now)
+        return typed_profile(self.before.profile_id, fields)
 
     @property
     def changes_graph(self) -> bool:
@@ -89,7 +91,8 @@ def resolve(graph: IdentityGraph, settings: IdentitySettings, *, at: datetime) -
         return NOBODY
     person = _Person(settings, at)
     apart = [node for node in graph.nodes if not person.join(node)]
-    survivor, *merged = person.oldest_first() or [None]
+    profiles = person.oldest_first()
+    survivor, merged = (profiles[0], profiles[1:]) if profiles else (None, [])
     known = survivor.demoted if survivor is not None else {}
     demoted = tuple(node for node in apart if node.key not in known)
     linked = tuple(node for node in person.nodes if node.profile is None)
@@ -140,14 +143,16 @@ class _Person:
     def _may_become(self, linked_at: Mapping[str, datetime | None], node: GraphNode) -> bool:
         if len(linked_at) > max(IDENTIFIERS_PER_PROFILE_MAX, len(self._linked_at)):
             return False
-        profile = node.profile
-        if profile is not None and self._profiles:
-            if self._merges + profile.merges + len(self._profiles) > MERGES_PER_PROFILE_MAX:
-                return False
-        if self._was_taken_apart(node, linked_at):
+        if self._has_merged_enough(node.profile) or self._was_taken_apart(node, linked_at):
             return False
         added = linked_at.keys() - self._linked_at.keys()
         return all(self._keeps_limit(linked_at, type_) for type_ in set(map(type_of, added)))
+
+    def _has_merged_enough(self, profile: Profile | None) -> bool:
+        """Return whether one more profile would be too many."""
+        if profile is None or not self._profiles:
+            return False
+        return self._merges + profile.merges + len(self._profiles) > MERGES_PER_PROFILE_MAX
 
     def _keeps_limit(self, linked_at: Mapping[str, datetime | None], type_: str) -> bool:
         limit = self._settings.limit(type_)
@@ -186,8 +191,8 @@ def _seniority(profile: Profile) -> tuple[bool, datetime | None, str]:
 
 def profile_fields(
     resolution: Resolution,
+    person: Profile | None,
     *,
-    strategies: Mapping[str, MergeStrategy],
     consent: Mapping[str, Any] | None,
     seen_at: datetime,
     now: datetime,
@@ -195,23 +200,19 @@ def profile_fields(
 ) -> dict[str, Any]:
     """Return the whole document of the surviving profile after the request.
 
-    `consent` is the profile's new consent map, None when it stays. `seen_at` is when the event
-    happened; an older event never moves `last_seen` back. `salt` is used for a new profile only.
+    `person` is what `Resolution.person` returned. `consent` is the profile's new consent map, None
+    when it stays. `seen_at` is when the event happened. `salt` is used for a new profile only.
     """
-    survivor = resolution.before
-    if survivor is None:
-        fields = new_profile_fields(now=now, salt=salt)
-    elif resolution.merged:
-        fields = merged_fields(survivor, resolution.merged, strategies=strategies, now=now)
-    else:
-        fields = dict(survivor.fields)
+    fields = dict(person.fields) if person else new_profile_fields(now=now, salt=salt)
     identifiers = dict(fields.get("identifiers") or {})
     for node in resolution.linked:
         identifiers[node.key] = {"first_seen": seen_at, "last_seen": seen_at}
     fields["identifiers"] = identifiers
     if resolution.demoted:
         demoted = dict(fields.get("demoted") or {})
-        fields["demoted"] = demoted | {node.key: now for node in resolution.demoted}
+        demoted |= {node.key: now for node in resolution.demoted}
+        newest = sorted(demoted.items(), key=itemgetter(1))[-DEMOTED_PER_PROFILE_MAX:]
+        fields["demoted"] = dict(newest)
     if consent is not None:
         fields["consent"] = dict(consent)
     return touch_profile(fields, now=now)

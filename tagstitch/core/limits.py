@@ -92,6 +92,10 @@ IDENTIFIERS_PER_PROFILE_MAX: Final = 50
 MERGES_PER_PROFILE_MAX: Final = 100
 """Profiles that became one; more is a bot or a bug in the tagging."""
 
+DEMOTED_PER_PROFILE_MAX: Final = 100
+"""Identifiers that a profile remembers as kept apart from it; the oldest are forgotten, and asked
+about anew."""
+
 MERGED_LIST_MAX: Final = 200
 """Elements of a list that a merge unites."""
 

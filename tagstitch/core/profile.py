@@ -89,8 +89,8 @@ def typed_profile(profile_id: str, fields: Mapping[str, Any]) -> Profile:
         assignments=_mapping(fields.get("assignments")),
         identifiers=fields["identifiers"],
         consent=_statements(fields.get("consent")),
-        demoted=_mapping(fields.get("demoted")),
-        kept_apart=_mapping(fields.get("kept_apart")),
+        demoted=_times(fields.get("demoted")),
+        kept_apart=_times(fields.get("kept_apart")),
         merges=_count(fields.get("merges")),
         merged_into=survivor_id(fields),
         created_at=_time(fields.get("created_at")),
@@ -150,6 +150,10 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _count(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
+
+
+def _times(value: object) -> Mapping[str, datetime]:
+    return {key: at for key, at in _mapping(value).items() if isinstance(at, datetime)}
 
 
 def _time(value: object) -> datetime | None:

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import reduce
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from tagstitch.core.assignment import merge_assignments, stored_assignments
 from tagstitch.core.cap_uses import merge_uses
+from tagstitch.core.identifier import MergeStrategy
 from tagstitch.core.limits import MERGED_LIST_MAX
 from tagstitch.core.profile import Profile, is_grant
 from tagstitch.core.values import is_number, to_json_value
 
-MergeStrategy = Literal[
-    "newest", "oldest", "first_non_empty", "sum", "max", "min", "union", "keep_target"
-]
-"""How an attribute that several profiles have is decided; `newest` unless a project says so."""
-
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-_EMPTY: Final = (None, "", [], {})
+_EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
 
 
 class Said(NamedTuple):
@@ -206,8 +202,8 @@ def _said_at(statement: Mapping[str, Any]) -> datetime:
 def _marks(people: Sequence[Profile]) -> dict[str, Any]:
     """Return what the graph and the expiry need."""
     united = {key for person in people for key in person.identifiers}
-    demoted = reduce(lambda one, other: {**one, **other}, (person.demoted for person in people), {})
-    apart = reduce(lambda one, other: {**one, **other}, (person.kept_apart for person in people), {})
+    demoted = {key: at for person in people for key, at in person.demoted.items()}
+    apart = {key: at for person in people for key, at in person.kept_apart.items()}
     created = [person.created_at for person in people if person.created_at is not None]
     expiries = [person.expires_at for person in people if person.expires_at is not None]
     return {

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from tagstitch.core.audit import AuditRecord, RecordType
 from tagstitch.core.consent import Consent
 from tagstitch.core.identity_graph import Outcome, Resolution
+from tagstitch.core.profile import Profile
 from tagstitch.core.stitch_request import StitchRequest
 
 StitchReason = Literal[
@@ -47,6 +48,8 @@ class StitchResult:
 
     reason: StitchReason
     resolution: Resolution
+    person: Profile | None
+    """The surviving profile with all that are merged into it; None when it is created."""
     blocked: int
     """How many of the request's identifiers are blocked values."""
     is_erased: bool
@@ -80,12 +83,18 @@ class StitchResult:
 
 
 def stitch_result(
-    resolution: Resolution, *, consent_allows: bool, is_erased: bool, blocked: int
+    resolution: Resolution,
+    person: Profile | None,
+    *,
+    consent_allows: bool,
+    is_erased: bool,
+    blocked: int,
 ) -> StitchResult:
     """Return the result; the first reason that applies counts."""
     return StitchResult(
         _reason(resolution, consent_allows=consent_allows, is_erased=is_erased, blocked=blocked),
         resolution,
+        person,
         blocked,
         is_erased,
     )

@@ -167,14 +167,16 @@ class Stitcher:
             resolution = Resolution(
                 "unchanged" if before else "unknown", before.profile_id if before else None, before
             )
+        person = resolution.person(self._identity.merge_strategies, now=now)
         consent = resolve_consent(
             requested=request.consent,
             event=request.event,
-            profile=resolution.person,
+            profile=person,
             default_granted=self._consent_default_granted,
         )
         result = stitch_result(
             resolution,
+            person,
             consent_allows=consent.allows("analytics_storage"),
             is_erased=loaded.is_erased,
             blocked=sum(map(self._identity.is_blocked, request.identifiers)),
@@ -218,7 +220,7 @@ class Stitcher:
         if views is None:
             raise Unavailable("firestore", "the views could not be loaded")
         views.get(request.view)
-        profile = result.resolution.before if result.profile_id is not None else None
+        profile = result.person if result.profile_id is not None else None
         if profile is None:
             return {}
         shown = visible_attributes(
@@ -240,21 +242,20 @@ class Stitcher:
         resolution = result.resolution
         if result.is_erased:
             return []
-        consent_update = _consent_update(request, consent, resolution.person)
-        if not result.may_link:
-            if resolution.before is None or consent_update is None:
-                return []
-            resolution = Resolution(
-                "unchanged", resolution.before.profile_id, resolution.before
-            )  # a denial is recorded, and nothing else
-        elif not resolution.changes_graph and consent_update is None:
+        person = result.person
+        if not result.may_link:  # a denial is recorded, and nothing else
+            person = resolution.before
+            profile_id = person.profile_id if person is not None else None
+            resolution = Resolution("unchanged", profile_id, person)
+        consent_update = _consent_update(request, consent, person)
+        if consent_update is None and not resolution.changes_graph:
             return []
         profile_id = resolution.profile_id
         if profile_id is None:
             return []
         fields = profile_fields(
             resolution,
-            strategies=self._identity.merge_strategies,
+            person,
             consent=consent_update,
             seen_at=request.occurred_at,
             now=now,
