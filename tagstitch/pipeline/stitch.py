@@ -36,6 +36,7 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
+from tagstitch.pipeline.link_log import log_writes
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record, publish_stored
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.visitor import LoadedGraph, VisitorFinder
@@ -188,7 +189,12 @@ class Stitcher:
                 for key in profile.identifiers
             }
             loaded = await self._finder.load_more(loaded, places, deadline=deadline)
-        writes = self._writes(request, result, consent, loaded, key=mark.key, now=now)
+        # With the body's hash: a request that changes nothing leaves no mark, and another body
+        # under the same id is another record.
+        record_id = f"stitch_{mark.key}_{mark.fingerprint[:12]}"
+        writes = self._writes(
+            request, result, consent, loaded, key=mark.key, record_id=record_id, now=now
+        )
         subject = None
         if result.profile_id is not None:
             subject = self._keyring.pseudonym(result.profile_id)
@@ -196,9 +202,7 @@ class Stitcher:
             result,
             request,
             consent,
-            # With the body's hash: a request that changes nothing leaves no mark, and another
-            # body under the same id is another record.
-            record_id=f"stitch_{mark.key}_{mark.fingerprint[:12]}",
+            record_id=record_id,
             subject=subject,
             now=now,
         )
@@ -236,6 +240,7 @@ class Stitcher:
         loaded: LoadedGraph,
         *,
         key: str,
+        record_id: str,
         now: datetime,
     ) -> list[Write]:
         """Return the writes of profile, identifiers and link log; none when nothing changes."""
@@ -264,8 +269,9 @@ class Stitcher:
         writes: list[Write] = [_put(f"profiles/{profile_id}", fields, loaded)]
         writes += _link_writes(resolution, profile_id, fields["identifiers"], loaded)
         if resolution.changes_graph:
-            log_id = f"{key}_{int(now.timestamp() * 1e6)}"  # a request id may come back after days
-            writes.append(Put(f"links/{log_id}", _link_log(resolution, request, now=now), ""))
+            writes += log_writes(
+                resolution, key=key, record_id=record_id, at=request.occurred_at, now=now
+            )
         return writes
 
     def _callback_entry(
@@ -338,17 +344,3 @@ def _consent_update(
         granted = {p for p, value in request.consent.items() if is_grant(value)}
         changes |= dict.fromkeys(granted - changes.keys(), True)
     return update_consent(stored, changes, at=request.occurred_at, source="request")
-
-
-def _link_log(resolution: Resolution, request: StitchRequest, *, now: datetime) -> dict[str, Any]:
-    """Return the entry of the append-only link log, from which a split recomputes."""
-    return {
-        "kind": "merge" if resolution.merged else "link",
-        "profile_id": resolution.profile_id,
-        "created": resolution.is_new,
-        "linked": [node.key for node in resolution.linked],
-        "demoted": [node.key for node in resolution.demoted],
-        "merged": [profile.profile_id for profile in resolution.merged],
-        "occurred_at": request.occurred_at,
-        "committed_at": now,
-    }

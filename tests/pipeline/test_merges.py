@@ -142,7 +142,8 @@ class TestTheTableOfCases:
         await world.store_audit()
         assert [row["record_type"] for row in await world.rows()].count("identity_merge") == 1
         assert await profile_of(world, client("c")) == older
-        assert len(await world.paths("links")) == 1
+        logged = await world.paths("links")
+        assert len([path for path in logged if "~P" in path or "record~" not in path]) == 1
 
     async def test_merging_each_into_the_other_at_once_ends_in_one(self, world: World) -> None:
         await world.put_profile(user("u"), created_at=START)
