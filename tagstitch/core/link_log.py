@@ -28,6 +28,8 @@ class LinkEntry:
     kind: LinkKind
     profile_id: str
     committed_at: datetime
+    record_id: str | None = None
+    """The audit record that tells of it."""
     linked: tuple[str, ...] = ()
     """Identifier keys that joined without a profile."""
     merged: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -108,6 +110,7 @@ def read_entry(entry_id: str, fields: Mapping[str, Any]) -> LinkEntry | None:
         kind,
         str(fields.get("profile_id")),
         at,
+        record_id=fields.get("record_id"),
         linked=tuple(fields.get("linked") or ()),
         merged=fields.get("merged") or {},
         survivor=fields.get("survivor") or {},

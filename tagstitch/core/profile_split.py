@@ -44,7 +44,7 @@ def split_profile(
     granted once. So does consent. `salt` is the one of the profile that leaves.
     """
     identifiers = dict(together.identifiers)
-    moved = {key: identifiers.pop(key) for key in keys & identifiers.keys()}
+    moved = {key: identifiers.pop(key) for key in sorted(keys & identifiers.keys())}
     stays = {
         **together.fields,
         "identifiers": identifiers,
