@@ -6,9 +6,11 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import lru_cache
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 from tagstitch.core.errors import InvalidInput, json_path
 from tagstitch.core.limits import IDENTIFIER_VALUE_CHARS_MAX, IDENTIFIERS_PER_REQUEST_MAX
@@ -40,12 +42,43 @@ _BLOCKED_WORDS: Final = frozenset(
 )  # fmt: skip
 
 
+MergeStrategy = Literal[
+    "newest", "oldest", "first_non_empty", "sum", "max", "min", "union", "keep_target"
+]
+"""How an attribute that several profiles have is decided when they are merged."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Identifier:
     """One (type, value) pair in its normal form; equal values of two types are two identifiers."""
 
     type: str
     value: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifierLimit:
+    """How many values of one type a profile may have."""
+
+    values_max: int
+    within: timedelta | None = None
+    """Only values that were linked within so long of the event count; None counts all."""
+
+
+_PER_YEAR: Final = IdentifierLimit(5, timedelta(days=365))
+_PER_WEEK: Final = IdentifierLimit(5, timedelta(days=7))
+
+IDENTIFIER_LIMITS: Final[Mapping[str, IdentifierLimit]] = MappingProxyType(
+    {
+        "user_id": IdentifierLimit(1),
+        "email_sha256": _PER_YEAR,
+        "phone_sha256": _PER_YEAR,
+    }
+)
+"""Beyond these a profile is more likely several people than one."""
+
+BROWSER_LIMIT: Final = _PER_WEEK
+"""Of every other type: browsers forget their ids, some every week, and people have several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +89,17 @@ class IdentitySettings:
     """Declared types in priority order, the strongest first."""
     blocked_values: frozenset[str] = frozenset()
     """Values, besides the built-in ones, that never recognise anybody."""
+    limits: Mapping[str, IdentifierLimit | None] = field(default_factory=lambda: IDENTIFIER_LIMITS)
+    """Type -> how many values of it a profile may have; None for no limit."""
+    default_limit: IdentifierLimit | None = BROWSER_LIMIT
+    """Of the types that `limits` does not name."""
+
+    merge_strategies: Mapping[str, MergeStrategy] = field(default_factory=dict)
+    """Attribute -> how a merge decides it; the newest otherwise."""
+
+    def limit(self, type_: str) -> IdentifierLimit | None:
+        """Return how many values of a type a profile may have, or None."""
+        return self.limits.get(type_, self.default_limit)
 
     def priority(self, identifier: Identifier) -> tuple[int, str]:
         """Return a sort key: declared order of the type, then the value so that it is total."""

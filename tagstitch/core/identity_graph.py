@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final, Literal
 
-from tagstitch.core.identifier import Identifier
-from tagstitch.core.limits import IDENTIFIERS_PER_PROFILE_MAX, PROFILE_EXPIRY_DAYS
-from tagstitch.core.profile import Profile
+from tagstitch.core.identifier import Identifier, IdentitySettings, MergeStrategy
+from tagstitch.core.limits import (
+    DEMOTED_PER_PROFILE_MAX,
+    IDENTIFIERS_PER_PROFILE_MAX,
+    MERGES_PER_PROFILE_MAX,
+    PROFILE_EXPIRY_DAYS,
+)
+from tagstitch.core.profile import Profile, typed_profile
+from tagstitch.core.profile_merge import merged_fields
 
-Outcome = Literal["created", "linked", "unchanged", "unknown"]
+Outcome = Literal["created", "linked", "merged", "unchanged", "unknown"]
 
 SALT_BYTES: Final = 16
 """Bytes of the salt from which a visitor's own keys derive; destroying it ends them."""
@@ -47,121 +54,165 @@ class Resolution:
     outcome: Outcome
     profile_id: str | None
     before: Profile | None
-    """The selected profile as it was; None when it is created."""
+    """The surviving profile as it was; None when it is created."""
     linked: tuple[GraphNode, ...] = ()
-    """The identifiers that this request links to the profile."""
+    """The identifiers without a profile that this request links to the survivor."""
     demoted: tuple[GraphNode, ...] = ()
-    """The identifiers that stay with another profile, because the user switched or a cap."""
-    unmerged: tuple[str, ...] = ()
-    """Other known profiles that these identifiers lead to."""
+    """The identifiers that this request keeps apart for the first time: another user's, beyond a
+    limit, or taken apart before."""
+    merged: tuple[Profile, ...] = ()
+    """The profiles that become one with the survivor, the oldest first."""
     is_new: bool = field(default=False)
+
+    def person(self, strategies: Mapping[str, MergeStrategy], *, now: datetime) -> Profile | None:
+        """Return the profile as it is with all that are merged into it; None when it is created."""
+        if self.before is None or not self.merged:
+            return self.before
+        fields = merged_fields(self.before, self.merged, strategies=strategies, now=now)
+        return typed_profile(self.before.profile_id, fields)
 
     @property
     def changes_graph(self) -> bool:
         """Whether there is anything to write about identifiers."""
-        return bool(self.is_new or self.linked or self.demoted)
+        return bool(self.is_new or self.linked or self.demoted or self.merged)
 
 
-def resolve(graph: IdentityGraph) -> Resolution:
-    """Return which profile the request belongs to and what it links.
+NOBODY: Final = Resolution("unknown", None, None)
 
-    The strongest known identifier selects. A user id that nobody knows opens a profile of its own
-    when the browser's profile already has another user's.
+
+def resolve(graph: IdentityGraph, settings: IdentitySettings, *, at: datetime) -> Resolution:
+    """Return which profile the request belongs to, what it links and which profiles it merges.
+
+    The identifiers join one after the other, the strongest first. One that would bring a profile
+    beyond a limit, such as a second user id, is kept apart with whatever it leads to, and the
+    weaker ones are asked all the same. `at` is when the event happened: limits count from there.
     """
-    known = [node for node in graph.nodes if node.profile is not None]
     if not graph.nodes:
-        return Resolution("unknown", None, None)
-    selected = known[0].profile if known else None
-    strongest = graph.nodes[0]
-    if selected is not None and _switches_user(strongest, selected):
-        selected = None
-    if selected is None:
-        linked = tuple(
-            node
-            for node in graph.nodes
-            if node.profile is None and not _is_second_user(node, strongest.key)
-        )
-        demoted = tuple(node for node in graph.nodes if node not in linked)
-        return Resolution(
-            "created", strongest.own_profile_id, None, linked, demoted, (), is_new=True
-        )
-    return _join(selected, graph.nodes)
+        return NOBODY
+    person = _Person(settings, at)
+    apart = [node for node in graph.nodes if not person.join(node)]
+    profiles = person.oldest_first()
+    survivor, merged = (profiles[0], profiles[1:]) if profiles else (None, [])
+    known = survivor.demoted if survivor is not None else {}
+    demoted = tuple(node for node in apart if node.key not in known)
+    linked = tuple(node for node in person.nodes if node.profile is None)
+    if survivor is None:
+        primary = person.nodes[0].own_profile_id
+        return Resolution("created", primary, None, linked, demoted, is_new=True)
+    outcome: Outcome = "merged" if merged else "linked" if linked else "unchanged"
+    return Resolution(outcome, survivor.profile_id, survivor, linked, demoted, tuple(merged))
 
 
-def _is_second_user(node: GraphNode, user_key: str) -> bool:
-    """Return whether this is a user id other than the one that a profile has for ever."""
-    return node.identifier.type == "user_id" and node.key != user_key
+class _Person:
+    """What is one person so far, as the identifiers of a request join."""
 
+    def __init__(self, settings: IdentitySettings, at: datetime) -> None:
+        self._settings = settings
+        self._at = at
+        self.nodes: list[GraphNode] = []
+        self._profiles: dict[str, Profile] = {}
+        self._linked_at: dict[str, datetime | None] = {}
+        """Identifier key -> when it was linked."""
+        self._merges = 0
 
-def _switches_user(strongest: GraphNode, selected: Profile) -> bool:
-    """Return whether an unknown user id meets a profile that has another user's."""
-    return (
-        strongest.identifier.type == "user_id"
-        and strongest.profile is None
-        and selected.has_identifier_type("user_id")
-    )
-
-
-def _join(selected: Profile, nodes: Sequence[GraphNode]) -> Resolution:
-    room = IDENTIFIERS_PER_PROFILE_MAX - len(selected.identifiers)
-    own_user = next((key for key in selected.identifiers if key.startswith("user_id:")), None)
-    user_key = own_user or nodes[0].key
-    linked: list[GraphNode] = []
-    demoted: list[GraphNode] = []
-    unmerged: set[str] = set()
-    for node in nodes:
-        if node.profile is not None and node.profile.profile_id != selected.profile_id:
-            if _is_other_user(node.profile, selected):
-                demoted.append(node)
-            else:
-                unmerged.add(node.profile.profile_id)
-        elif node.key in selected.identifiers:
-            continue
-        elif _is_second_user(node, user_key):
-            demoted.append(node)
-        elif len(linked) < room:
-            linked.append(node)
+    def join(self, node: GraphNode) -> bool:
+        """Let an identifier join, with its profile; return False when it must stay apart."""
+        profile = node.profile
+        if profile is not None and profile.profile_id in self._profiles:
+            self.nodes.append(node)
+            return True
+        linked_at = dict(self._linked_at)
+        if profile is None:
+            linked_at[node.key] = self._at
         else:
-            demoted.append(node)
-    fresh = tuple(node for node in demoted if node.key not in selected.demoted)
-    return Resolution(
-        "linked" if linked else "unchanged",
-        selected.profile_id,
-        selected,
-        tuple(linked),
-        fresh,
-        tuple(sorted(unmerged)),
-    )
+            linked_at |= {key: _time_of(link) for key, link in profile.identifiers.items()}
+            linked_at.setdefault(node.key, None)
+        if self.nodes and not self._may_become(linked_at, node):
+            return False
+        self._linked_at = linked_at
+        self.nodes.append(node)
+        if profile is not None:
+            self._profiles[profile.profile_id] = profile
+            self._merges += profile.merges
+        return True
+
+    def oldest_first(self) -> list[Profile]:
+        """Return the profiles that are one; one written by hand, without a time, was there first."""
+        return sorted(self._profiles.values(), key=_seniority)
+
+    def _may_become(self, linked_at: Mapping[str, datetime | None], node: GraphNode) -> bool:
+        if len(linked_at) > max(IDENTIFIERS_PER_PROFILE_MAX, len(self._linked_at)):
+            return False
+        if self._has_merged_enough(node.profile) or self._was_taken_apart(node, linked_at):
+            return False
+        added = linked_at.keys() - self._linked_at.keys()
+        return all(self._keeps_limit(linked_at, type_) for type_ in set(map(type_of, added)))
+
+    def _has_merged_enough(self, profile: Profile | None) -> bool:
+        """Return whether one more profile would be too many."""
+        if profile is None or not self._profiles:
+            return False
+        return self._merges + profile.merges + len(self._profiles) > MERGES_PER_PROFILE_MAX
+
+    def _keeps_limit(self, linked_at: Mapping[str, datetime | None], type_: str) -> bool:
+        limit = self._settings.limit(type_)
+        if limit is None:
+            return True
+        since = None if limit.within is None else self._at - limit.within
+        counted = sum(
+            type_of(key) == type_ and (since is None or time is None or time > since)
+            for key, time in linked_at.items()
+        )
+        return counted <= limit.values_max
+
+    def _was_taken_apart(self, node: GraphNode, linked_at: Mapping[str, Any]) -> bool:
+        """Return whether somebody took the two apart for good."""
+        theirs = node.profile.kept_apart if node.profile is not None else {}
+        ours = (profile.kept_apart for profile in self._profiles.values())
+        return not theirs.keys().isdisjoint(self._linked_at) or any(
+            not apart.keys().isdisjoint(linked_at) for apart in ours
+        )
 
 
-def _is_other_user(profile: Profile, selected: Profile) -> bool:
-    return profile.has_identifier_type("user_id") and selected.has_identifier_type("user_id")
+def type_of(key: str) -> str:
+    """Return the type of the identifier that a key stands for."""
+    return key.partition(":")[0]
+
+
+def _time_of(link: object) -> datetime | None:
+    first_seen = link.get("first_seen") if isinstance(link, Mapping) else None
+    return first_seen if isinstance(first_seen, datetime) else None
+
+
+def _seniority(profile: Profile) -> tuple[bool, datetime | None, str]:
+    created_at = profile.created_at
+    return (created_at is not None, created_at, profile.profile_id)
 
 
 def profile_fields(
     resolution: Resolution,
+    person: Profile | None,
     *,
     consent: Mapping[str, Any] | None,
     seen_at: datetime,
     now: datetime,
     salt: bytes,
 ) -> dict[str, Any]:
-    """Return the whole document of the selected profile after the request.
+    """Return the whole document of the surviving profile after the request.
 
-    `consent` is the profile's new consent map, None when it stays. `seen_at` is when the event
-    happened; an older event never moves `last_seen` back. `salt` is used for a new profile only.
+    `person` is what `Resolution.person` returned. `consent` is the profile's new consent map, None
+    when it stays. `seen_at` is when the event happened. `salt` is used for a new profile only.
     """
-    if resolution.before is None:
-        fields = new_profile_fields(now=now, salt=salt)
-    else:
-        fields = dict(resolution.before.fields)
+    fields = dict(person.fields) if person else new_profile_fields(now=now, salt=salt)
     identifiers = dict(fields.get("identifiers") or {})
     for node in resolution.linked:
         identifiers[node.key] = {"first_seen": seen_at, "last_seen": seen_at}
     fields["identifiers"] = identifiers
     if resolution.demoted:
         demoted = dict(fields.get("demoted") or {})
-        fields["demoted"] = demoted | {node.key: now for node in resolution.demoted}
+        demoted |= {node.key: now for node in resolution.demoted}
+        newest = sorted(demoted.items(), key=itemgetter(1))[-DEMOTED_PER_PROFILE_MAX:]
+        fields["demoted"] = dict(newest)
     if consent is not None:
         fields["consent"] = dict(consent)
     return touch_profile(fields, now=now)
@@ -191,7 +242,7 @@ def touch_profile(fields: dict[str, Any], *, now: datetime) -> dict[str, Any]:
     return fields
 
 
-def identifier_fields(node: GraphNode, profile_id: str, *, seen_at: datetime) -> dict[str, Any]:
+def identifier_fields(key: str, profile_id: str, link: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document `identifiers/{key}` of a link.
 
     It has no expiry of its own: a profile's expiry moves with every commit, and a link that
@@ -200,15 +251,16 @@ def identifier_fields(node: GraphNode, profile_id: str, *, seen_at: datetime) ->
     """
     return {
         "profile_id": profile_id,
-        "type": node.identifier.type,
-        "first_seen": seen_at,
-        "last_seen": seen_at,
+        "type": type_of(key),
+        "first_seen": link.get("first_seen"),
+        "last_seen": link.get("last_seen"),
     }
 
 
-def alias_fields(profile_id: str) -> dict[str, Any]:
+def alias_fields(profile_id: str, *, salt: object = None) -> dict[str, Any]:
     """Return the document in a linked identifier's own place: an alias of its profile.
 
     Whoever would create a profile there at the same moment meets this document and looks again.
+    The alias of a merged profile keeps its `salt`: receipts of its time open with nothing else.
     """
-    return {"merged_into": profile_id}
+    return {"merged_into": profile_id, **({"salt": salt} if isinstance(salt, bytes) else {})}

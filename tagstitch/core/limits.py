@@ -89,6 +89,16 @@ CLOCK_SKEW_S: Final = 300.0
 IDENTIFIERS_PER_PROFILE_MAX: Final = 50
 """Identifiers of one profile; more is a shared device, a bot or a bug in the tagging."""
 
+MERGES_PER_PROFILE_MAX: Final = 100
+"""Profiles that became one; more is a bot or a bug in the tagging."""
+
+DEMOTED_PER_PROFILE_MAX: Final = 100
+"""Identifiers that a profile remembers as kept apart from it; the oldest are forgotten, and asked
+about anew."""
+
+MERGED_LIST_MAX: Final = 200
+"""Elements of a list that a merge unites."""
+
 PROFILE_HINTS_MAX: Final = 50_000
 """Entries of the process cache identifier -> profile id, about 15 MB."""
 

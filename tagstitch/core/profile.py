@@ -43,12 +43,21 @@ class Profile:
     """Purpose -> {granted: bool, at: datetime, source: str}."""
     demoted: Mapping[str, datetime] = field(default_factory=dict)
     """Identifier key -> when it was kept apart from this profile by a limit or a user switch."""
+    kept_apart: Mapping[str, datetime] = field(default_factory=dict)
+    """Identifier key -> when somebody took it out of this profile, never to join it again."""
+    merges: int = 0
+    """How many profiles became this one."""
     merged_into: str | None = None
     """The surviving profile of which this id is an alias."""
     created_at: datetime | None = None
     expires_at: datetime | None = None
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The whole document in our own shape, so that a write keeps what this class does not name."""
+
+    @property
+    def imported(self) -> Mapping[str, Any]:
+        """The attributes that somebody set, without what is computed from events."""
+        return _mapping(self.fields.get("attributes"))
 
     def has_identifier_type(self, type_: str) -> bool:
         """Return whether an identifier of this type is linked."""
@@ -80,7 +89,9 @@ def typed_profile(profile_id: str, fields: Mapping[str, Any]) -> Profile:
         assignments=_mapping(fields.get("assignments")),
         identifiers=fields["identifiers"],
         consent=_statements(fields.get("consent")),
-        demoted=_mapping(fields.get("demoted")),
+        demoted=_times(fields.get("demoted")),
+        kept_apart=_times(fields.get("kept_apart")),
+        merges=_count(fields.get("merges")),
         merged_into=survivor_id(fields),
         created_at=_time(fields.get("created_at")),
         expires_at=_time(fields.get("expires_at")),
@@ -135,6 +146,14 @@ def _statements(stored: object) -> dict[str, Mapping[str, Any]]:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else _EMPTY
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _times(value: object) -> Mapping[str, datetime]:
+    return {key: at for key, at in _mapping(value).items() if isinstance(at, datetime)}
 
 
 def _time(value: object) -> datetime | None:

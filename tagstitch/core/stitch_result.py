@@ -9,14 +9,15 @@ from typing import Any, Literal
 
 from tagstitch.core.audit import AuditRecord, RecordType
 from tagstitch.core.consent import Consent
-from tagstitch.core.identity_graph import Resolution
+from tagstitch.core.identity_graph import Outcome, Resolution
+from tagstitch.core.profile import Profile
 from tagstitch.core.stitch_request import StitchRequest
 
 StitchReason = Literal[
     "PROFILE_CREATED",
+    "PROFILES_MERGED",
     "IDENTIFIER_LINKED",
     "KNOWN_PROFILE",
-    "MERGE_PENDING",
     "UNKNOWN_PROFILE",
     "CONSENT_DENIED",
     "BLOCKED_IDENTIFIER",
@@ -24,12 +25,20 @@ StitchReason = Literal[
 
 _OUTCOMES: dict[StitchReason, str] = {
     "PROFILE_CREATED": "created",
+    "PROFILES_MERGED": "merged",
     "IDENTIFIER_LINKED": "linked",
     "KNOWN_PROFILE": "unchanged",
-    "MERGE_PENDING": "merge_pending",
     "UNKNOWN_PROFILE": "unknown",
     "CONSENT_DENIED": "suppressed",
     "BLOCKED_IDENTIFIER": "blocked",
+}
+
+
+_REASONS: dict[Outcome, StitchReason] = {
+    "created": "PROFILE_CREATED",
+    "merged": "PROFILES_MERGED",
+    "linked": "IDENTIFIER_LINKED",
+    "unchanged": "KNOWN_PROFILE",
 }
 
 
@@ -39,6 +48,8 @@ class StitchResult:
 
     reason: StitchReason
     resolution: Resolution
+    person: Profile | None
+    """The surviving profile with all that are merged into it; None when it is created."""
     blocked: int
     """How many of the request's identifiers are blocked values."""
     is_erased: bool
@@ -72,12 +83,18 @@ class StitchResult:
 
 
 def stitch_result(
-    resolution: Resolution, *, consent_allows: bool, is_erased: bool, blocked: int
+    resolution: Resolution,
+    person: Profile | None,
+    *,
+    consent_allows: bool,
+    is_erased: bool,
+    blocked: int,
 ) -> StitchResult:
     """Return the result; the first reason that applies counts."""
     return StitchResult(
         _reason(resolution, consent_allows=consent_allows, is_erased=is_erased, blocked=blocked),
         resolution,
+        person,
         blocked,
         is_erased,
     )
@@ -92,11 +109,7 @@ def _reason(
         return "UNKNOWN_PROFILE"
     if resolution.outcome == "unknown":
         return "BLOCKED_IDENTIFIER" if blocked else "UNKNOWN_PROFILE"
-    if resolution.unmerged:
-        return "MERGE_PENDING"
-    if resolution.outcome == "created":
-        return "PROFILE_CREATED"
-    return "IDENTIFIER_LINKED" if resolution.outcome == "linked" else "KNOWN_PROFILE"
+    return _REASONS[resolution.outcome]
 
 
 def stitch_record(
@@ -115,6 +128,8 @@ def stitch_record(
         record_type = "identity_blocked"
     elif result.reason == "CONSENT_DENIED":
         record_type = "profile_update"
+    elif result.reason == "PROFILES_MERGED" and result.may_link:
+        record_type = "identity_merge"
     return AuditRecord(
         record_id=record_id,
         record_type=record_type,
@@ -129,7 +144,7 @@ def stitch_record(
             "reason": result.reason,
             "linked": [node.identifier.type for node in resolution.linked],
             "demoted": [node.identifier.type for node in resolution.demoted],
-            "unmerged": len(resolution.unmerged),
+            "merged": len(resolution.merged),
             "blocked": result.blocked,
         }
         if result.may_link

@@ -35,7 +35,8 @@ from tagstitch.pipeline.dead_letter import Message
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
-from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.keyring import Keyring, own_profile_id
+from tagstitch.pipeline.link_log import log_writes
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record, publish_stored
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.visitor import LoadedGraph, VisitorFinder
@@ -157,7 +158,7 @@ class Stitcher:
         now: datetime,
         deadline: Deadline,
     ) -> _Plan:
-        resolution = resolve(loaded.graph)
+        resolution = resolve(loaded.graph, self._identity, at=request.occurred_at)
         before = resolution.before
         if request.bare_id is not None and not loaded.graph.nodes:
             visitor = await self._finder.find_bare(request.bare_id, now=now, deadline=deadline)
@@ -167,19 +168,33 @@ class Stitcher:
             resolution = Resolution(
                 "unchanged" if before else "unknown", before.profile_id if before else None, before
             )
+        person = resolution.person(self._identity.merge_strategies, now=now)
         consent = resolve_consent(
             requested=request.consent,
             event=request.event,
-            profile=before,
+            profile=person,
             default_granted=self._consent_default_granted,
         )
         result = stitch_result(
             resolution,
+            person,
             consent_allows=consent.allows("analytics_storage"),
             is_erased=loaded.is_erased,
             blocked=sum(map(self._identity.is_blocked, request.identifiers)),
         )
-        writes = self._writes(request, result, consent, loaded, key=mark.key, now=now)
+        if result.may_link and resolution.merged:
+            places = {
+                f"profiles/{own_profile_id(key)}"
+                for profile in resolution.merged
+                for key in profile.identifiers
+            }
+            loaded = await self._finder.load_more(loaded, places, deadline=deadline)
+        # With the body's hash: a request that changes nothing leaves no mark, and another body
+        # under the same id is another record.
+        record_id = f"stitch_{mark.key}_{mark.fingerprint[:12]}"
+        writes = self._writes(
+            request, result, consent, loaded, key=mark.key, record_id=record_id, now=now
+        )
         subject = None
         if result.profile_id is not None:
             subject = self._keyring.pseudonym(result.profile_id)
@@ -187,9 +202,7 @@ class Stitcher:
             result,
             request,
             consent,
-            # With the body's hash: a request that changes nothing leaves no mark, and another
-            # body under the same id is another record.
-            record_id=f"stitch_{mark.key}_{mark.fingerprint[:12]}",
+            record_id=record_id,
             subject=subject,
             now=now,
         )
@@ -211,7 +224,7 @@ class Stitcher:
         if views is None:
             raise Unavailable("firestore", "the views could not be loaded")
         views.get(request.view)
-        profile = result.resolution.before if result.profile_id is not None else None
+        profile = result.person if result.profile_id is not None else None
         if profile is None:
             return {}
         shown = visible_attributes(
@@ -227,43 +240,38 @@ class Stitcher:
         loaded: LoadedGraph,
         *,
         key: str,
+        record_id: str,
         now: datetime,
     ) -> list[Write]:
         """Return the writes of profile, identifiers and link log; none when nothing changes."""
         resolution = result.resolution
         if result.is_erased:
             return []
-        consent_update = _consent_update(request, consent, resolution.before)
-        if not result.may_link:
-            if resolution.before is None or consent_update is None:
-                return []
-            resolution = Resolution(
-                "unchanged", resolution.before.profile_id, resolution.before
-            )  # a denial is recorded, and nothing else
-        elif not resolution.changes_graph and consent_update is None:
+        person = result.person
+        if not result.may_link:  # a denial is recorded, and nothing else
+            person = resolution.before
+            profile_id = person.profile_id if person is not None else None
+            resolution = Resolution("unchanged", profile_id, person)
+        consent_update = _consent_update(request, consent, person)
+        if consent_update is None and not resolution.changes_graph:
             return []
         profile_id = resolution.profile_id
         if profile_id is None:
             return []
-        seen_at = request.occurred_at
         fields = profile_fields(
             resolution,
+            person,
             consent=consent_update,
-            seen_at=seen_at,
+            seen_at=request.occurred_at,
             now=now,
             salt=os.urandom(SALT_BYTES),
         )
         writes: list[Write] = [_put(f"profiles/{profile_id}", fields, loaded)]
-        for node in resolution.linked:
-            if node.own_profile_id == profile_id:
-                continue
-            link = identifier_fields(node, profile_id, seen_at=seen_at)
-            alias = alias_fields(profile_id)
-            writes.append(_put(f"profiles/{node.own_profile_id}", alias, loaded))
-            writes.append(Put(f"identifiers/{node.key}", link))  # the alias is its precondition
+        writes += _link_writes(resolution, profile_id, fields["identifiers"], loaded)
         if resolution.changes_graph:
-            log_id = f"{key}_{int(now.timestamp() * 1e6)}"  # a request id may come back after days
-            writes.append(Put(f"links/{log_id}", _link_log(resolution, request, now=now), ""))
+            writes += log_writes(
+                resolution, key=key, record_id=record_id, at=request.occurred_at, now=now
+            )
         return writes
 
     def _callback_entry(
@@ -283,6 +291,34 @@ class Stitcher:
             mark.key, request, endpoint, data, subject=plan.record.subject, now=now
         )
         return _put(entry.path, entry.fields, loaded)
+
+
+def _link_writes(
+    resolution: Resolution,
+    profile_id: str,
+    links: Mapping[str, Mapping[str, Any]],
+    loaded: LoadedGraph,
+) -> list[Write]:
+    """Return the aliases and `identifiers` documents of everything that now leads to the profile.
+
+    What led to a merged profile leads to the survivor at once, so that aliases never form chains.
+    """
+    moved = [key for profile in resolution.merged for key in profile.identifiers]
+    keys = dict.fromkeys((*(node.key for node in resolution.linked), *moved))
+    merged = {*(p.profile_id for p in resolution.merged), *map(own_profile_id, moved)}
+    writes: list[Write] = []
+    for place in sorted({*merged, *map(own_profile_id, keys)} - {profile_id}):
+        path = f"profiles/{place}"
+        before = loaded.documents.get(path) if place in merged else None
+        salt = before.fields.get("salt") if before is not None else None
+        writes.append(_put(path, alias_fields(profile_id, salt=salt), loaded))
+    # Each of these has its alias, or the profile that was merged, as its precondition.
+    writes += [
+        Put(f"identifiers/{key}", identifier_fields(key, profile_id, links[key]))
+        for key in keys
+        if own_profile_id(key) != profile_id
+    ]
+    return writes
 
 
 def _put(path: str, fields: Mapping[str, Any], loaded: LoadedGraph) -> Put:
@@ -308,16 +344,3 @@ def _consent_update(
         granted = {p for p, value in request.consent.items() if is_grant(value)}
         changes |= dict.fromkeys(granted - changes.keys(), True)
     return update_consent(stored, changes, at=request.occurred_at, source="request")
-
-
-def _link_log(resolution: Resolution, request: StitchRequest, *, now: datetime) -> dict[str, Any]:
-    """Return the entry of the append-only link log, from which a split recomputes."""
-    return {
-        "kind": "link",
-        "profile_id": resolution.profile_id,
-        "created": resolution.is_new,
-        "linked": [node.key for node in resolution.linked],
-        "demoted": [node.key for node in resolution.demoted],
-        "occurred_at": request.occurred_at,
-        "committed_at": now,
-    }

@@ -138,6 +138,19 @@ class VisitorFinder:
         )
         return LoadedGraph(IdentityGraph(nodes), versions, erased, found)
 
+    async def load_more(
+        self, loaded: LoadedGraph, paths: Iterable[str], *, deadline: Deadline
+    ) -> LoadedGraph:
+        """Return the same with more documents, read at once where they were not read yet."""
+        missing = sorted(set(paths) - loaded.documents.keys())
+        found = await self._read(missing, deadline) if missing else {}
+        versions = {path: document.version for path, document in found.items()}
+        return replace(
+            loaded,
+            documents={**loaded.documents, **found},
+            versions={**loaded.versions, **versions},
+        )
+
     async def find_bare(self, bare_id: str, *, now: datetime, deadline: Deadline) -> Visitor:
         """Return the visitor of an id of unknown type: a document id, else each declared type.
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tagstitch.core.errors import InvalidInput, Unavailable
-from tagstitch.core.identifier import Identifier
+from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.view import parse_views
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.webhook_signature import verify_signature
@@ -288,6 +288,7 @@ class TestIdempotency:
         assert len(set(await world.store_audit())) == len(await world.rows()) == 2
 
     async def test_twenty_requests_that_meet_in_one_profile_all_succeed(self, world: World) -> None:
+        world.identity = IdentitySettings(limits={}, default_limit=None)
         requests = [
             message(
                 request_id=f"r{n}",

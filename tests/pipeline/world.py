@@ -81,6 +81,7 @@ class World:
     crash_at: tuple[int, str] | None = None
     """(number of the effect, "before" or "behind")."""
     views: Views = field(default_factory=Views)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -100,7 +101,7 @@ class World:
     def restart(self) -> None:
         """Start a new process: whatever was only in memory is gone."""
         self.crash_at = None
-        self.finder = VisitorFinder(self.backend.documents, KEYRING, IdentitySettings())
+        self.finder = VisitorFinder(self.backend.documents, KEYRING, self.identity)
         self.audit = AuditPublisher(self.backend.publisher)
         self.claims = ClaimPublisher(self.backend, KEYRING)
         self.delivery = CallbackDelivery(self.backend, {"main": MAIN}, audit=self.audit)
@@ -109,7 +110,7 @@ class World:
         return Stitcher(
             self.backend,
             KEYRING,
-            IdentitySettings(),
+            self.identity,
             finder=self.finder,
             audit=self.audit,
             delivery=self.delivery,
@@ -153,7 +154,7 @@ class World:
         return Decider(
             self.backend,
             KEYRING,
-            IdentitySettings(),
+            self.identity,
             maker=maker,
             audit=self.audit,
             views=self.refreshed(self.views),

@@ -1,0 +1,93 @@
+"""Splitting a profile: what two documents say after identifiers left it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from tagstitch.core.identity_graph import new_profile_fields, touch_profile
+from tagstitch.core.profile import Profile
+
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class Merge(NamedTuple):
+    """A merge to be undone, as the link log has it."""
+
+    at: datetime
+    gone: Mapping[str, Any]
+    """The document of the merged profile as it was."""
+    survivor: Mapping[str, Any]
+    """That of the profile that it was merged into."""
+
+
+class Split(NamedTuple):
+    """The documents of both profiles."""
+
+    stays: dict[str, Any]
+    leaves: dict[str, Any]
+
+
+def split_profile(
+    together: Profile,
+    keys: frozenset[str],
+    *,
+    merge: Merge | None,
+    now: datetime,
+    salt: bytes,
+) -> Split:
+    """Return the documents after these identifiers left the profile, never to join it again.
+
+    `merge` undoes one: what each profile brought goes back, unless it was set anew since; without
+    it the attributes stay. Uses of caps stay with both: a split never grants once more what was
+    granted once. So does consent. `salt` is the one of the profile that leaves.
+    """
+    identifiers = dict(together.identifiers)
+    moved = {key: identifiers.pop(key) for key in sorted(keys & identifiers.keys())}
+    stays = {
+        **together.fields,
+        "identifiers": identifiers,
+        "kept_apart": dict(together.kept_apart) | dict.fromkeys(moved, now),
+    }
+    leaves = {
+        **new_profile_fields(now=now, salt=salt),
+        "identifiers": moved,
+        "kept_apart": dict.fromkeys(identifiers, now),
+        "consent": dict(together.consent),
+        "caps": dict(together.caps),
+    }
+    if merge is not None:
+        stays |= _without(together, merge)
+        stays["merges"] = max(0, together.merges - 1)
+        back = ("attributes", "attribute_times", "state", "assignments", "created_at", "demoted")
+        leaves |= {name: merge.gone[name] for name in back if name in merge.gone}
+    return Split(touch_profile(stays, now=now), touch_profile(leaves, now=now))
+
+
+def _without(together: Profile, merge: Merge) -> dict[str, Any]:
+    """Return attributes and assignments without what came by the merge."""
+    attributes, times = dict(together.imported), dict(_map(together.fields, "attribute_times"))
+    ours, our_times = _map(merge.survivor, "attributes"), _map(merge.survivor, "attribute_times")
+    for name in _map(merge.gone, "attributes").keys() & attributes.keys():
+        set_at = times.get(name)
+        if isinstance(set_at, datetime) and set_at > merge.at:
+            continue  # somebody set it since
+        del attributes[name]
+        times.pop(name, None)
+        if name in ours:
+            attributes[name] = ours[name]
+        if name in our_times:
+            times[name] = our_times[name]
+    theirs = _map(merge.gone, "assignments").keys()
+    kept = {key: value for key, value in together.assignments.items() if key not in theirs}
+    return {
+        "attributes": attributes,
+        "attribute_times": times,
+        "assignments": {**kept, **_map(merge.survivor, "assignments")},
+    }
+
+
+def _map(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = fields.get(name)
+    return found if isinstance(found, Mapping) else _NOTHING

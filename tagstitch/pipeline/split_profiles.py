@@ -1,0 +1,235 @@
+"""Splitting profiles: undoing a merge, or taking one identifier out, in one commit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from tagstitch.core.audit import AuditRecord
+from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
+from tagstitch.core.identity_graph import SALT_BYTES, alias_fields, identifier_fields
+from tagstitch.core.link_log import LinkEntry, entry_id, pointer_id, read_entry
+from tagstitch.core.profile import Profile, parse_profile
+from tagstitch.core.profile_split import Merge, split_profile
+from tagstitch.pipeline.backend import Backend, Document, Put, Write
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.idempotency import IdempotencyMark
+from tagstitch.pipeline.keyring import Keyring, own_profile_id
+from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record
+
+_ATTEMPTS_MAX: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SplitResult:
+    """What a split did."""
+
+    stays: str
+    """The id of the profile that the identifiers left."""
+    leaves: str
+    """The id of the profile that they have now."""
+    moved: tuple[str, ...]
+    record_id: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the command prints it."""
+        return {
+            "stays": self.stays,
+            "leaves": self.leaves,
+            "moved": list(self.moved),
+            "record_id": self.record_id,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which identifiers are to leave which profile, and where they go."""
+
+    together: Profile
+    keys: frozenset[str]
+    target: str
+    merge: Merge | None
+    found: Mapping[str, Document]
+
+
+class ProfileSplitter:
+    """Takes profiles apart, and records it."""
+
+    def __init__(self, backend: Backend, keyring: Keyring, audit: AuditPublisher) -> None:
+        self._backend = backend
+        self._keyring = keyring
+        self._audit = audit
+
+    async def undo_merge(
+        self, record_id: str, *, merged_id: str | None = None, deadline: Deadline
+    ) -> SplitResult:
+        """Undo the merge of an audit record; raises InvalidInput when there is none to undo.
+
+        `merged_id` says which profile leaves where one event merged several.
+        """
+        entry = await self._merge_entry(record_id, deadline=deadline)
+        gone = merged_id or next(iter(entry.merged))
+        if gone not in entry.merged or (merged_id is None and len(entry.merged) > 1):
+            raise InvalidInput(
+                "invalid_field", "this event merged several profiles: say which one leaves",
+                "merged_id", "one of: " + ", ".join(entry.merged),
+            )  # fmt: skip
+        merge = Merge(entry.committed_at, entry.merged[gone], entry.survivor)
+        keys = frozenset(merge.gone.get("identifiers") or ())
+
+        async def want() -> _Wanted:
+            found = await self._read(f"profiles/{gone}", deadline)
+            alias = found.get(f"profiles/{gone}")
+            survivor_id = alias.fields.get("merged_into") if alias is not None else None
+            if not isinstance(survivor_id, str):
+                raise InvalidInput("invalid_field", "this merge was undone already", "record_id")
+            together, more = await self._together(survivor_id, keys, deadline)
+            return _Wanted(together, keys, gone, merge, {**found, **more})
+
+        return await self._split(want, deadline)
+
+    async def take_out(self, key: str, *, deadline: Deadline) -> SplitResult:
+        """Give one identifier a profile of its own; raises InvalidInput when it cannot leave."""
+        place = own_profile_id(key)
+
+        async def want() -> _Wanted:
+            found = await self._read(f"profiles/{place}", deadline)
+            alias = found.get(f"profiles/{place}")
+            survivor_id = alias.fields.get("merged_into") if alias is not None else None
+            if not isinstance(survivor_id, str):
+                raise InvalidInput(
+                    "invalid_field", "this identifier shares nobody's profile", "identifier",
+                    "the identifier that a profile was created for stays: take out the others",
+                )  # fmt: skip
+            keys = frozenset((key,))
+            together, more = await self._together(survivor_id, keys, deadline)
+            if key not in together.identifiers:
+                raise InvalidInput("invalid_field", "it is not linked there any more", "identifier")
+            return _Wanted(together, keys, place, None, {**found, **more})
+
+        return await self._split(want, deadline)
+
+    async def _split(self, want: Any, deadline: Deadline) -> SplitResult:
+        for _ in range(_ATTEMPTS_MAX):
+            wanted: _Wanted = await want()
+            try:
+                return await self._commit(wanted, deadline=deadline)
+            except Conflict:
+                continue
+        raise Unavailable("firestore", "too many concurrent changes of one visitor")
+
+    async def _commit(self, wanted: _Wanted, *, deadline: Deadline) -> SplitResult:
+        now = self._backend.clock()
+        together, target = wanted.together, wanted.target
+        before = wanted.found.get(f"profiles/{target}")
+        salt = before.fields.get("salt") if before is not None else None
+        split = split_profile(
+            together,
+            wanted.keys,
+            merge=wanted.merge,
+            now=now,
+            salt=salt if isinstance(salt, bytes) else os.urandom(SALT_BYTES),
+        )
+        moved = tuple(split.leaves["identifiers"])
+        writes: list[Write] = [
+            _put(f"profiles/{together.profile_id}", split.stays, wanted.found),
+            _put(f"profiles/{target}", split.leaves, wanted.found),
+            *_moves(split.leaves["identifiers"], target, wanted.found),
+        ]
+        key = self._keyring.derived_id("split", together.profile_id, target, now.isoformat())
+        record_id = f"split_{key}"
+        for home, other, arrives in (
+            (together.profile_id, target, False),
+            (target, together.profile_id, True),
+        ):
+            fields = _log(home, other, moved, record_id=record_id, is_arrival=arrives, now=now)
+            writes.append(Put(f"links/{entry_id(home, now, key)}", fields, ""))
+        record = AuditRecord(
+            record_id=record_id,
+            record_type="identity_split",
+            occurred_at=now,
+            outcome="split",
+            subject=self._keyring.pseudonym(together.profile_id),
+            extra={
+                "reason": "MERGE_UNDONE" if wanted.merge else "IDENTIFIER_TAKEN_OUT",
+                "moved": [moved_key.partition(":")[0] for moved_key in moved],
+            },
+        )
+        mark = IdempotencyMark(key, record_id)
+        result = SplitResult(together.profile_id, target, moved, record_id)
+        writes.append(mark.put([record], result.to_json(), now=now, replaces=None))
+        await self._backend.documents.commit(writes, deadline=deadline)
+        await self._audit.publish_committed(
+            [encode_record(record)], path=mark.path, deadline=deadline
+        )
+        return result
+
+    async def _merge_entry(self, record_id: str, *, deadline: Deadline) -> LinkEntry:
+        documents = self._backend.documents
+        pointer = await documents.get(f"links/{pointer_id(record_id)}", deadline=deadline)
+        path = f"links/{pointer.fields.get('entry')}" if pointer is not None else None
+        stored = await documents.get(path, deadline=deadline) if path is not None else None
+        entry = read_entry(stored.path.partition("/")[2], stored.fields) if stored else None
+        if entry is None or entry.kind != "merge":
+            raise InvalidInput(
+                "invalid_field", "no merge is known by this record", "record_id",
+                "the audit's record_id of a row of type identity_merge",
+            )  # fmt: skip
+        return entry
+
+    async def _together(
+        self, survivor_id: str, keys: frozenset[str], deadline: Deadline
+    ) -> tuple[Profile, Mapping[str, Document]]:
+        """Return the profile that they are in, and the aliases of the identifiers that leave."""
+        path = f"profiles/{survivor_id}"
+        places = {f"profiles/{own_profile_id(key)}" for key in keys} - {path}
+        found = await self._backend.documents.get_many([path, *sorted(places)], deadline=deadline)
+        document = found.get(path)
+        fields = document.fields if document is not None else {}
+        profile = parse_profile(survivor_id, fields, now=self._backend.clock()) if fields else None
+        if profile is None or profile.merged_into is not None:
+            raise InvalidInput("invalid_field", "nobody is known there any more", "record_id")
+        return profile, found
+
+    async def _read(self, path: str, deadline: Deadline) -> dict[str, Document]:
+        document = await self._backend.documents.get(path, deadline=deadline)
+        return {} if document is None else {path: document}
+
+
+def _moves(
+    links: Mapping[str, Mapping[str, Any]], target: str, found: Mapping[str, Document]
+) -> Sequence[Write]:
+    """Return the aliases and `identifiers` documents that lead to the profile that leaves."""
+    writes: list[Write] = []
+    for key, link in links.items():
+        place = own_profile_id(key)
+        if place == target:
+            continue
+        path = f"profiles/{place}"
+        salt = found[path].fields.get("salt") if path in found else None
+        writes.append(_put(path, alias_fields(target, salt=salt), found))
+        writes.append(Put(f"identifiers/{key}", identifier_fields(key, target, link)))
+    return writes
+
+
+def _log(
+    home: str, other: str, moved: Sequence[str], *, record_id: str, is_arrival: bool, now: datetime
+) -> dict[str, Any]:
+    return {
+        "kind": "split",
+        "profile_id": home,
+        "record_id": record_id,
+        "moved": list(moved),
+        "other_id": other,
+        "is_arrival": is_arrival,
+        "occurred_at": now,
+        "committed_at": now,
+    }
+
+
+def _put(path: str, fields: Mapping[str, Any], found: Mapping[str, Document]) -> Put:
+    document = found.get(path)
+    return Put(path, fields, if_version=document.version if document is not None else "")

@@ -1,0 +1,162 @@
+"""Splitting: a merge can be undone, and what was taken apart stays apart."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from tagstitch.core.errors import InvalidInput
+from tagstitch.core.identifier import Identifier
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.link_log import home_as_of
+from tagstitch.pipeline.split_profiles import ProfileSplitter, SplitResult
+from tests.pipeline.test_merges import client, living, message, profile_of, user
+from tests.pipeline.world import KEYRING, START, World
+
+DEVICE = Identifier("device_id", "tablet")
+
+
+def splitter(world: World) -> ProfileSplitter:
+    return ProfileSplitter(world.backend, KEYRING, world.audit)
+
+
+async def merged(world: World) -> str:
+    """Merge the visitor of a cookie and a tablet into a user; return the audit record's id."""
+    await world.put_profile(
+        user("u"), attributes={"tier": "Gold", "city": "Graz"}, salt=b"salt of u"
+    )
+    await world.put_profile(
+        client("c"),
+        attributes={"city": "Wien", "pages": 3},
+        salt=b"salt of c",
+        created_at=START + timedelta(hours=1),
+        caps={"offer": [1.0]},
+    )
+    await world.stitch(message("r1", client("c"), DEVICE))
+    world.now += timedelta(hours=2)
+    await world.stitch(message("r2", user("u"), client("c")))
+    await world.store_audit()
+    [record] = [row for row in await world.rows() if row["record_type"] == "identity_merge"]
+    return str(record["record_id"])
+
+
+async def undo(world: World, record_id: str) -> SplitResult:
+    return await splitter(world).undo_merge(record_id, deadline=Deadline.after(5))
+
+
+async def as_of(world: World, identifier: Identifier, at: datetime) -> str | None:
+    return await home_as_of(
+        world.store,
+        KEYRING.identifier_key(identifier),
+        await profile_of(world, identifier),
+        at,
+        deadline=Deadline.after(5),
+    )
+
+
+class TestUndoingAMerge:
+    async def test_both_are_what_they_were(self, world: World) -> None:
+        record_id = await merged(world)
+        world.now += timedelta(hours=1)
+
+        result = await undo(world, record_id)
+
+        assert await profile_of(world, user("u")) == KEYRING.profile_id(user("u")) == result.stays
+        for identifier in (client("c"), DEVICE):
+            assert await profile_of(world, identifier) == result.leaves
+        stays = await world.document(f"profiles/{result.stays}")
+        leaves = await world.document(f"profiles/{result.leaves}")
+        assert stays["attributes"] == {"tier": "Gold", "city": "Graz"}
+        assert leaves["attributes"] == {"city": "Wien", "pages": 3}
+        assert (stays["salt"], leaves["salt"]) == (b"salt of u", b"salt of c")
+
+    async def test_what_was_set_since_stays(self, world: World) -> None:
+        record_id = await merged(world)
+        world.now += timedelta(hours=1)
+        path = f"profiles/{KEYRING.profile_id(user('u'))}"
+        document = await world.document(path)
+        await world.put_profile(
+            user("u"),
+            **document
+            | {
+                "attributes": document["attributes"] | {"city": "Linz"},
+                "attribute_times": {"city": world.now},
+            },
+        )
+
+        result = await undo(world, record_id)
+
+        stays = await world.document(f"profiles/{result.stays}")
+        assert stays["attributes"] == {"tier": "Gold", "city": "Linz"}
+
+    async def test_no_once_only_offer_is_granted_again(self, world: World) -> None:
+        result = await undo(world, await merged(world))
+
+        for profile_id in (result.stays, result.leaves):
+            assert (await world.document(f"profiles/{profile_id}"))["caps"] == {"offer": [1.0]}
+
+    async def test_they_never_meet_again(self, world: World) -> None:
+        result = await undo(world, await merged(world))
+
+        await world.stitch(message("r3", user("u"), client("c")))
+
+        assert await profile_of(world, client("c")) == result.leaves
+        assert len(await living(world)) == 2
+
+    async def test_it_is_recorded(self, world: World) -> None:
+        result = await undo(world, await merged(world))
+
+        await world.store_audit()
+        [row] = [row for row in await world.rows() if row["record_type"] == "identity_split"]
+        assert row["record_id"] == result.record_id
+        assert row["extra"] == {"reason": "MERGE_UNDONE", "moved": ["client_id", "device_id"]}
+
+    async def test_a_second_time_there_is_nothing_to_undo(self, world: World) -> None:
+        record_id = await merged(world)
+        await undo(world, record_id)
+
+        with pytest.raises(InvalidInput, match="undone already"):
+            await undo(world, record_id)
+
+    async def test_another_record_is_refused(self, world: World) -> None:
+        with pytest.raises(InvalidInput, match="no merge is known"):
+            await undo(world, "stitch_x_y")
+
+
+class TestTakingOneIdentifierOut:
+    async def test_it_gets_a_profile_of_its_own(self, world: World) -> None:
+        await world.stitch(message("r1", user("u"), client("c")))
+
+        result = await splitter(world).take_out(
+            KEYRING.identifier_key(client("c")), deadline=Deadline.after(5)
+        )
+
+        assert await profile_of(world, client("c")) == result.leaves != result.stays
+        await world.stitch(message("r2", user("u"), client("c")))
+        assert await profile_of(world, client("c")) == result.leaves
+
+    async def test_the_one_that_the_profile_was_created_for_stays(self, world: World) -> None:
+        await world.stitch(message("r1", user("u"), client("c")))
+
+        with pytest.raises(InvalidInput, match="shares nobody's profile"):
+            await splitter(world).take_out(
+                KEYRING.identifier_key(user("u")), deadline=Deadline.after(5)
+            )
+
+
+async def test_the_graph_can_be_asked_what_it_said_at_a_time(world: World) -> None:
+    record_id = await merged(world)
+    merged_at = world.now
+    world.now += timedelta(hours=1)
+    await undo(world, record_id)
+    split_at = world.now
+    world.now += timedelta(hours=1)
+
+    cookie, person = KEYRING.profile_id(client("c")), KEYRING.profile_id(user("u"))
+    assert await as_of(world, DEVICE, START - timedelta(minutes=1)) is None
+    assert await as_of(world, DEVICE, merged_at - timedelta(minutes=1)) == cookie
+    assert await as_of(world, DEVICE, merged_at) == person
+    assert await as_of(world, DEVICE, split_at - timedelta(minutes=1)) == person
+    assert await as_of(world, DEVICE, split_at) == cookie
+    assert await as_of(world, user("u"), split_at) == person
