@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import takewhile
 from pathlib import Path
@@ -114,8 +114,10 @@ def export(
             if json:
                 write_json([line async for line in lines])
                 return 0
-            with nullcontext(sys.stdout.buffer) if output is None else output.open("wb") as target:
-                return await _write_lines(target, lines)
+            if output is None:  # on a terminal a bar would stand among the lines
+                return await _write_lines(sys.stdout.buffer, lines, advance=_no_bar)
+            with output.open("wb") as target, progress_bar("profiles", None) as bar:
+                return await _write_lines(target, lines, advance=bar)
 
     count = run(work(), as_json=json)
     if not json:
@@ -303,13 +305,20 @@ def _parsed(
             rejects.add(number, rejection_of(number, error))
 
 
-async def _write_lines(target: BinaryIO, lines: AsyncIterator[Mapping[str, Any]]) -> int:
+async def _write_lines(
+    target: BinaryIO, lines: AsyncIterator[Mapping[str, Any]], *, advance: Callable[[int], None]
+) -> int:
     count = 0
     async for line in lines:
         target.write(msgspec.json.encode(line) + b"\n")
+        advance(1)
         count += 1
     target.flush()
     return count
+
+
+def _no_bar(steps: int) -> None:
+    del steps
 
 
 async def _exported(documents: DocumentStore) -> AsyncIterator[dict[str, Any]]:
