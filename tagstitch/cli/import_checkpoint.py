@@ -10,7 +10,7 @@ import msgspec
 from tagstitch.adapters.settings import Settings
 
 
-class Progress(msgspec.Struct, frozen=True):
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """What is done of a file."""
 
     lines_done: int = 0

@@ -233,7 +233,14 @@ async def _import(
             done = batch[-1][0]
             rejects.write(up_to_line=done)
             if not dry_run:
-                checkpoint.save(Progress(done, batch[0][0], rejects.written, rejects.bytes_written))
+                checkpoint.save(
+                    Progress(
+                        lines_done=done,
+                        batch_from=batch[0][0],
+                        rejected=rejects.written,
+                        rejects_bytes=rejects.bytes_written,
+                    )
+                )
         rejects.write(up_to_line=_LAST_LINE)
     if not dry_run:
         checkpoint.clear()
