@@ -48,7 +48,24 @@ def profile_import_schema() -> dict[str, Any]:
                     "propertyNames": {"minLength": 1, "not": {"pattern": "^(__.*__|___?)$"}},
                 }
             ),
+            "attributes_at": or_null(
+                time(
+                    "When the attributes were set; without it they hold now. What is older never"
+                    " overwrites what is newer."
+                )
+            ),
+            "attribute_times": or_null(
+                {
+                    "type": "object",
+                    "description": "Attribute -> when it was set, where that differs from"
+                    " attributes_at. Every name is one of attributes.",
+                    "additionalProperties": or_null(time("When it was set.")),
+                }
+            ),
             "consent": or_null(_consent()),
+            "created_at": or_null(
+                time("Since when the profile is known, where the line makes it; else now.")
+            ),
         },
         "anyOf": [
             _one_of_type("profile_id", {"type": "string"}),

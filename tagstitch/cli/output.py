@@ -115,15 +115,31 @@ def printable(text: str) -> str:
     )
 
 
+class ProgressBar:
+    """A bar on stderr."""
+
+    def __init__(self, progress: Progress, label: str, total: int | None) -> None:
+        self._progress = progress
+        self._task = progress.add_task(label, total=total, detail="")
+
+    def __call__(self, steps: int) -> None:
+        """Move the bar by a number of steps."""
+        self._progress.advance(self._task, steps)
+
+    def say(self, detail: str) -> None:
+        """Show a few words behind the bar."""
+        self._progress.update(self._task, detail=detail)
+
+
 @contextmanager
-def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Yield a function that moves the bar on stderr by a number of steps."""
+def progress_bar(label: str, total: int | None) -> Iterator[ProgressBar]:
+    """Yield a bar that is there until the work ends."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
     )  # fmt: skip
     with Progress(*columns, console=err(), transient=True) as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda steps: progress.advance(task, steps)
+        yield ProgressBar(progress, label, total)
 
 
 def _json(document: Any) -> bytes:

@@ -18,15 +18,19 @@ _SHOWN_MAX: Final = 100
 class RejectsFile:
     """Collects rejections in order of line; the file appears with the first one."""
 
-    def __init__(self, of: Path | None, *, keep: bool = False) -> None:
-        """Without `of` nothing is written; `keep` goes on with the file of an interrupted run."""
+    def __init__(self, of: Path | None, *, keep_bytes: int = 0, written: int = 0) -> None:
+        """Without `of` nothing is written.
+
+        An interrupted run's file goes on behind its first `keep_bytes`, with `written` rejections
+        in them: what lies behind belongs to lines that come again.
+        """
         self.path = of.with_name(of.name + ".rejects.jsonl") if of is not None else None
-        if self.path is not None and not keep:
-            self.path.unlink(missing_ok=True)
+        if self.path is not None:
+            _shorten(self.path, keep_bytes)
         self._contents: dict[int, Any] = {}
         self._waiting: dict[int, Mapping[str, Any]] = {}
         self._shown: list[Mapping[str, Any]] = []
-        self.count = 0
+        self.count = self.written = written
 
     def hold(self, line: int, content: Mapping[str, Any] | BadLine) -> None:
         """Remember a line's content until `write` has passed it."""
@@ -46,6 +50,11 @@ class RejectsFile:
         if line not in self._waiting:
             self._contents.pop(line, None)
 
+    @property
+    def bytes_written(self) -> int:
+        """The file's length; 0 without a file."""
+        return self.path.stat().st_size if self.path is not None and self.path.exists() else 0
+
     def write(self, *, up_to_line: int) -> None:
         """Append what was rejected up to this line and forget those lines."""
         due = sorted(line for line in self._waiting if line <= up_to_line)
@@ -54,6 +63,7 @@ class RejectsFile:
                 for line in due:
                     entry = {**self._waiting[line], "content": self._contents.get(line)}
                     file.write(msgspec.json.encode(entry) + b"\n")
+        self.written += len(due)
         for line in due:
             del self._waiting[line]
         self._contents = {n: c for n, c in self._contents.items() if n > up_to_line}
@@ -65,6 +75,15 @@ class RejectsFile:
             "rejections": self._shown,
             "rejects_file": str(self.path) if self.path is not None and self.count else None,
         }
+
+
+def _shorten(path: Path, keep_bytes: int) -> None:
+    """Cut the file behind so many bytes; an empty one goes, a shorter one stays as it is."""
+    if keep_bytes == 0:
+        path.unlink(missing_ok=True)
+    elif path.exists() and path.stat().st_size > keep_bytes:
+        with path.open("r+b") as file:
+            file.truncate(keep_bytes)
 
 
 def rejection_of(line: int, error: InvalidInput) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tagstitch.core.assignment import merge_assignments, stored_assignments
+from tagstitch.core.attribute_times import times_of
 from tagstitch.core.cap_uses import merge_uses
 from tagstitch.core.identifier import MergeStrategy
 from tagstitch.core.limits import MERGED_LIST_MAX
@@ -64,20 +65,14 @@ def _attributes(
 ) -> tuple[dict[str, Any], dict[str, datetime]]:
     said: dict[str, list[Said]] = {}
     for person in people:
+        times = times_of(person.fields)
         for name, value in person.imported.items():
-            said.setdefault(name, []).append(Said(value, attribute_time(person, name)))
+            said.setdefault(name, []).append(Said(value, times.get(name, _LONG_AGO)))
     decided = {
         name: _STRATEGIES[strategies.get(name, "newest")](found) for name, found in said.items()
     }
     values = {name: found.value for name, found in decided.items()}
     return values, {name: found.at for name, found in decided.items() if found.at > _LONG_AGO}
-
-
-def attribute_time(profile: Profile, name: str) -> datetime:
-    """Return when an attribute was set, as far as anybody knows."""
-    stored = profile.fields.get("attribute_times")
-    at = stored.get(name) if isinstance(stored, Mapping) else None
-    return at if isinstance(at, datetime) else profile.created_at or _LONG_AGO
 
 
 def _newest(said: Sequence[Said]) -> Said:

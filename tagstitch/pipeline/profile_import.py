@@ -2,7 +2,7 @@
 
 An import never takes an identifier from another profile (linking people is stitching's work),
 never turns a recorded denial into a grant without a newer time of its own, and changes nothing
-when it says what is stored already.
+when it says what is stored already. What is older never overwrites what is newer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tagstitch.core.attribute_times import merge_attributes
 from tagstitch.core.errors import Conflict
 from tagstitch.core.identity_graph import (
     SALT_BYTES,
@@ -59,6 +60,8 @@ class ImportResult:
     unchanged: int = 0
     held_elsewhere: int = 0
     """Identifiers that stay with another profile."""
+    older_values: int = 0
+    """Attributes that stay as they are because they were set later than the line says."""
     rejections: list[Rejection] = field(default_factory=list)
 
     def add(self, other: ImportResult) -> None:
@@ -67,6 +70,7 @@ class ImportResult:
         self.updated += other.updated
         self.unchanged += other.unchanged
         self.held_elsewhere += other.held_elsewhere
+        self.older_values += other.older_values
         self.rejections.extend(other.rejections)
 
 
@@ -94,15 +98,19 @@ async def import_profiles(
     now: datetime,
     deadline: Deadline,
     replace_attributes: bool = False,
+    if_version: str | None = None,
     dry_run: bool = False,
 ) -> ImportResult:
     """Import one batch of numbered lines in one read, one follow-up read and one commit.
 
-    Attributes of a line win over stored ones, others stay unless `replace_attributes`. Raises
-    Conflict when other writers keep winning.
+    Attributes of a line win over stored ones that were not set later, others stay unless
+    `replace_attributes`. With `if_version` the lines' own documents must have that version ("":
+    must not exist). Raises Conflict when they do not, and when other writers keep winning.
     """
     for attempt in range(1, _ATTEMPTS_MAX + 1):
         batch = _Batch(await _load(documents, [line for _, line in lines], deadline), now)
+        if if_version is not None:
+            batch.check_version(if_version, [line.profile_id for _, line in lines])
         for number, line in lines:
             batch.apply(number, line, replace_attributes=replace_attributes)
         if dry_run or not batch.changed:
@@ -121,17 +129,23 @@ def export_line(document: Document) -> dict[str, Any]:
     """Return a stored profile as a line that an import reads back.
 
     Identifiers are stored as keyed hashes only: the line has their keys, which fit a store with
-    the same TAGSTITCH_IDENTITY_KEY.
+    the same TAGSTITCH_IDENTITY_KEY. Attributes are what was imported, each with its time.
     """
     profile = typed_profile(document.path.partition("/")[2], document.fields)
+    times = {
+        "created_at": profile.created_at,
+        "attributes_at": profile.created_at,
+        "attribute_times": profile.fields.get("attribute_times"),
+    }
     return {
         "profile_id": profile.profile_id,
         "identifier_keys": sorted(profile.identifiers),
-        "attributes": profile.attributes,
+        "attributes": profile.fields["attributes"],
         "consent": {
             purpose: {"granted": entry["granted"], "at": entry.get("at")}
             for purpose, entry in profile.consent.items()
         },
+        **{name: value for name, value in times.items() if value},
     }
 
 
@@ -152,7 +166,7 @@ class _Batch:
             self._reject(number, "erased", "this person was erased")
             return
         stored = self._living(path)
-        profile = self._merged(line, stored, replace_attributes=replace_attributes)
+        profile, older = self._merged(line, stored, replace_attributes=replace_attributes)
         links = self._link(line, profile, profile_id)
         if len(profile["identifiers"]) > IDENTIFIERS_PER_PROFILE_MAX:
             self._reject(
@@ -162,11 +176,22 @@ class _Batch:
             self._reject(number, "invalid_field", f"the profile is above {PROFILE_BYTES_MAX} bytes")
         elif profile == stored and not links:
             self.result.unchanged += 1
+            self.result.older_values += older
         else:
+            self.result.older_values += older
             self.changed[path] = touch_profile(profile, now=self._now)
             self.changed |= links
             self.result.created += stored is None
             self.result.updated += stored is not None
+
+    def check_version(self, version: str, profile_ids: Sequence[str]) -> None:
+        """Raise Conflict where a profile's own document has another version or is an alias now."""
+        for path in (f"profiles/{profile_id}" for profile_id in profile_ids):
+            document = self._found.get(path)
+            if (document.version if document else "") != version:
+                raise Conflict("the profile has another version")
+            if document is not None and survivor_id(document.fields) is not None:
+                raise Conflict("the profile was merged into another one")
 
     def writes(self) -> list[Put]:
         """Return the writes, each on the condition that nobody wrote since the read."""
@@ -198,12 +223,16 @@ class _Batch:
 
     def _merged(
         self, line: ProfileLine, stored: Mapping[str, Any] | None, *, replace_attributes: bool
-    ) -> dict[str, Any]:
+    ) -> tuple[dict[str, Any], int]:
+        """Return the profile after the line, and how many of its values are older than stored."""
         if stored is None:
             stored = new_profile_fields(now=self._now, salt=os.urandom(SALT_BYTES))
+            stored["created_at"] = min(line.created_at or self._now, self._now)
         profile = dict(stored)
-        old = {} if replace_attributes else profile.get("attributes") or {}
-        profile["attributes"] = {**old, **line.attributes}
+        merged = merge_attributes(stored, line.statement, now=self._now, replace=replace_attributes)
+        profile["attributes"] = merged.values
+        if merged.times or "attribute_times" in profile:
+            profile["attribute_times"] = merged.times
         consent = dict(profile.get("consent") or {})
         for purpose, statement in line.consent.items():
             if (entry := self._newer(statement, consent.get(purpose))) is not None:
@@ -211,7 +240,7 @@ class _Batch:
         profile["consent"] = consent
         profile["identifiers"] = dict(profile.get("identifiers") or {})
         profile.setdefault("created_at", self._now)  # missing where somebody wrote by hand
-        return profile
+        return profile, merged.older
 
     def _newer(self, said: ConsentStatement, stored: Any) -> dict[str, Any] | None:
         """Return what to store when the statement is newer than the stored one; a tie is a denial."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from tagstitch.core.attribute_times import AttributeStatement
 from tagstitch.core.consent import is_purpose
-from tagstitch.core.errors import InvalidInput
+from tagstitch.core.errors import InvalidInput, json_path
 from tagstitch.core.fields import object_of, optional_text, optional_time
 from tagstitch.core.identifier import Identifier, IdentitySettings, make_identifier
 from tagstitch.core.limits import FIELD_NAME_BYTES_MAX, INTEGER_ABS_MAX, JSON_DEPTH_MAX
@@ -19,7 +20,16 @@ from tagstitch.pipeline.keyring import Keyring, own_profile_id
 _PROFILE_ID: Final = re.compile(r"(?!__)[A-Za-z0-9_.:@=+~-]{1,256}")
 _IDENTIFIER_KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,31}:[A-Z2-7]{26}")
 _LINE_FIELDS: Final = frozenset(
-    {"profile_id", "identifiers", "identifier_keys", "attributes", "consent"}
+    {
+        "profile_id",
+        "identifiers",
+        "identifier_keys",
+        "attributes",
+        "attributes_at",
+        "attribute_times",
+        "consent",
+        "created_at",
+    }
 )
 
 
@@ -41,6 +51,17 @@ class ProfileLine:
     """Every identifier's key, the strongest type first."""
     attributes: Mapping[str, Any]
     consent: Mapping[str, ConsentStatement]
+    attributes_at: datetime | None = None
+    """When the attributes were set; None says that they hold now."""
+    attribute_times: Mapping[str, datetime] = field(default_factory=dict)
+    """Attribute -> when it was set, where that differs from `attributes_at`."""
+    created_at: datetime | None = None
+    """Since when a profile that the line makes is known; None when the line does not tell."""
+
+    @property
+    def statement(self) -> AttributeStatement:
+        """What the line says about attributes, and of which time that is."""
+        return AttributeStatement(self.attributes, self.attributes_at, self.attribute_times)
 
 
 def parse_profile_line(raw: object, settings: IdentitySettings, keyring: Keyring) -> ProfileLine:
@@ -64,8 +85,16 @@ def parse_profile_line(raw: object, settings: IdentitySettings, keyring: Keyring
             raise InvalidInput("missing_field", "needs a profile_id or identifiers", "identifiers")
         profile_id = own_profile_id(keys[0])
     attributes = object_of(_given(line, "attributes"), "attributes")
-    _check_storable(attributes, "attributes", depth=1)
-    return ProfileLine(profile_id, keys, attributes, _consent(line))
+    _check_attributes(attributes)
+    return ProfileLine(
+        profile_id,
+        keys,
+        attributes,
+        _consent(line),
+        attributes_at=optional_time(line, "attributes_at"),
+        attribute_times=_attribute_times(line, attributes),
+        created_at=optional_time(line, "created_at"),
+    )
 
 
 def _given(line: Mapping[str, Any], name: str) -> object:
@@ -110,26 +139,46 @@ def _consent(line: Mapping[str, Any]) -> dict[str, ConsentStatement]:
                 "letters, digits, dots, hyphens and underscores, a letter first",
             )  # fmt: skip
         if isinstance(said, Mapping):
-            at = optional_time(said, "at")
+            at = _time(said.get("at"), json_path("consent", purpose, "at"))
             statements[purpose] = ConsentStatement(is_grant(said.get("granted")), at)
         else:
             statements[purpose] = ConsentStatement(is_grant(said), None)
     return statements
 
 
+def _attribute_times(line: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, datetime]:
+    times = {}
+    for name, said in object_of(_given(line, "attribute_times"), "attribute_times").items():
+        if name not in attributes:
+            raise InvalidInput(
+                "invalid_field", "the time of an attribute that the line does not have",
+                "attribute_times", "give its value in attributes, too",
+            )  # fmt: skip
+        if (at := _time(said, json_path("attribute_times", name))) is not None:
+            times[name] = at
+    return times
+
+
+def _time(said: object, path: str) -> datetime | None:
+    """Return a time of a line; `path` names its place, with no word that may be a value."""
+    return optional_time({path: said}, path)
+
+
+def _check_attributes(attributes: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for what a document cannot hold; the path names the attribute."""
+    for name, value in attributes.items():
+        _check_name(name, "attributes")
+        _check_storable(value, json_path("attributes", name), depth=2)
+
+
 def _check_storable(value: Any, path: str, *, depth: int) -> None:
-    """Raise InvalidInput for what a document cannot hold."""
     if depth > JSON_DEPTH_MAX - 2:  # below `attributes`, which is below the document
         raise InvalidInput("json_too_deep", "too many levels", path)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > INTEGER_ABS_MAX:
         raise InvalidInput("invalid_field", "an integer of more than 64 bits", path)
     if isinstance(value, Mapping):
         for name, entry in value.items():
-            if not _is_field_name(name):
-                raise InvalidInput(
-                    "invalid_field", "a name that a document's field cannot have", path,
-                    f"1 to {FIELD_NAME_BYTES_MAX} bytes, and not like __this__",
-                )  # fmt: skip
+            _check_name(name, path)
             _check_storable(entry, path, depth=depth + 1)
     elif isinstance(value, list):
         for entry in value:
@@ -138,10 +187,14 @@ def _check_storable(value: Any, path: str, *, depth: int) -> None:
             _check_storable(entry, path, depth=depth + 1)
 
 
-def _is_field_name(name: str) -> bool:
-    """Return whether a document's field may be called so.
+def _check_name(name: str, path: str) -> None:
+    """Raise InvalidInput for what a document's field cannot be called.
 
     https://cloud.google.com/firestore/quotas#collections_documents_and_fields
     """
     is_reserved = name.startswith("__") and name.endswith("__")
-    return bool(name) and not is_reserved and len(name.encode()) <= FIELD_NAME_BYTES_MAX
+    if not name or is_reserved or len(name.encode()) > FIELD_NAME_BYTES_MAX:
+        raise InvalidInput(
+            "invalid_field", "a name that a document's field cannot have", path,
+            f"1 to {FIELD_NAME_BYTES_MAX} bytes, and not like __this__",
+        )  # fmt: skip

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tagstitch.adapters.settings import read_settings
 from tagstitch.cli import app
+from tagstitch.cli.opened_backend import opened_backend
+from tagstitch.cli.profiles import needs_ramp
+from tagstitch.pipeline.backend import Put
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.write_ramp import WriteRamp
 from tests.cli.conftest import Cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -242,6 +249,83 @@ def test_a_profile_that_is_not_there_is_a_failure(cli: Cli) -> None:
     assert ran.exit_code == 1
     assert ran.document == {"error": {"message": "no profile has this id"}}
     assert "no profile" in ran.err
+
+
+def test_a_put_on_a_version_that_is_gone_changes_nothing(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "one.json"
+    file.write_text('{"attributes": {"tier": "Gold"}}')
+    made = cli("profiles", "put", "card-7", file, "--if-version", "", "--json")
+    seen = cli("profiles", "get", "card-7", "--json").document["version"]
+    file.write_text('{"attributes": {"tier": "Silver"}}')
+    changed = cli("profiles", "put", "card-7", file, "--if-version", seen, "--json")
+    file.write_text('{"attributes": {"tier": "None"}}')
+
+    late = cli("profiles", "put", "card-7", file, "--if-version", seen, "--json")
+
+    assert (made.document["created"], changed.document["updated"]) == (1, 1)
+    assert late.exit_code == 1
+    assert late.document["error"]["code"] == "version_conflict"
+    assert "somebody wrote it meanwhile" in late.err
+    shown = cli("profiles", "get", "card-7", "--json").document
+    assert shown["attributes"] == {"tier": "Silver"}
+    assert shown["version"] != seen
+
+
+async def put_document(path: str, fields: dict[str, Any]) -> None:
+    async with opened_backend() as opened:
+        await opened.backend.documents.commit([Put(path, fields)], deadline=Deadline.after(5))
+
+
+def test_what_somebody_wrote_by_hand_is_no_version_of_ours(cli: Cli) -> None:
+    asyncio.run(put_document("profiles/R1", {"version": "2.0", "tier": "Gold"}))
+
+    shown = cli("profiles", "get", "R1", "--json").document
+
+    assert shown["attributes"] == {"version": "2.0", "tier": "Gold"}
+    assert shown["version"] != "2.0"
+
+
+def test_only_firestore_itself_wants_a_ramp() -> None:
+    secret = "x" * 32
+    cloud = {
+        "TAGSTITCH_PROJECT": "p",
+        "TAGSTITCH_AUTH": "iam",
+        "TAGSTITCH_CONSENT_DEFAULT": "denied",
+        "TAGSTITCH_IDENTITY_KEY": secret,
+        "TAGSTITCH_PSEUDONYM_KEYS": f"k1:{secret}",
+        "TAGSTITCH_RECEIPT_KEY": secret,
+    }
+
+    assert needs_ramp(read_settings(cloud))
+    assert not needs_ramp(read_settings(cloud | {"FIRESTORE_EMULATOR_HOST": "127.0.0.1:1"}))
+    assert not needs_ramp(read_settings(cloud | {"TAGSTITCH_BACKEND": "local"}))
+
+
+def test_an_import_on_the_ramp_keeps_to_it(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "people.jsonl"
+    file.write_text("".join(f'{{"profile_id": "p{n}"}}\n' for n in range(90)))
+    waits: list[float] = []
+    counted = WriteRamp.wait_s
+
+    def wait_s(ramp: WriteRamp, writes: int, *, now_s: float) -> float:
+        waits.append(counted(ramp, writes, now_s=now_s))
+        return 0.0
+
+    monkeypatch.setattr(WriteRamp, "wait_s", wait_s)
+    cli("profiles", "import", file)
+    assert waits == []  # the local store needs none
+    monkeypatch.setattr("tagstitch.cli.profiles.needs_ramp", lambda _: True)
+    cli("profiles", "import", file, "--no-ramp")
+    assert waits == []
+    file.write_text(file.read_text().replace("p", "q").replace("qrofile", "profile"))
+
+    ran = cli("profiles", "import", file, "--json")
+
+    assert ran.document["created"] == 90
+    assert len(waits) == 3
+    assert 0 < waits[1] <= 30 / 500
 
 
 def test_a_query_answers_rows(cli: Cli) -> None:

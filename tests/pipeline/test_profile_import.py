@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ import pytest
 
 from tagstitch.adapters.sqlite_database import SqliteDatabase
 from tagstitch.adapters.sqlite_documents import SqliteDocuments
-from tagstitch.core.errors import InvalidInput
+from tagstitch.core.errors import Conflict, InvalidInput
 from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.profile import parse_profile
-from tagstitch.pipeline.backend import Document, Put
+from tagstitch.pipeline.backend import Document, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.profile_import import (
@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Iterator[SqliteDocuments]:
 
 
 async def load(
-    store: SqliteDocuments, *lines: dict[str, Any], now: datetime = NOW, **options: bool
+    store: SqliteDocuments, *lines: dict[str, Any], now: datetime = NOW, **options: Any
 ) -> ImportResult:
     parsed = [(n, parse_profile_line(line, SETTINGS, KEYRING)) for n, line in enumerate(lines, 1)]
     return await import_profiles(store, parsed, now=now, deadline=Deadline.after(5), **options)
@@ -118,6 +118,39 @@ async def test_new_attributes_join_the_stored_ones_and_state_stays(store: Sqlite
     assert document["attributes"] == {"tier": "Silver", "value": 10.5}
     assert (document["state"], document["salt"]) == ({"seen": True}, b"1234")
     assert document["created_at"] == NOW
+
+
+async def test_a_changed_attribute_keeps_when_it_was_set(store: SqliteDocuments) -> None:
+    await load(store, GOLD)
+
+    await load(store, GOLD | {"attributes": {"tier": "Silver", "value": 10.5}}, now=LATER)
+
+    assert (await find(store, "user_id", "u-1")).fields["attribute_times"] == {"tier": LATER}
+
+
+async def test_an_older_line_changes_no_newer_value(store: SqliteDocuments) -> None:
+    await load(store, GOLD | {"attributes_at": "2026-11-20T00:00:00Z"})
+    older = {"attributes": {"tier": "None", "store": "Graz"}, "attributes_at": "2026-11-19T00:00Z"}
+
+    result = await load(store, GOLD | older, now=LATER)
+
+    assert (result.updated, result.older_values) == (1, 1)
+    assert (await find(store, "user_id", "u-1")).attributes == {
+        "tier": "Gold",
+        "value": 10.5,
+        "store": "Graz",
+    }
+
+
+async def test_a_put_of_older_values_changes_nothing(store: SqliteDocuments) -> None:
+    await load(store, GOLD)
+    before = await everything(store)
+
+    older = {"attributes": {"tier": "None"}, "attributes_at": "2026-11-19T00:00Z"}
+    result = await load(store, GOLD | older, now=LATER, replace_attributes=True)
+
+    assert (result.unchanged, result.older_values) == (1, 2)
+    assert await everything(store) == before
 
 
 async def test_attributes_are_replaced_on_request(store: SqliteDocuments) -> None:
@@ -296,6 +329,88 @@ async def test_an_export_reads_back_into_an_empty_store(
     assert restored.consent["email"]["at"] == NOW
 
 
+async def test_an_export_reads_back_to_the_same_document(
+    store: SqliteDocuments, tmp_path: Path
+) -> None:
+    import msgspec
+
+    await load(store, GOLD | {"profile_id": "card-7", "attributes_at": "2026-11-20T00:00:00Z"})
+    await load(store, {"profile_id": "card-7", "attributes": {"tier": "Silver"}}, now=LATER)
+    document = await store.get("profiles/card-7", deadline=Deadline.after(5))
+    assert document is not None
+    line = msgspec.json.decode(msgspec.json.encode(export_line(document)))
+    database = SqliteDatabase(tmp_path / "other")
+    other = SqliteDocuments(database)
+
+    again = await load(store, line, now=LATER)
+    await load(other, line, now=LATER)
+
+    restored = (await everything(other))["profiles/card-7"]
+    database.close()
+    assert again.unchanged == 1
+    for name in ("attributes", "attribute_times", "created_at"):
+        assert restored[name] == document.fields[name]
+
+
+async def version_of(store: SqliteDocuments, profile_id: str) -> str:
+    document = await store.get(f"profiles/{profile_id}", deadline=Deadline.after(5))
+    return document.version if document else ""
+
+
+async def test_a_version_that_is_given_must_be_the_documents(store: SqliteDocuments) -> None:
+    line = {"profile_id": "card-7", "attributes": {"tier": "Gold"}}
+    await load(store, line, if_version="")
+    seen = await version_of(store, "card-7")
+    await load(store, line | {"attributes": {"tier": "Silver"}}, if_version=seen)
+    before = await everything(store)
+
+    for version in (seen, "", "nonsense"):
+        with pytest.raises(Conflict):
+            await load(store, line, if_version=version)
+
+    assert await everything(store) == before
+
+
+async def test_a_version_of_a_profile_that_was_merged_is_out_of_date(
+    store: SqliteDocuments,
+) -> None:
+    alias = {"merged_into": "survivor", "created_at": NOW}
+    await store.commit([Put("profiles/old", alias)], deadline=Deadline.after(5))
+
+    with pytest.raises(Conflict):
+        await load(store, {"profile_id": "old"}, if_version=await version_of(store, "old"))
+
+
+class Overtaken(SqliteDocuments):
+    """A store in which somebody else writes just before the first commit."""
+
+    def __init__(self, database: SqliteDatabase, write: Put) -> None:
+        super().__init__(database)
+        self._write: list[Put] = [write]
+
+    async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:
+        while self._write:
+            await super().commit([self._write.pop()], deadline=deadline)
+        await super().commit(writes, deadline=deadline)
+
+
+async def test_who_is_overtaken_between_read_and_commit_is_refused(
+    store: SqliteDocuments,
+) -> None:
+    await load(store, {"profile_id": "card-7", "attributes": {"tier": "Gold"}})
+    theirs = Put("profiles/card-7", {"attributes": {"tier": "Black"}, "identifiers": {}})
+    seen = await version_of(store, "card-7")
+
+    with pytest.raises(Conflict):
+        await load(
+            Overtaken(store.database, theirs),
+            {"profile_id": "card-7", "attributes": {"tier": "Silver"}},
+            if_version=seen,
+        )
+
+    assert (await everything(store))["profiles/card-7"]["attributes"] == {"tier": "Black"}
+
+
 @pytest.mark.parametrize(
     ("line", "path"),
     [
@@ -308,16 +423,26 @@ async def test_an_export_reads_back_into_an_empty_store(
         ({"profile_id": "a/b"}, "profile_id"),
         ({"profile_id": "__a__"}, "profile_id"),
         ({"profile_id": "a", "attributes": []}, "attributes"),
-        ({"profile_id": "a", "attributes": {"x": [[1]]}}, "attributes"),
-        ({"profile_id": "a", "attributes": {"x": 2**64}}, "attributes"),
+        ({"profile_id": "a", "attributes": {"x": [[1]]}}, "attributes.x"),
+        ({"profile_id": "a", "attributes": {"x": 2**64}}, "attributes.x"),
         ({"profile_id": "a", "attributes": {"": 1}}, "attributes"),
         ({"profile_id": "a", "attributes": {"__a__": 1}}, "attributes"),
-        ({"profile_id": "a", "attributes": {"x": {"__a__": 1}}}, "attributes"),
-        ({"profile_id": "a", "attributes": {"x": [{"": 1}]}}, "attributes"),
+        ({"profile_id": "a", "attributes": {"x": {"__a__": 1}}}, "attributes.x"),
+        ({"profile_id": "a", "attributes": {"x": [{"": 1}]}}, "attributes.x"),
         ({"profile_id": "a", "attributes": {"ä" * 751: 1}}, "attributes"),
         ({"profile_id": "a", "consent": {"": True}}, "consent"),
         ({"profile_id": "a", "consent": {"__a__": {"granted": True}}}, "consent"),
-        ({"profile_id": "a", "consent": {"email": {"granted": True, "at": "yesterday"}}}, "at"),
+        (
+            {"profile_id": "a", "consent": {"email": {"granted": True, "at": "yesterday"}}},
+            "consent.email.at",
+        ),
+        ({"profile_id": "a", "attributes_at": "2026-11-21"}, "attributes_at"),
+        ({"profile_id": "a", "attribute_times": {"x": "2026-11-21T20:00:00Z"}}, "attribute_times"),
+        (
+            {"profile_id": "a", "attributes": {"x": 1}, "attribute_times": {"x": 7}},
+            "attribute_times.x",
+        ),
+        ({"profile_id": "a", "created_at": "soon"}, "created_at"),
         ({"profile_id": "a", "identifier_keys": ["user_id:short"]}, "identifier_keys"),
     ],
 )
