@@ -23,25 +23,23 @@ def calculate(
     operand: float,
     *,
     places: int | None,
-) -> int | float:
+) -> float:
     """Return `operation(value, operand)`, rounded half up to a number of decimal places.
 
     Raises ResultOutOfRange.
     """
-    result = operation(Decimal(str(value)), Decimal(str(operand)))
-    return _as_number(result, places=places, is_whole=False)
+    return _as_float(operation(Decimal(str(value)), Decimal(str(operand))), places)
 
 
 def rounded(value: float | str, places: int) -> int | float:
     """Return the value rounded half up; an integer when no places are left."""
-    return _as_number(Decimal(str(value)), places=places, is_whole=places == 0)
+    result = _as_float(Decimal(str(value)), places)
+    return result if places else int(result)
 
 
-def _as_number(result: Decimal, *, places: int | None, is_whole: bool) -> int | float:
+def _as_float(result: Decimal, places: int | None) -> float:
     if not abs(result) <= Decimal(NUMBER_ABS_MAX):
         raise ResultOutOfRange
     if places is not None:
         result = result.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP)
-    if is_whole:
-        return int(result)
     return float(result) + 0.0  # without the sign of a negative zero

@@ -71,7 +71,8 @@ BuildComputation = Callable[[ComputationDetails], Computation]
 
 def _set(details: ComputationDetails) -> Computation:
     value = _new_value(details.fields)
-    return Computation(lambda _old, _facts, _item: value, constant=value)
+    is_refused = details.fields.problems.found
+    return Computation(lambda _old, _facts, _item: value, constant=None if is_refused else value)
 
 
 def _set_default(details: ComputationDetails) -> Computation:

@@ -182,7 +182,7 @@ class CalculateParameter(msgspec.Struct, frozen=True, gc=False):
         new = compute(self.operation, old, self.operand, facts, places=self.places)
         if new is UNCHANGED or (old == new and same(old, new)):
             return ()
-        draft.put(key, new, NUMBER_BYTES_MAX)
+        draft.put(key, new, NUMBER_BYTES_MAX + len(parameter.text))
         change = {
             "rule_id": rule_id,
             "type": _MODIFY,

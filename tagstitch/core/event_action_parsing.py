@@ -47,6 +47,7 @@ _SALT: Final = "sample"
 
 
 _SHARED_ACTIONS_MAX: Final = 4_096
+_SHARED_ACTION_BYTES_MAX: Final = 1_000
 _SHARED_ACTIONS: Final[dict[tuple[str, bytes], EventAction]] = {}
 """Type and details -> the action that all rules share which write it alike."""
 
@@ -57,7 +58,7 @@ def parse_event_action(written: WrittenAction, *, declared: Declarations) -> Eve
     if parse is None:
         return None
     content = written.details.flat_content()
-    if content is None:
+    if content is None or len(content) > _SHARED_ACTION_BYTES_MAX:
         return _parse(parse, written.details, declared)
     key = (str(written.type), content)
     known = _SHARED_ACTIONS.get(key)

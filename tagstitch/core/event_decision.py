@@ -43,7 +43,7 @@ class EventDecision(msgspec.Struct, frozen=True):  # a frozen dataclass takes fi
     shadow: tuple[Mapping[str, Any], ...] = ()
     """What shadow rules would have changed: {rule_id, modifications}."""
     effects: tuple[Effect, ...] = ()
-    """What the actions of rules that matched did."""
+    """What the actions of rules that matched did; equal decisions of two rule books differ here."""
     imagined: tuple[Effect, ...] = ()
     """What the actions of shadow rules that matched would have done."""
     cut_off_at: str | None = None
@@ -74,7 +74,10 @@ class EventDecision(msgspec.Struct, frozen=True):  # a frozen dataclass takes fi
         }
 
     def apply_to(self, event: Event) -> Mapping[str, Any]:
-        """Return the whole event as it leaves, or would leave when it is dropped."""
+        """Return the whole event as it leaves, or would leave when it is dropped.
+
+        Where nothing changed these are the event's own parameters: not to be changed.
+        """
         if not self.set and not self.unset and self.rename is None:
             return event.parameters
         payload = dict(event.parameters)

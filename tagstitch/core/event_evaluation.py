@@ -17,7 +17,7 @@ from tagstitch.core.limits import TRACED_RULES_MAX
 from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.redaction import Change, forget_redacted
 from tagstitch.core.rule import EventRule
-from tagstitch.core.rule_bucket import Candidate, RuleBucket, ShortCandidate, every_rule
+from tagstitch.core.rule_bucket import RuleBucket, ToApply, every_rule
 from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
 from tagstitch.core.state_ledger import StateLedger
@@ -30,7 +30,7 @@ A = TypeVar("A", bound=EventAction)
 
 _FOUND: Final = itemgetter(1)
 
-_Asked: TypeAlias = ShortCandidate[EventRule]
+_Asked: TypeAlias = ToApply[EventRule]
 
 
 def decide_event(
@@ -53,15 +53,12 @@ def decide_event(
     """
     facts, missing = situation.facts(experiments, ledger.work), situation.missing
     if explain or missing:
-        found = _candidates(bucket, facts, missing)
+        found = bucket.candidates(facts, has_profile="profile" not in missing)
         run = _open_run(situation, ledger, facts)
         if not explain:
             return run.decide(found)
         return run.decide_told(every_rule(bucket, found), TraceView(situation, ledger, hides))
-    try:
-        asked = _from_first(bucket.candidates_in_short(facts), facts)
-    except WorkExceeded:
-        asked = bucket.every_candidate
+    asked = _from_first(bucket.candidates_to_apply(facts), facts)
     if not asked and not facts.coercions:
         return _UNCHANGED
     return _open_run(situation, ledger, facts).decide(asked)
@@ -69,16 +66,6 @@ def decide_event(
 
 _UNCHANGED: Final = EventDecision()
 """What becomes of most events, and every value of it costs time."""
-
-
-def _candidates(
-    bucket: RuleBucket[EventRule], facts: Facts, missing: frozenset[Source]
-) -> Sequence[Candidate[EventRule]]:
-    """Return the rules to ask; all of them when to choose was too much work."""
-    try:
-        return bucket.candidates(facts, has_profile="profile" not in missing)
-    except WorkExceeded:
-        return bucket.every_candidate
 
 
 def _from_first(asked: Sequence[_Asked], facts: Facts) -> Sequence[_Asked]:
@@ -100,7 +87,6 @@ def _from_first(asked: Sequence[_Asked], facts: Facts) -> Sequence[_Asked]:
             facts.coercions = 0
             return asked[position:]
         if holds:
-            work.left += condition.steps  # to be counted when it applies
             return [(rule, True, rule_id), *asked[position + 1 :]]
         facts.coercions = 0  # only rules that apply count theirs
     return ()
@@ -130,16 +116,17 @@ class _Run(msgspec.Struct, gc=False):
         draft, facts, work, missing = self.draft, self.facts, self._work, self.missing
         note_rule, note_effect = self._rule_ids.append, self._effects.append
         for position, (rule, is_sure, rule_id) in enumerate(asked):
-            if not isinstance(rule, EventRule):  # nothing is left to ask, it is the sole action
+            if not isinstance(rule, EventRule):
+                action = rule  # nothing is left to ask: it stands for its rule
                 note_rule(rule_id)
                 work.left -= ACTION_STEPS  # from here on as `_do`, without a call
                 found: Sequence[Modification] = ()
                 if work.left >= 0:
                     try:
-                        found = rule.apply(rule_id, draft, facts)
+                        found = action.apply(rule_id, draft, facts)
                     except Exception as error:  # noqa: BLE001 - as in `_do`
                         found = self._failed(rule_id, error)
-                note_effect((rule, found))
+                note_effect((action, found))
                 if work.left >= 0:
                     continue
                 ended = self.ended
@@ -197,7 +184,6 @@ class _Run(msgspec.Struct, gc=False):
 
     def apply_sure(self, rule: EventRule) -> RuleReason | None:
         """Apply a rule without gates whose conditions hold; return why later ones are not asked."""
-        self._work.left -= rule.condition.steps
         self._has_stopped = rule.stop_on_match
         self._rule_ids.append(rule.rule_id)
         self._act(rule, self.draft, self._effects)
@@ -350,7 +336,7 @@ class _Run(msgspec.Struct, gc=False):
     def to_decision(self, trace: tuple[TraceLine, ...]) -> EventDecision:
         draft, effects, imagined = self.draft, self._effects, self._imagined
         if (
-            not (self._rule_ids or imagined or self._skipped or trace)
+            not (self._rule_ids or self._shadow or self._skipped or trace)
             and not self.facts.coercions
             and self._cut_off_at is None
         ):

@@ -6,7 +6,6 @@ for a fixed number of blocks of bounds.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left, bisect_right
@@ -62,7 +61,7 @@ def see(value: Any, *, gives_many: bool) -> Seen | None:
         number = float(value)  # comparing it with a number is to be counted
         return Seen((value,), number, number, is_present=True, is_exact=False)
     if kind is int or kind is float:
-        if math.isnan(value):  # a stored one, which has no place among the bounds
+        if value != value:  # noqa: PLR0124 - a stored NaN, which has no place among the bounds
             return None
         return Seen((value,), value, value, is_present=True, is_exact=True)
     if kind is bool:
@@ -128,7 +127,11 @@ class Column(ABC):
 
     @property
     def pass_text(self) -> Callable[[str, int], int] | None:
-        """A function that returns the rules that pass for a text, given `others`; or None."""
+        """A function that returns the rules that pass for a text, or None.
+
+        Its second argument is what it returns at the least: `others`, or 0 where these are added
+        later (they may be in the result all the same).
+        """
         return None
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -15,7 +15,7 @@ from tagstitch.core.outbox_entry import OutboxEntry
 from tagstitch.core.paths import Facts, Path, Source
 from tagstitch.core.personalization_action import AnswerAction
 from tagstitch.core.rule import PersonalizationRule
-from tagstitch.core.rule_bucket import Candidate, RuleBucket, every_rule
+from tagstitch.core.rule_bucket import RuleBucket, every_rule
 from tagstitch.core.rule_gates import missing_purposes
 from tagstitch.core.rule_trace import RuleReason, TraceLine, TraceView, close_line, trace_rule
 from tagstitch.core.situation import Situation
@@ -85,7 +85,7 @@ def decide_personalization(
         return PersonalizationDecision("NO_IDENTIFIER")
     facts = situation.facts(experiments, ledger.work)
     run = _Run(situation, ledger, facts.with_state(ledger.state))
-    asked = run.candidates(bucket)
+    asked = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
     rules: Iterable[tuple[PersonalizationRule, bool | None]]
     rules = every_rule(bucket, asked) if explain else [(rule, sure) for rule, sure, *_ in asked]
     view = TraceView(situation, ledger, hides) if explain else None
@@ -133,15 +133,6 @@ class _Run:
         if self._cut_off_at is not None:
             return "WORK_EXCEEDED"
         return "STOPPED" if self._has_stopped else None
-
-    def candidates(
-        self, bucket: RuleBucket[PersonalizationRule]
-    ) -> Sequence[Candidate[PersonalizationRule]]:
-        """Return the rules to ask; all of them when to choose was too much work."""
-        try:
-            return bucket.candidates(self.facts, has_profile="profile" not in self.missing)
-        except WorkExceeded:
-            return bucket.every_candidate
 
     def decide_rule(self, rule: PersonalizationRule) -> RuleReason:
         """Let a rule apply if it does; only then the coercions on the way are counted."""

@@ -20,17 +20,19 @@ from tagstitch.core.steps import Steps, sorted_in_steps
 from tagstitch.core.targeting import EVERY_EVENT
 
 R = TypeVar("R", bound=Rule)
+T = TypeVar("T")
 
 PLAIN_RULES_MAX: Final = 4
-"""Rules up to which asking each costs less than an index (measured by bench/rule_book_load.py)."""
+"""Rules up to which asking each costs no more than an index: half a microsecond for each, beside
+one for the index."""
 
 _RULES_PER_STEP: Final = 20
 
 Candidate: TypeAlias = tuple[R, bool, str]
 """A rule that may hold; whether it surely does, and its condition need not be asked; its id."""
 
-ShortCandidate: TypeAlias = tuple[R | EventAction, bool, str]
-"""The same; for a rule that surely holds its `sole_action` stands there if it has one."""
+ToApply: TypeAlias = tuple[R | EventAction, bool, str]
+"""The same; in the place of a rule that surely holds stands its `sole_action` if it has one."""
 
 COPIED_RULES_MAX: Final = 1_000
 """Rules for every event that each event name's bucket holds besides its own. More of them stay in
@@ -56,8 +58,8 @@ class RuleBucket(Generic[R]):
     experiments: frozenset[str] = frozenset()
     """The experiments at whose variant one of the rules looks."""
     index: RuleIndex | None = None
-    in_short: tuple[R | EventAction, ...] = ()
-    """Of each of its own rules the `sole_action`, or itself, where there is an index."""
+    to_apply: tuple[R | EventAction, ...] = ()
+    """Each of its own rules where there is an index, or its `sole_action` in its place."""
     rule_ids: tuple[str, ...] = ()
     """Of the same. Both could be had from the rules, but not as fast: where many of many rules hold,
     time goes by waiting for memory, and only look-ups in a row wait for several at once."""
@@ -92,47 +94,45 @@ class RuleBucket(Generic[R]):
 
         The facts must be those that conditions will see, but for state and experiments.
         `has_profile` False says that the profile could not be loaded: then the rules are there
-        that may hold whatever it says. Raises WorkExceeded.
+        that may hold whatever it says. Where to choose fails, or is too much work, all are there.
         """
-        found = self.unindexed
-        if self.index is not None:
-            positions, is_sure = self.index.find(facts, has_profile=has_profile)
-            found = tuple(
-                (self.own_rules[at], sure, self.rule_ids[at])
-                for at, sure in zip(positions, is_sure, strict=False)
-            )
+        try:
+            found = self._candidates(facts, has_profile=has_profile)
+        except Exception:  # noqa: BLE001 - the rule that breaks it is left out when it is asked
+            return _unsure(self.rules)
         if self.for_all is None:
             return found
         both = (*found, *self.for_all.candidates(facts, has_profile=has_profile))
         return sorted(both, key=lambda candidate: _order(candidate[0]))
 
-    def candidates_in_short(self, facts: Facts) -> Sequence[ShortCandidate[R]]:
+    def candidates_to_apply(self, facts: Facts) -> Sequence[ToApply[R]]:
         """Return the same where nothing is missing, the quicker way for many."""
         if self.index is None or self.for_all is not None:
             return self.candidates(facts)
-        positions, is_sure = self.index.find(facts)
-        if len(positions) < 2:
-            return (
-                [
-                    (self.in_short[at] if sure else self.own_rules[at], sure, self.rule_ids[at])
-                    for at, sure in zip(positions, is_sure, strict=True)
-                ]
-                if positions
-                else ()
-            )
+        try:
+            positions, is_sure = self.index.find(facts)
+        except Exception:  # noqa: BLE001 - as in `candidates`
+            return _unsure(self.rules)
+        if is_sure is not None or len(positions) < 2:
+            return self._one_by_one(self.to_apply, positions, is_sure)
         pick = itemgetter(*positions)
-        found = zip(pick(self.in_short), is_sure, pick(self.rule_ids), strict=False)
-        if is_sure.__class__ is repeat:
-            return list(found)
-        return [
-            (short if sure else self.own_rules[at], sure, rule_id)
-            for at, (short, sure, rule_id) in zip(positions, found, strict=True)
-        ]
+        return list(zip(pick(self.to_apply), repeat(True), pick(self.rule_ids), strict=False))
 
-    @property
-    def every_candidate(self) -> Sequence[Candidate[R]]:
-        """All rules, when to choose among them is too much work."""
-        return _unsure(self.rules)
+    def _candidates(self, facts: Facts, *, has_profile: bool) -> Sequence[Candidate[R]]:
+        if self.index is None:
+            return self.unindexed
+        return self._one_by_one(self.own_rules, *self.index.find(facts, has_profile=has_profile))
+
+    def _one_by_one(
+        self, sure_ones: Sequence[T], positions: Sequence[int], is_sure: Sequence[bool] | None
+    ) -> Sequence[tuple[R | T, bool, str]]:
+        """Return what stands at these positions: of what is not sure, the rule itself."""
+        if not positions:
+            return ()
+        return [
+            (sure_ones[at] if sure else self.own_rules[at], sure, self.rule_ids[at])
+            for at, sure in zip(positions, is_sure or repeat(True), strict=False)
+        ]
 
 
 def every_rule(
@@ -229,7 +229,7 @@ def bucket_in_steps(
         cap_keys=frozenset(cap_keys),
         experiments=frozenset(_experiments(lookups)),
         index=index,
-        in_short=tuple(map(_in_short, ordered)) if is_indexed else (),
+        to_apply=tuple(map(_to_apply, ordered)) if is_indexed else (),
         rule_ids=tuple([rule.rule_id for rule in ordered]) if is_indexed else (),
         unindexed=() if is_indexed else _unsure(ordered),
         for_all=for_all,
@@ -247,7 +247,7 @@ def _unsure(rules: Iterable[R]) -> tuple[Candidate[R], ...]:
     return tuple((rule, False, rule.rule_id) for rule in rules)
 
 
-def _in_short(rule: R) -> R | EventAction:
+def _to_apply(rule: R) -> R | EventAction:
     return (isinstance(rule, EventRule) and rule.sole_action) or rule
 
 

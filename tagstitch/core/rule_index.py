@@ -1,8 +1,8 @@
 """A bitmap index over the rules of one event name.
 
 Each rule has a bit. For the value at a path the index knows which rules' requirements it fulfils;
-what is left after all paths is a superset of the rules that hold, and the rules' own conditions
-decide. Bitmaps are Python's integers: an AND over 10,000 rules costs 0.1 microseconds, so every
+what is left after all paths is a superset of the rules that hold. Of some of them it is sure; of
+the others their own conditions decide. Bitmaps are Python's integers: an AND over 10,000 rules costs 0.1 microseconds, so every
 requirement can take part and none has to be chosen.
 
 Nothing here is stricter than the language: a value of an unexpected type narrows nothing.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
-from itertools import accumulate, count, repeat
+from itertools import accumulate, count
 from operator import add, and_, or_
 from typing import Any, Final, NamedTuple
 
@@ -75,8 +75,10 @@ class RuleIndex:
 
     def find(
         self, facts: Facts, *, has_profile: bool = True
-    ) -> tuple[Sequence[int], Iterable[bool]]:
+    ) -> tuple[Sequence[int], Sequence[bool] | None]:
         """Return the positions of all rules that hold, and of others, and whether each surely does.
+
+        None in its place says that all of them do.
 
         `has_profile` False says that it could not be loaded: what it would say is open. Raises
         WorkExceeded.
@@ -92,14 +94,15 @@ class RuleIndex:
                 if not is_exact:
                     sure &= path.without
             if not left:
-                return (), ()
+                return (), None
         left, sure = self._narrow(left, sure, facts, has_profile=has_profile)
         if not left & (left - 1):  # one at most, as for most events
-            return ((left.bit_length() - 1,), (left & sure != 0,)) if left else ((), ())
+            return ((left.bit_length() - 1,), (left & sure != 0,)) if left else ((), None)
         positions = _positions(left)
         if left & sure == left:
-            return positions, repeat(True)
-        return positions, map(set(_positions(left & sure)).__contains__, positions)
+            return positions, None
+        surely = set(_positions(left & sure))
+        return positions, [position in surely for position in positions]
 
     def _narrow(self, left: int, sure: int, facts: Facts, *, has_profile: bool) -> tuple[int, int]:
         """Return those of the rules left that may hold for the values elsewhere, and which surely."""
@@ -254,7 +257,10 @@ def index_in_steps(rules: Sequence[Requirements]) -> Steps[RuleIndex]:
             covered.append(position)
         if position % _RULES_PER_STEP == 0:
             yield
-    common_paths = yield from _paths_in_steps({key: entries[key] for key in common}, len(rules))
+    # In their own order, whatever the hashes are: looking costs work, and where it ends must not
+    # depend on the process.
+    often = {key: found for key, found in entries.items() if key in common}
+    common_paths = yield from _paths_in_steps(often, len(rules))
     rare_paths = yield from _paths_in_steps(rare, len(rules))
     return RuleIndex(
         len(rules),

@@ -42,8 +42,8 @@ class StateLedger(msgspec.Struct, gc=False):
     """The visitor's state while rules apply: a later rule sees what an earlier one changed."""
 
     work: Work
-    now: float
-    can_commit: bool
+    _now: float
+    _can_commit: bool
     state: Mapping[str, Any]
     caps: Mapping[str, Sequence[float]]
     has_withheld: bool = False
@@ -55,11 +55,11 @@ class StateLedger(msgspec.Struct, gc=False):
 
     @property
     def _moment(self) -> datetime:
-        return _moment(self.now)
+        return _moment(self._now)
 
     def allows(self, cap: FrequencyCap | None) -> bool:
         """Return whether a rule with this cap may apply once more."""
-        return cap is None or cap.allows(self.caps, self.now)
+        return cap is None or cap.allows(self.caps, self._now)
 
     def changed(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Return the part of the wanted state that is not so already."""
@@ -67,13 +67,13 @@ class StateLedger(msgspec.Struct, gc=False):
 
     def may_commit(self) -> bool:
         """Return whether a change can be stored; what asks in vain counts as withheld."""
-        self.has_withheld = self.has_withheld or not self.can_commit
-        return self.can_commit
+        self.has_withheld = self.has_withheld or not self._can_commit
+        return self._can_commit
 
     def use(self, cap: FrequencyCap | None) -> None:
         """Count one use of a cap."""
         if cap is not None:
-            self._note_uses(cap.record(self.caps, self.now))
+            self._note_uses(cap.record(self.caps, self._now))
 
     def _note_uses(self, used: Mapping[str, Sequence[float]]) -> None:
         if used:
@@ -113,7 +113,7 @@ class StateLedger(msgspec.Struct, gc=False):
                 key = sent_key(entry.action_key)
                 # The one before stays: the next decision's clock may still be in its window.
                 before = read_times(self.caps, key) or []
-                self._note_uses({key: sorted([*before, self.now])[-_SENT_TIMES:]})
+                self._note_uses({key: sorted([*before, self._now])[-_SENT_TIMES:]})
 
     def changes(self) -> StateChanges:
         """Return everything to store."""

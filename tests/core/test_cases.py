@@ -12,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from msgspec import structs
 
+from tagstitch.core import rule_bucket
 from tests import case_files
 from tests.case_files import CASES, cases_with
 from tests.core.deciding import outcome
@@ -53,6 +54,12 @@ def test_the_conditions_hold_or_not_as_the_case_says(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [*cases_with("want")])
 def test_it_is_decided_and_recorded_as_the_case_wants(case: Case) -> None:
+    run(case)
+
+
+@pytest.mark.parametrize("case", [*cases_with("want")])
+def test_an_index_decides_the_same(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rule_bucket, "PLAIN_RULES_MAX", 0)
     run(case)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagstitch.core import rule_bucket
+from tagstitch.core import index_column, rule_bucket, rule_index
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.event import Event
 from tagstitch.core.profile import Profile
@@ -74,9 +74,18 @@ def _merged(
 
 
 def book_of(
-    rules_max: int, for_events: dict[str, Any], for_visitors: dict[str, Any], *, protected: bool
+    rules_max: int,
+    for_events: dict[str, Any],
+    for_visitors: dict[str, Any],
+    *,
+    protected: bool,
+    is_sparse: bool,
 ) -> RuleBook:
-    """Return the book with an index for buckets of more rules than this."""
+    """Return the book with an index for buckets of more rules than this.
+
+    A sparse index keeps few bitmaps, as for thousands of rules: most paths are rare, most values
+    are positions, and bounds share blocks.
+    """
     definitions = RuleDefinitions(
         for_events,
         for_visitors,
@@ -85,6 +94,10 @@ def book_of(
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rule_bucket, "PLAIN_RULES_MAX", rules_max)
+        if is_sparse:
+            patch.setattr(rule_index, "_COMMON_SHARE", 2)
+            patch.setattr(index_column, "_DENSE_SHARE", 2)
+            patch.setattr(index_column, "_BLOCKS", 2)
         return compile_rule_book(definitions)
 
 
@@ -99,6 +112,7 @@ CONSENTS = st.sampled_from([None, {"analytics_storage": False}, {"ad_personaliza
     unavailable=UNAVAILABLE,
     requested=CONSENTS,
     protected=st.booleans(),
+    is_sparse=st.booleans(),
     can_commit=st.sampled_from([True, True, False]),
     has_uses=st.booleans(),
 )
@@ -112,11 +126,12 @@ def test_an_index_changes_no_decision(
     unavailable: frozenset[str],
     requested: dict[str, Any] | None,
     protected: bool,
+    is_sparse: bool,
     can_commit: bool,
     has_uses: bool,
 ) -> None:
     plain, indexed = (
-        book_of(rules_max, for_events, for_visitors, protected=protected)
+        book_of(rules_max, for_events, for_visitors, protected=protected, is_sparse=is_sparse)
         for rules_max in (10**6, 0)
     )
     consent = resolve_consent(requested=requested, event=None, profile=None, default_granted=True)
