@@ -67,7 +67,7 @@ _QUANTIFIERS: Final[Mapping[Reads, Sequence[Quantifier]]] = {
     "element": ("$",),
     "key": ("$",),
 }
-_OTHER_FIELDS: Final[Mapping[str, frozenset[str]]] = {
+OTHER_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "value": frozenset(("set", "set_once")),
     "limit": frozenset(LIMITS),
     "unit": frozenset(("time_since_first", "time_since_last")),
@@ -93,7 +93,7 @@ def parse_trait(trait_id: object, raw: object, *, time_zone: str = "UTC") -> Tra
     event_names = take_event_names(fields, TRAIT_EVENT_WORDS)
     when = fields.take("when", "conditions")
     field, constant = _source(fields, name, operation)
-    zone_name = fields.take("time_zone") if name in _OTHER_FIELDS["time_zone"] else None
+    zone_name = fields.take("time_zone") if name in OTHER_FIELDS["time_zone"] else None
     zone = parse_time_zone(zone_name or time_zone, "time_zone", fields.problems)
     definition = TraitDefinition(
         name=str(trait_id),
@@ -130,7 +130,7 @@ def _open(trait_id: object, raw: object) -> Definition:
 def _close(trait_id: str, name: str, fields: Definition) -> None:
     fields.refuse((FILL,), "predictions are not made by this version: leave it out")
     fields.refuse(RESTRICTING, "is not evaluated here, so the trait would count too much")
-    foreign = [field for field, owners in _OTHER_FIELDS.items() if name not in owners]
+    foreign = [field for field, owners in OTHER_FIELDS.items() if name not in owners]
     fields.refuse((*foreign, "field", "by"), f"does not belong to the operation {name}")
     fields.refuse_misspelt()
     if fields.problems.found:
@@ -201,7 +201,7 @@ def _terms(fields: Definition, name: str, operation: Operation) -> Terms:
         default, most = LIMITS[name]
         raw, place = fields.take("limit"), fields.place("limit")
         limit = default if raw is None else _whole(raw, place, fields.problems, most=most)
-    if name in _OTHER_FIELDS["unit"]:
+    if name in OTHER_FIELDS["unit"]:
         unit_s = fields.take_with(_unit, "unit", UNITS[UNIT_DEFAULT])
     version, place = fields.take("version"), fields.place("version")
     return Terms(

@@ -35,13 +35,11 @@ def fold_values(terms: Terms, state: State | None, values: Iterable[Any], at: in
     A state of an older edition of the definition, or of another one with the same number, starts
     anew; one of a newer edition stays as it is.
     """
-    if state is not None and _rank(state) != terms.rank:
-        if _rank(state)[0] > terms.edition:
-            return state
-        state = None
     added = _state_of(terms, values, at)
     if added is None or state is None:
-        return added if state is None else state
+        return state if added is None else added
+    if _rank(state) != terms.rank:
+        return state if _rank(state)[0] > terms.edition else added
     merged = merge_states(state, added)
     return state if merged == state else merged
 
