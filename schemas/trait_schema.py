@@ -45,9 +45,10 @@ _PERIOD: Final[dict[str, Any]] = {
     "minProperties": 1,
     "maxProperties": 1,
 }
+_PATH: Final[dict[str, Any]] = {"$ref": "#/$defs/path"}
 _ROLLING: Final[dict[str, Any]] = {
     "type": "object",
-    "properties": {"rolling": _PERIOD},
+    "properties": {"rolling": {"$ref": "#/$defs/period"}},
     "required": ["rolling"],
     "additionalProperties": False,
 }
@@ -67,6 +68,8 @@ def trait_schema() -> dict[str, Any]:
         "$ref": "#/$defs/trait",
         "$defs": {
             "trait": _trait(),
+            "period": _PERIOD,
+            "path": PATH,
             "event_conditions": event_conditions(),
             **condition_definitions(),
         },
@@ -94,7 +97,7 @@ def _trait() -> dict[str, Any]:
             "operation": {"enum": [*OPERATIONS]},
             **_operation_properties(),
             "expires": {
-                **or_null(_PERIOD),
+                **or_null({"$ref": "#/$defs/period"}),
                 "description": "The value is absent when no event came for so long.",
             },
             "version": {
@@ -114,7 +117,7 @@ def _trait() -> dict[str, Any]:
         "not": {
             "anyOf": [either_purposes_or_consent(), {"required": ["when", "conditions"]}],
         },
-        "allOf": [_of_operation(name) for name in OPERATIONS],
+        "allOf": _of_operations(),
     }
 
 
@@ -135,6 +138,25 @@ def _operation_properties() -> dict[str, Any]:
     }
 
 
+def _of_operations() -> list[dict[str, Any]]:
+    """Return what holds of the other fields, for operations that demand the same at once."""
+    groups: list[tuple[list[str], dict[str, Any]]] = []
+    for name in OPERATIONS:
+        then = _of_operation(name)
+        names = next((names for names, other in groups if other == then), None)
+        if names is None:
+            groups.append(([name], then))
+        else:
+            names.append(name)
+    return [
+        {
+            "if": {"properties": {"operation": {"enum": names}}, "required": ["operation"]},
+            "then": then,
+        }
+        for names, then in groups
+    ]
+
+
 def _of_operation(name: str) -> dict[str, Any]:
     """Return what holds of the other fields when this is the operation."""
     operation = OPERATIONS[name]
@@ -143,21 +165,17 @@ def _of_operation(name: str) -> dict[str, Any]:
         demands[field] = or_null(_other_field(field, name)) if name in owners else _OFF
     then: dict[str, Any] = {"properties": demands}
     if operation.reads == "constant":
-        path_or_none = or_null(PATH)
-        demands |= {"field": path_or_none, "by": _OFF}
+        demands |= {"field": or_null(_PATH), "by": _OFF}
         then["oneOf"] = [_given("field"), _given("value")]
     elif operation.reads == "key":
-        demands |= {"field": PATH, "by": PATH}
+        demands |= {"field": _PATH, "by": _PATH}
         then["oneOf"] = [{"required": ["field"]}, {"required": ["by"]}]
     elif operation.reads in WITH_FIELD:
-        demands |= {"field": PATH, "by": _OFF}
+        demands |= {"field": _PATH, "by": _OFF}
         then["required"] = ["field"]
     else:
         demands |= {"field": _OFF, "by": _OFF}
-    return {
-        "if": {"properties": {"operation": {"const": name}}, "required": ["operation"]},
-        "then": then,
-    }
+    return then
 
 
 def _window(name: str) -> dict[str, Any]:
