@@ -30,6 +30,9 @@ def unite_hashes(one: bytes, other: bytes, terms: Terms) -> bytes:
 def read_distinct(parts: Sequence[bytes], reading: Reading) -> int:
     """Return how many different values there are in all parts together."""
     full = (exact_max(reading.terms) + 1) * HASH_BYTES
+    if len(parts) == 1:  # sorted, so there is nothing to unite
+        count, bound = len(parts[0]) // HASH_BYTES, parts[0][-HASH_BYTES:]
+        return count if len(parts[0]) < full else round((count - 1) / share_below(bound))
     bounds = [part[-HASH_BYTES:] for part in parts if len(part) >= full]
     hashes = {hash_ for part in parts for hash_ in unpacked(part)}
     if not bounds:

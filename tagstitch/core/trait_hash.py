@@ -28,8 +28,11 @@ def unpacked(packed: bytes) -> list[bytes]:
 
 def smallest(one: bytes, other: bytes, count: int) -> bytes:
     """Return the smallest different hashes of both, in order."""
-    if not other:
-        return one
+    if not one or not other:
+        return one or other
+    for full, more in ((one, other), (other, one)):
+        if len(full) == count * HASH_BYTES and more[:HASH_BYTES] > full[-HASH_BYTES:]:
+            return full
     return b"".join(sorted({*unpacked(one), *unpacked(other)})[:count])
 
 

@@ -59,6 +59,7 @@ from tagstitch.core.trait_tally import (
     add_tallies,
     count_key,
     count_slot,
+    count_text,
     read_most_frequent,
     read_slot,
     read_tally,
@@ -152,7 +153,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "most_frequent": Operation(
         "key", count_key, add_tallies, read_most_frequent, tally_bytes, "coarse"
     ),
-    "tally": Operation("key", count_key, add_tallies, read_tally, tally_bytes, "coarse"),
+    "tally": Operation("key", count_text, add_tallies, read_tally, tally_bytes, "coarse"),
     "time_since_first": _since(earlier_time),
     "time_since_last": _since(later_time),
     "badge": Operation(

@@ -47,15 +47,19 @@ def fold_values(terms: Terms, state: State | None, values: Iterable[Any], at: in
 def _state_of(terms: Terms, values: Iterable[Any], at: int) -> State | None:
     """Return the state of one event alone."""
     operation = OPERATIONS[terms.operation]
-    part = None
+    parts = []
     seen: dict[str | None, int] = {}
     for value in values:
         name = scalar_text(value)
         ordinal = seen[name] = seen.get(name, -1) + 1
-        single = operation.start(value, at, ordinal)
-        part = single if part is None else operation.join(part, single, terms)
-    if part is None:
+        parts.append(operation.start(value, at, ordinal))
+    if not parts:
         return None
+    while len(parts) > 1:  # in pairs: one after another, the first part would be copied each time
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        odd = parts[len(parts) - 1 :] if len(parts) % 2 else []
+        parts = [operation.join(one, other, terms) for one, other in pairs] + odd
+    part = parts[0]
     state = terms.to_state() | {"at": at, "parts": {terms.window.bucket_of(at): part}}
     if terms.window.kind == "session":
         state["spans"] = {session_bucket(at): [at, at]}
@@ -100,13 +104,11 @@ def read_value(state: State, now: int) -> Any:
     if start is None:
         return None
     parts: Mapping[str, Any] = state["parts"]
-    buckets = sorted(parts, key=int)
+    inside = list(parts.values())
     if terms.window.bucket_s:
         first = terms.window.first_bucket(start)
-        buckets = [bucket for bucket in buckets if int(bucket) >= first]
-    if not buckets:
-        return None
-    return operation.read([parts[b] for b in buckets], Reading(terms, now, start))
+        inside = [part for bucket, part in parts.items() if int(bucket) >= first]
+    return operation.read(inside, Reading(terms, now, start)) if inside else None
 
 
 def _rank(state: State) -> tuple[int, str]:

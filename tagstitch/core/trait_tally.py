@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from heapq import nsmallest
 from typing import Any, Final
 
 import msgspec
@@ -38,6 +39,13 @@ def count_key(value: Any, at: int, ordinal: int) -> Part:
     return {"n": 1, "keys": {key: [1, hash_of(f"{at}/{ordinal}/{key}")]}}
 
 
+def count_text(value: Any, at: int, ordinal: int) -> Part:
+    """Return the part of one occurrence of a key that is shown as text: 5 and "5" are one."""
+    text = scalar_text(value) or ""
+    is_long = not isinstance(value, str) and len(text) > TRAIT_KEY_BYTES_MAX - 2
+    return count_key(json_key(value) if is_long else text, at, ordinal)  # 1e300 has 301 digits
+
+
 def add_tallies(one: Part, other: Part, terms: Terms) -> Part:
     """Return both together."""
     keys_max, sample_size = _sizes(terms)
@@ -52,20 +60,21 @@ def add_tallies(one: Part, other: Part, terms: Terms) -> Part:
     return {"n": count, "sample": sample}
 
 
-def read_tally(parts: Sequence[Part], reading: Reading) -> dict[str, int] | None:
+def read_tally(parts: Sequence[Part], reading: Reading) -> dict[str, int]:
     """Return the most frequent keys as text, each with how often it came."""
-    totals: Counter[str] = Counter()
-    for key, count in _totals(parts).items():
-        totals[scalar_text(msgspec.json.decode(key)) or ""] += count
-    first = sorted(totals.items(), key=lambda entry: (-entry[1], entry[0]))
-    return dict(first[: reading.terms.limit])
+    first = nsmallest(reading.terms.limit, _totals(parts).items(), key=_by_count)
+    return {msgspec.json.decode(key): count for key, count in first}
 
 
 def read_most_frequent(parts: Sequence[Part], reading: Reading) -> Any:
     """Return the key that came most often; of several the first by its JSON."""
     del reading
-    key, _ = min(_totals(parts).items(), key=lambda entry: (-entry[1], entry[0]))
+    key, _ = min(_totals(parts).items(), key=_by_count)
     return msgspec.json.decode(key)
+
+
+def _by_count(entry: tuple[str, int]) -> tuple[int, str]:
+    return (-entry[1], entry[0])
 
 
 def tally_bytes(terms: Terms) -> int:

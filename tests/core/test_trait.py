@@ -74,6 +74,7 @@ OPERATIONS = [
     ("tally", {"by": "page", "limit": 2}, each("page", *"abbccca"), {"c": 3, "a": 2}),
     ("tally", {"field": "items.$.c"}, each("items", [{"c": "x"}, {"c": "x"}, {}]), {"x": 2}),
     ("tally", {"field": "on"}, each("on", True, 5, "5", ""), {"5": 2, "": 1, "true": 1}),
+    ("tally", {"field": "on"}, each("on", 1e300, 0.5, "x" * 65), {"0.5": 1, "1e300": 1}),
     ("time_since_first", {}, ages(10 * DAY, 3 * DAY), 10),
     ("time_since_last", {}, ages(10 * DAY, 3 * DAY + 23 * HOUR), 3),
     ("time_since_last", {"unit": "hours"}, ages(90 * MINUTE), 1),
