@@ -146,6 +146,22 @@ def test_a_value_is_what_all_events_at_once_come_to(
     assert value == wanted
 
 
+def visits(times: Sequence[datetime], silence: timedelta) -> int:
+    gaps = zip(sorted(times), sorted(times)[1:], strict=False)
+    return bool(times) + sum(later - earlier > silence for earlier, later in gaps)
+
+
+@given(st.lists(AGES.filter(lambda ago: ago.days < 300), max_size=30))
+@settings(max_examples=300, deadline=None)
+def test_silences_of_40_minutes_divide_visits_and_those_of_30_do_not(ages: list[Any]) -> None:
+    definition = DEFINITIONS["sessions"][0]
+    times = [NOW - ago for ago in ages]
+
+    found = value_of(folded(definition, [(at, Event("x", {})) for at in times]), now=NOW) or 0
+
+    assert visits(times, timedelta(minutes=40)) <= found <= visits(times, timedelta(minutes=30))
+
+
 @given(st.sampled_from(ALL), EVENTS)
 @settings(max_examples=150, deadline=None)
 def test_a_state_is_what_a_document_can_hold(
