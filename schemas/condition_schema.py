@@ -149,6 +149,14 @@ def condition_definitions() -> dict[str, Any]:
     }
 
 
+def event_conditions() -> dict[str, Any]:
+    """Return the shape of conditions that look at an event alone, as `event_conditions`."""
+    return {
+        **_conditions("event_conditions", "comparison", {"profile": False}),
+        "propertyNames": {**PATH, "not": {"pattern": r"^(profile|user_state|experiment)[.\[]"}},
+    }
+
+
 def _comparison(operators: str) -> dict[str, Any]:
     return {
         "description": "A plain value (equals), a plain list (in), or operators.",

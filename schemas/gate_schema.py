@@ -17,7 +17,7 @@ from tagstitch.core.rollout import BY_VISITOR
 from tagstitch.core.schedule import DAYS, HOURS_PATTERN, TIME_PATTERN
 from tagstitch.core.time_zone import TIME_ZONE_PATTERN
 
-_TIME_ZONE: Final[Shape] = {
+TIME_ZONE: Final[Shape] = {
     "type": "string",
     "pattern": f"^{TIME_ZONE_PATTERN}$",
     "description": "By its IANA name; UTC by default.",
@@ -50,7 +50,7 @@ def schedule_schema() -> Shape:
         "type": "object",
         "properties": {
             **{name: or_null(shape) for name, shape in fields.items()},
-            "time_zone": or_null(_TIME_ZONE),
+            "time_zone": or_null(TIME_ZONE),
         },
         "additionalProperties": False,
         "anyOf": [_is_given(name) for name in fields],
@@ -79,7 +79,7 @@ def _cap() -> Shape:
                 **or_null(within),
                 "description": "The last so many minutes, hours or days: 5 minutes to 366 days.",
             },
-            "time_zone": or_null(_TIME_ZONE),
+            "time_zone": or_null(TIME_ZONE),
             "group": {
                 **or_null({"type": "string", "pattern": f"^{GROUP_PATTERN}$"}),
                 "description": "Rules that name the same group share one count.",

@@ -15,6 +15,7 @@ from schemas.experiment_schema import experiment_schema
 from schemas.profile_import_schema import profile_import_schema
 from schemas.rule_schema import rule_schema
 from schemas.stitch_request_schema import stitch_request_schema
+from schemas.trait_schema import trait_schema
 
 DIRECTORY: Final = Path(__file__).parent
 
@@ -29,6 +30,7 @@ def generate() -> dict[str, dict[str, Any]]:
         "profile_import.schema.json": profile_import_schema(),
         "rule.schema.json": rule_schema(),
         "experiment.schema.json": experiment_schema(),
+        "trait.schema.json": trait_schema(),
     }
 
 

@@ -1,4 +1,4 @@
-"""What rules and experiments say alike: for which events."""
+"""What rules, experiments and traits say alike: for which events."""
 
 from __future__ import annotations
 

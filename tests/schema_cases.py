@@ -681,6 +681,108 @@ EXPERIMENTS: list[Case] = [
     ("an action", _experiment(action_type="drop_event"), False),
 ]  # fmt: skip
 
+_TRAIT = {"event": "purchase", "operation": "count"}
+_SUM = {"event": "purchase", "operation": "sum", "field": "value"}
+
+
+def _trait(**fields: Any) -> dict[str, Any]:
+    return {**_TRAIT, **fields}
+
+
+def _trait_of(operation: str, **fields: Any) -> dict[str, Any]:
+    return {"event": "*", "operation": operation, **fields}
+
+
+def _rolling(**period: Any) -> dict[str, Any]:
+    return _trait(window={"rolling": period})
+
+
+TRAITS: list[Case] = [
+    ("the least of a trait", _TRAIT, True),
+    ("an event's name as rules write it", {"target_event_name": "a", "operation": "count"}, True),
+    ("the other name of the event's field", {"event_name_trigger": ["a", "b"], "operation": "count"},
+     True),
+    ("two names of the event's field", _trait(target_event_name="a"), False),
+    ("no event", {"operation": "count"}, False),
+    ("no event's name", _trait(event=[]), False),
+    ("no object", [_TRAIT], False),
+    ("no operation", {"event": "a"}, False),
+    ("an unknown operation", _trait(operation="average"), False),
+    ("an operation that is a list", _trait(operation=["count"]), False),
+    ("a field of other people", _trait(created_by="somebody", tags=["x"]), True),
+    ("nulls where a default is", _trait(
+        when=None, field=None, by=None, value=None, window=None, limit=None, unit=None,
+        time_zone=None, expires=None, version=None, is_active=None, purposes=None, fill=None,
+    ), True),
+    ("conditions", _trait(when={"value": {"atLeast": 10}}), True),
+    ("conditions by the rules' word", _trait(conditions={"any": [{"a": 1}, {"event.b": 2}]}), True),
+    ("both words of conditions", _trait(when={"a": 1}, conditions={"a": 1}), False),
+    ("no conditions", _trait(when={}), True),
+    ("conditions on the profile", _trait(when={"profile.tier": "Gold"}), False),
+    ("conditions on the state", _trait(when={"none": [{"user_state.a": 1}]}), False),
+    ("conditions on an experiment", _trait(when={"experiment.e": "b"}), False),
+    ("conditions on an audience", _trait(when={"profile": {"inAudience": "vip"}}), False),
+    ("conditions on a change", _trait(when={"country": {"changed": True}}), False),
+    ("conditions with a word", _trait(when={"a": {"lessThn": 1}}), False),
+    ("a sum", _SUM, True),
+    ("a sum over items", {**_SUM, "field": "items.$.price"}, True),
+    ("a sum of nothing", _without(_SUM, "field"), False),
+    ("a sum of null", {**_SUM, "field": None}, False),
+    ("a sum by", {**_without(_SUM, "field"), "by": "value"}, False),
+    ("a sum of a number", {**_SUM, "field": 1}, False),
+    ("a count of a field", _trait(field="value"), False),
+    ("a tally", _trait_of("tally", field="items.$.item_category", limit=50), True),
+    ("a tally by", _trait_of("tally", by="source"), True),
+    ("a tally by a field", _trait_of("tally", by="source", field="source"), False),
+    ("a tally of nothing", _trait_of("tally"), False),
+    ("a tally of too many", _trait_of("tally", by="source", limit=51), False),
+    ("a tally of none", _trait_of("tally", by="source", limit=0), False),
+    ("a list of many", _trait_of("unique_list", field="page", limit=100), True),
+    ("a list of a part", _trait_of("unique_list", field="page", limit=1.5), False),
+    ("a limit of a count", _trait(limit=3), False),
+    ("a constant", _trait_of("set", value="trial"), True),
+    ("a constant that is false", _trait_of("set_once", value=False), True),
+    ("a constant that is a list", _trait_of("set", value=["trial"]), False),
+    ("a field that is set", _trait_of("set", field="plan", value=None), True),
+    ("a field and a constant", _trait_of("set", field="plan", value="trial"), False),
+    ("neither field nor constant", _trait_of("set_once"), False),
+    ("a constant of a count", _trait(value=1), False),
+    ("a lifetime", _trait(window="lifetime"), True),
+    ("a session", _trait(window="session"), True),
+    ("a window of a word", _trait(window="month"), False),
+    ("a rolling window", _rolling(days=30), True),
+    ("a rolling window of a minute", _rolling(minutes=1), True),
+    ("a rolling window of a whole float", _rolling(hours=2.0), True),
+    ("a rolling window of nothing", _rolling(days=0), False),
+    ("a rolling window of more than a leap year", _rolling(hours=8_785), False),
+    ("a rolling window of weeks", _rolling(weeks=1), False),
+    ("a rolling window of two units", _rolling(days=1, hours=1), False),
+    ("a rolling window of text", _rolling(days="30"), False),
+    ("a rolling window of a flag", _rolling(days=True), False),
+    ("a window without its kind", _trait(window={"days": 30}), False),
+    ("a window with a word", _trait(window={"rolling": {"days": 1}, "from": 1}), False),
+    ("a rolling badge", _trait_of("badge", window={"rolling": {"days": 1}}), False),
+    ("a session of sessions", _trait_of("sessions", window="session"), False),
+    ("a badge that expires", _trait_of("badge", expires={"days": 90}), True),
+    ("a number that expires", _trait(expires=90), False),
+    ("a time since", _trait_of("time_since_last", unit="hours"), True),
+    ("a time since in weeks", _trait_of("time_since_first", unit="weeks"), False),
+    ("a unit of a count", _trait(unit="days"), False),
+    ("an hour of the day", _trait_of("hour_of_day", time_zone="Europe/Berlin"), True),
+    ("a day of the week in no place", _trait_of("day_of_week", time_zone="berlin"), False),
+    ("a time zone of a count", _trait(time_zone="UTC"), False),
+    ("a version", _trait(version=2.0), True),
+    ("a version of zero", _trait(version=0), False),
+    ("switched off", _trait(is_active=False), True),
+    ("a switch that is text", _trait(is_active="no"), False),
+    ("purposes", _trait(purposes=["ad_personalization", "loyalty"]), True),
+    ("consent", _trait(consent={"purpose": "loyalty"}), True),
+    ("consent and purposes", _trait(consent={"purpose": "a"}, purposes="a"), False),
+    ("a prediction", _trait(fill={"model": "ltv"}), False),
+    ("a schedule", _trait(schedule={"days": ["mon"]}), False),
+    ("a frequency cap", _trait(frequency_cap={"max": 1}), False),
+]  # fmt: skip
+
 RULE_FILES: list[Case] = [
     ("experiments and audiences", {
         "experiments": {"e": _EXPERIMENT},

@@ -28,6 +28,7 @@ from tagstitch.core.rule import (
 )
 from tagstitch.core.stitch_request import StitchRequest, parse_stitch_request
 from tagstitch.core.text_computation import OPERATORS
+from tagstitch.core.trait_parsing import parse_trait
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.profile_line import parse_profile_line
 from tagstitch.pipeline.publish_audit import encode_record
@@ -41,6 +42,7 @@ from tests.schema_cases import (
     PROFILE_LINES,
     RULE_FILES,
     STITCH_REQUESTS,
+    TRAITS,
     Case,
 )
 
@@ -144,6 +146,13 @@ def test_an_audience_is_judged_alike(value: Any, valid: bool) -> None:  # noqa: 
     judged = accepts(part("audience"), value)
 
     assert (judged, parser_accepts(lambda: parse_audience("vip", value))) == (valid, valid)
+
+
+@pytest.mark.parametrize(("value", "valid"), as_params(TRAITS))
+def test_a_trait_is_judged_alike(value: Any, valid: bool) -> None:  # noqa: FBT001
+    judged = accepts(schema("trait"), value)
+
+    assert (judged, parser_accepts(lambda: parse_trait("t", value))) == (valid, valid)
 
 
 @pytest.mark.parametrize(("value", "valid"), as_params(RULE_FILES))

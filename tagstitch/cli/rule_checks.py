@@ -164,7 +164,7 @@ def checked_push(
 ) -> list[dict[str, Any]]:
     """Return the warnings about what is pushed, among all; raises CommandFailed for errors."""
     collections = pushed.collections
-    ids = {kind: collections[collection] for kind, collection in COLLECTION_OF.items()}
+    ids = {kind: collections.get(name, {}) for kind, name in COLLECTION_OF.items()}
     book, report = compile_and_check(wanted, context)
     findings = tuple(finding for finding in report.findings if finding.rule_id in ids[finding.kind])
     broken = [rule for rule in book.broken if rule.rule_id in ids[rule.kind]]

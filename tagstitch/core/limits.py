@@ -350,3 +350,67 @@ CATALOGUE_FIELDS_MAX: Final = 2_000
 
 CATALOGUE_NAME_CHARS_MAX: Final = 100
 """Characters of a key that enters a field catalogue: longer ones are data, not names."""
+
+TRAIT_NAME_CHARS_MAX: Final = 64
+"""Characters of a trait's name: it becomes an attribute and a field of every profile."""
+
+TRAIT_VALUE_BYTES_MAX: Final = 1_000
+"""Bytes, as JSON, of a value that `first`, `last`, `set` or `set_once` keeps: GA4 cuts a page's
+location at 1,000 characters. A longer one counts as absent: half a value would be a wrong one."""
+
+TRAIT_ELEMENT_BYTES_MAX: Final = 200
+"""Bytes, as JSON, of one value of a `unique_list`: 100 of them stay below 24 KiB."""
+
+TRAIT_KEY_BYTES_MAX: Final = 66
+"""Bytes, as JSON, of a key of a `tally` or `most_frequent`: 64 and the quotes; categories, sources
+and item ids are shorter."""
+
+TRAIT_VALUES_PER_EVENT_MAX: Final = 200
+"""Elements of a list that one event counts: as many items as GA4 takes."""
+
+TRAIT_LIST_DEFAULT: Final = 10
+TRAIT_LIST_MAX: Final = 100
+"""Values that a `unique_list` may keep."""
+
+TRAIT_TALLY_DEFAULT: Final = 10
+TRAIT_TALLY_MAX: Final = 50
+"""Keys that a `tally` may show."""
+
+TRAIT_TALLY_KEYS_MAX: Final = 100
+"""Different keys up to which a lifetime tally is exact."""
+
+TRAIT_TALLY_SAMPLE: Final = 128
+"""Occurrences of which the shares of a larger lifetime tally are taken: a standard error of at most
+4.4 % of all occurrences (half of one through the root of 128)."""
+
+TRAIT_TALLY_BUCKET_MAX: Final = 12
+"""The same two numbers for one bucket of a window, of which there are up to 14: a standard error of
+about 5 % where a window's buckets are filled alike."""
+
+TRAIT_DISTINCT_MAX: Final = 1_024
+"""Different values up to which a lifetime `count_distinct` is exact; above it a standard error of
+3.1 % (one through the root of 1,023)."""
+
+TRAIT_DISTINCT_BUCKET_MAX: Final = 128
+"""The same number for one bucket of a window: a standard error of at most 8.9 %."""
+
+TRAIT_PERIOD_S_MIN: Final = 60
+TRAIT_PERIOD_S_MAX: Final = 366 * 24 * 60 * 60
+"""Seconds of a rolling window and of `expires`: a minute to a leap year."""
+
+TRAIT_SILENCE_S: Final = 30 * 60
+"""Seconds of silence that end a session, as in GA4."""
+
+TRAIT_SESSION_S_MAX: Final = 6 * 60 * 60
+"""Seconds that the window of a session reaches back: a longer session is a kiosk or a bot."""
+
+TRAIT_SESSION_DAYS_MAX: Final = 366
+"""Days for which `sessions` remembers when somebody was there, where events have no session id."""
+
+TRAIT_STATE_BYTES_MAX: Final = 24 * 1024
+"""Bytes of one trait's state in a profile, by Firestore's count, whatever is folded; most take less
+than one kilobyte."""
+
+TRAITS_BYTES_MAX: Final = 160 * 1024
+"""Bytes of all traits' states of a profile together, at worst: its document must stay below
+`PROFILE_BYTES_MAX` with everything else in it."""

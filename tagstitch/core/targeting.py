@@ -1,8 +1,8 @@
-"""What rules and experiments say alike: for which events, and for which purposes."""
+"""What rules, experiments and traits say alike: for which events, and for which purposes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -14,10 +14,14 @@ from tagstitch.core.limits import CONSENT_PURPOSES_MAX, RULE_EVENT_NAMES_MAX
 EVERY_EVENT: Final = "*"
 
 
-def take_event_names(fields: Definition) -> tuple[str, ...]:
+EVENT_WORDS: Final = ("target_event_name", "event_name_trigger")
+"""What rules and experiments call the events that they are for."""
+
+
+def take_event_names(fields: Definition, words: Sequence[str] = EVENT_WORDS) -> tuple[str, ...]:
     """Return the events that a definition is for; `*` alone stands for every event."""
-    place = "target_event_name"
-    raw = fields.require(place, "event_name_trigger")
+    place = words[0]
+    raw = fields.require(*words)
     if raw is None:
         return ()
     if raw.__class__ is str and 0 < len(raw) <= EVENT_NAME_CHARS_MAX:  # nearly every rule
