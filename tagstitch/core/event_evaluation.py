@@ -142,12 +142,12 @@ class _Run(msgspec.Struct, gc=False):
         return self.to_decision(())
 
     def decide_told(
-        self, rules: Sequence[tuple[EventRule, bool | None]], view: TraceView
+        self, rules: Sequence[tuple[EventRule, bool | None, str]], view: TraceView
     ) -> EventDecision:
         """Do the same, and tell of every rule why it did or did not apply."""
         trace: list[TraceLine] = []
         ended: RuleReason | None = None
-        for position, (rule, is_sure) in enumerate(rules):
+        for position, (rule, is_sure, rule_id) in enumerate(rules):
             facts = self.facts_now(is_free=True) if rule.is_chained else self.facts
             is_told = len(trace) < TRACED_RULES_MAX
             line = trace_rule(rule, facts, view) if is_told else None
@@ -159,9 +159,8 @@ class _Run(msgspec.Struct, gc=False):
                     reason = self.decide_rule(rule)
                     ended = self.ended if reason in _MAY_END else None
                 if ended == "WORK_EXCEEDED":
-                    self.cut_off(
-                        rule.rule_id, [left for left, sure in rules[position:] if sure is not None]
-                    )
+                    left = [rule for rule, sure, _ in rules[position:] if sure is not None]
+                    self.cut_off(rule_id, left)
             if line is not None:
                 trace.append(close_line(line, reason))
         return self.to_decision(tuple(trace))

@@ -12,7 +12,6 @@ from tagstitch.core.profile import Profile
 
 LinkKind = Literal["link", "merge", "split"]
 
-_SECRET: Final = "salt"  # noqa: S105 - the name of a field
 _RESTORED: Final = (
     "identifiers", "attributes", "attribute_times", "state", "caps", "assignments", "consent",
     "demoted", "created_at",

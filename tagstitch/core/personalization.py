@@ -86,11 +86,11 @@ def decide_personalization(
     facts = situation.facts(experiments, ledger.work)
     run = _Run(situation, ledger, facts.with_state(ledger.state))
     asked = bucket.candidates(run.facts, has_profile="profile" not in run.missing)
-    rules: Iterable[tuple[PersonalizationRule, bool | None]]
-    rules = every_rule(bucket, asked) if explain else [(rule, sure) for rule, sure, *_ in asked]
+    rules: Iterable[tuple[PersonalizationRule, bool | None, str]]
+    rules = every_rule(bucket, asked) if explain else asked
     view = TraceView(situation, ledger, hides) if explain else None
     trace: list[TraceLine] = []
-    for rule, is_sure in rules:
+    for rule, is_sure, _ in rules:
         ended = run.ended
         is_told = view is not None and len(trace) < TRACED_RULES_MAX
         line = trace_rule(rule, run.facts, view) if view and is_told else None

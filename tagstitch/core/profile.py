@@ -153,7 +153,8 @@ def _count(value: object) -> int:
 
 
 def _times(value: object) -> Mapping[str, datetime]:
-    return {key: at for key, at in _mapping(value).items() if isinstance(at, datetime)}
+    stored = _mapping(value)
+    return {key: at for key, at in stored.items() if isinstance(at, datetime)} if stored else _EMPTY
 
 
 def _time(value: object) -> datetime | None:

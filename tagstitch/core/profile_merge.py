@@ -53,7 +53,7 @@ def merged_fields(
         "state": _newest_state(people),
         "caps": reduce(merge_uses, (person.caps for person in people)),
         "assignments": _assignments(people),
-        "consent": strictest_consent(people),
+        "consent": _strictest_consent(people),
         **_marks(people),
         "merges": sum(person.merges for person in people) + len(others),
         "updated_at": now,
@@ -174,7 +174,7 @@ def _assignments(people: Iterable[Profile]) -> dict[str, Any]:
     return {experiment_id: found.to_fields() for experiment_id, found in merged.items()}
 
 
-def strictest_consent(people: Sequence[Profile]) -> dict[str, Any]:
+def _strictest_consent(people: Sequence[Profile]) -> dict[str, Any]:
     """Return the consent of all: denied where one denies, granted where every one grants.
 
     What one of them says nothing about is not granted.

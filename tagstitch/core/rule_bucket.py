@@ -137,19 +137,19 @@ class RuleBucket(Generic[R]):
 
 def every_rule(
     bucket: RuleBucket[R], candidates: Iterable[Candidate[R]]
-) -> Sequence[tuple[R, bool | None]]:
+) -> Sequence[tuple[R, bool | None, str]]:
     """Return all rules as the candidates say; None for one that is not among them.
 
     Of those, only as many as a trace can tell of besides the candidates.
     """
     found = {rule_id: is_sure for _, is_sure, rule_id in candidates}
     room = TRACED_RULES_MAX - len(found)
-    rules: list[tuple[R, bool | None]] = []
+    rules: list[tuple[R, bool | None, str]] = []
     for rule in bucket.rules:
         is_sure = found.get(rule.rule_id)
         room -= is_sure is None
         if is_sure is not None or room >= 0:
-            rules.append((rule, is_sure))
+            rules.append((rule, is_sure, rule.rule_id))
     return rules
 
 

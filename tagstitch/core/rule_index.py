@@ -2,8 +2,8 @@
 
 Each rule has a bit. For the value at a path the index knows which rules' requirements it fulfils;
 what is left after all paths is a superset of the rules that hold. Of some of them it is sure; of
-the others their own conditions decide. Bitmaps are Python's integers: an AND over 10,000 rules costs 0.1 microseconds, so every
-requirement can take part and none has to be chosen.
+the others their own conditions decide. Bitmaps are Python's integers: an AND over 10,000 rules
+costs 0.1 microseconds, so every requirement can take part and none has to be chosen.
 
 Nothing here is stricter than the language: a value of an unexpected type narrows nothing.
 """

@@ -289,30 +289,24 @@ def text(holds: Callable[[str, str], bool]) -> Callable[[str], Test]:
 
 def starts_with_ignoring_case(operand: str) -> Test:
     """Find a start of a text; folding keeps or adds characters, so that many are enough."""
-    folded, length = operand.casefold(), len(operand.casefold())
-    steps = length // _FOLDED_CHARS_PER_STEP
-
-    def test(value: Any, facts: Facts) -> bool:
-        if value.__class__ is not str:
-            return False
-        if steps:
-            facts.work.spend(min(steps, len(value)))
-        return bool(value[:length].casefold().startswith(folded))
-
-    return test
+    return _part_ignoring_case(operand, slice(len(operand.casefold())), str.startswith)
 
 
 def ends_with_ignoring_case(operand: str) -> Test:
     """Find an end of a text."""
-    folded, length = operand.casefold(), len(operand.casefold())
-    steps = length // _FOLDED_CHARS_PER_STEP
+    return _part_ignoring_case(operand, slice(-len(operand.casefold()), None), str.endswith)
+
+
+def _part_ignoring_case(operand: str, part: slice, holds: Callable[[str, str], bool]) -> Test:
+    folded = operand.casefold()
+    steps = len(folded) // _FOLDED_CHARS_PER_STEP
 
     def test(value: Any, facts: Facts) -> bool:
         if value.__class__ is not str:
             return False
         if steps:
             facts.work.spend(min(steps, len(value)))
-        return bool(value[-length:].casefold().endswith(folded))
+        return holds(value[part].casefold(), folded)
 
     return test
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
-from tagstitch.core.identity_graph import SALT_BYTES, alias_fields, identifier_fields
+from tagstitch.core.identity_graph import SALT_BYTES
 from tagstitch.core.link_log import LinkEntry, entry_id, pointer_id, read_entry
 from tagstitch.core.profile import Profile, parse_profile
 from tagstitch.core.profile_split import Merge, split_profile
@@ -18,6 +18,7 @@ from tagstitch.pipeline.backend import Backend, Document, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import IdempotencyMark
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
+from tagstitch.pipeline.own_places import lead_to, put_as_read, salts_in
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record
 
 _ATTEMPTS_MAX: Final = 10
@@ -112,9 +113,11 @@ class ProfileSplitter:
 
         return await self._split(want, deadline)
 
-    async def _split(self, want: Any, deadline: Deadline) -> SplitResult:
+    async def _split(
+        self, want: Callable[[], Awaitable[_Wanted]], deadline: Deadline
+    ) -> SplitResult:
         for _ in range(_ATTEMPTS_MAX):
-            wanted: _Wanted = await want()
+            wanted = await want()
             try:
                 return await self._commit(wanted, deadline=deadline)
             except Conflict:
@@ -124,8 +127,7 @@ class ProfileSplitter:
     async def _commit(self, wanted: _Wanted, *, deadline: Deadline) -> SplitResult:
         now = self._backend.clock()
         together, target = wanted.together, wanted.target
-        before = wanted.found.get(f"profiles/{target}")
-        salt = before.fields.get("salt") if before is not None else None
+        salt = salts_in((target,), wanted.found)[target]
         split = split_profile(
             together,
             wanted.keys,
@@ -133,11 +135,18 @@ class ProfileSplitter:
             now=now,
             salt=salt if isinstance(salt, bytes) else os.urandom(SALT_BYTES),
         )
-        moved = tuple(split.leaves["identifiers"])
+        links = split.leaves["identifiers"]
+        moved = tuple(links)
+        versions = {path: document.version for path, document in wanted.found.items()}
         writes: list[Write] = [
-            _put(f"profiles/{together.profile_id}", split.stays, wanted.found),
-            _put(f"profiles/{target}", split.leaves, wanted.found),
-            *_moves(split.leaves["identifiers"], target, wanted.found),
+            put_as_read(f"profiles/{together.profile_id}", split.stays, versions),
+            put_as_read(f"profiles/{target}", split.leaves, versions),
+            *lead_to(
+                target,
+                links,
+                versions,
+                salts=salts_in(map(own_profile_id, links), wanted.found),
+            ),
         ]
         key = self._keyring.derived_id("split", together.profile_id, target, now.isoformat())
         record_id = f"split_{key}"
@@ -199,22 +208,6 @@ class ProfileSplitter:
         return {} if document is None else {path: document}
 
 
-def _moves(
-    links: Mapping[str, Mapping[str, Any]], target: str, found: Mapping[str, Document]
-) -> Sequence[Write]:
-    """Return the aliases and `identifiers` documents that lead to the profile that leaves."""
-    writes: list[Write] = []
-    for key, link in links.items():
-        place = own_profile_id(key)
-        if place == target:
-            continue
-        path = f"profiles/{place}"
-        salt = found[path].fields.get("salt") if path in found else None
-        writes.append(_put(path, alias_fields(target, salt=salt), found))
-        writes.append(Put(f"identifiers/{key}", identifier_fields(key, target, link)))
-    return writes
-
-
 def _log(
     home: str, other: str, moved: Sequence[str], *, record_id: str, is_arrival: bool, now: datetime
 ) -> dict[str, Any]:
@@ -228,8 +221,3 @@ def _log(
         "occurred_at": now,
         "committed_at": now,
     }
-
-
-def _put(path: str, fields: Mapping[str, Any], found: Mapping[str, Document]) -> Put:
-    document = found.get(path)
-    return Put(path, fields, if_version=document.version if document is not None else "")

@@ -19,8 +19,6 @@ from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.identity_graph import (
     SALT_BYTES,
     Resolution,
-    alias_fields,
-    identifier_fields,
     profile_fields,
     resolve,
 )
@@ -37,6 +35,7 @@ from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
 from tagstitch.pipeline.link_log import log_writes
+from tagstitch.pipeline.own_places import lead_to, put_as_read, salts_in
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record, publish_stored
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.visitor import LoadedGraph, VisitorFinder
@@ -266,7 +265,7 @@ class Stitcher:
             now=now,
             salt=os.urandom(SALT_BYTES),
         )
-        writes: list[Write] = [_put(f"profiles/{profile_id}", fields, loaded)]
+        writes: list[Write] = [put_as_read(f"profiles/{profile_id}", fields, loaded.versions)]
         writes += _link_writes(resolution, profile_id, fields["identifiers"], loaded)
         if resolution.changes_graph:
             writes += log_writes(
@@ -290,7 +289,7 @@ class Stitcher:
         entry = self._delivery.entry(
             mark.key, request, endpoint, data, subject=plan.record.subject, now=now
         )
-        return _put(entry.path, entry.fields, loaded)
+        return put_as_read(entry.path, entry.fields, loaded.versions)
 
 
 def _link_writes(
@@ -299,31 +298,19 @@ def _link_writes(
     links: Mapping[str, Mapping[str, Any]],
     loaded: LoadedGraph,
 ) -> list[Write]:
-    """Return the aliases and `identifiers` documents of everything that now leads to the profile.
+    """Return the writes after which all that was linked or merged leads to the profile.
 
     What led to a merged profile leads to the survivor at once, so that aliases never form chains.
     """
     moved = [key for profile in resolution.merged for key in profile.identifiers]
     keys = dict.fromkeys((*(node.key for node in resolution.linked), *moved))
-    merged = {*(p.profile_id for p in resolution.merged), *map(own_profile_id, moved)}
-    writes: list[Write] = []
-    for place in sorted({*merged, *map(own_profile_id, keys)} - {profile_id}):
-        path = f"profiles/{place}"
-        before = loaded.documents.get(path) if place in merged else None
-        salt = before.fields.get("salt") if before is not None else None
-        writes.append(_put(path, alias_fields(profile_id, salt=salt), loaded))
-    # Each of these has its alias, or the profile that was merged, as its precondition.
-    writes += [
-        Put(f"identifiers/{key}", identifier_fields(key, profile_id, links[key]))
-        for key in keys
-        if own_profile_id(key) != profile_id
-    ]
-    return writes
-
-
-def _put(path: str, fields: Mapping[str, Any], loaded: LoadedGraph) -> Put:
-    """Return the write that holds only while the document is as it was read, or still missing."""
-    return Put(path, fields, if_version=loaded.versions.get(path, ""))
+    merged = {*(profile.profile_id for profile in resolution.merged), *map(own_profile_id, moved)}
+    return lead_to(
+        profile_id,
+        {key: links[key] for key in keys},
+        loaded.versions,
+        salts=salts_in(merged, loaded.documents),
+    )
 
 
 def _consent_update(

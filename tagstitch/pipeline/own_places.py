@@ -1,0 +1,50 @@
+"""Own places: the documents by which identifiers lead to a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tagstitch.core.identity_graph import alias_fields, identifier_fields
+from tagstitch.pipeline.backend import Document, Put, Write
+from tagstitch.pipeline.keyring import own_profile_id
+
+
+def lead_to(
+    profile_id: str,
+    links: Mapping[str, Mapping[str, Any]],
+    versions: Mapping[str, str],
+    *,
+    salts: Mapping[str, object],
+) -> list[Write]:
+    """Return the writes after which identifiers, and the ids of other profiles, lead to a profile.
+
+    `links` are identifier keys with when they were seen. `salts` are the places that were a
+    profile, or led to one, with the salt that their alias keeps. Everything holds only while the
+    places are as they were read.
+    """
+    writes: list[Write] = [
+        put_as_read(f"profiles/{place}", alias_fields(profile_id, salt=salts.get(place)), versions)
+        for place in sorted({*salts, *map(own_profile_id, links)} - {profile_id})
+    ]
+    # Each of these has its alias, or the profile that was there, as its precondition.
+    writes += [
+        Put(f"identifiers/{key}", identifier_fields(key, profile_id, link))
+        for key, link in links.items()
+        if own_profile_id(key) != profile_id
+    ]
+    return writes
+
+
+def salts_in(places: Iterable[str], found: Mapping[str, Document]) -> dict[str, object]:
+    """Return the salt that lies in each of these places, None where there is none."""
+    documents = {place: found.get(f"profiles/{place}") for place in places}
+    return {
+        place: document.fields.get("salt") if document is not None else None
+        for place, document in documents.items()
+    }
+
+
+def put_as_read(path: str, fields: Mapping[str, Any], versions: Mapping[str, str]) -> Put:
+    """Return the write that holds only while the document is as it was read, or still missing."""
+    return Put(path, fields, if_version=versions.get(path, ""))
