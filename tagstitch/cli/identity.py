@@ -165,9 +165,9 @@ def _shown(profile: Profile, entries: Sequence[LinkEntry]) -> dict[str, Any]:
 def _print(out: Console, found: dict[str, Any]) -> None:
     out.print(f"{found['profile_id']}, {found['merges']} merges")
     out.print(table_of(found["identifiers"]))
-    if found["log"]:
-        columns = ("at", "kind", "linked", "merged", "moved", "record_id")
-        out.print(table_of(found["log"], columns))
+    for entry in found["log"]:  # lines: a table would cut the ids that `split --undo` takes
+        types = ", ".join((*entry["linked"], *entry["moved"], *entry["merged"]))
+        out.print(f"{entry['at']}  {entry['kind']}  {types}  {entry['record_id']}", markup=False)
 
 
 def _print_split(out: Console, done: dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ def test_an_identifier_that_is_taken_out_has_a_profile_of_its_own(known: Cli) ->
     assert done["stays"] == before["profile_id"]
     assert done["leaves"] == after["profile_id"] != before["profile_id"]
     assert after["log"][0]["kind"] == "split"
+    assert done["record_id"] in known("identity", "show", "client_id", "300.400").out
     then = known("identity", "as-of", "client_id", "300.400", "2026-01-01T00:00:00Z", "--json")
     assert then.document["profile_id"] == before["profile_id"]
 
