@@ -16,6 +16,7 @@ from tagstitch.core.identifier import IdentitySettings
 
 if TYPE_CHECKING:
     from tagstitch.adapters.cloud import LazyPort
+    from tagstitch.core.profile_traits import TraitDefinitions
     from tagstitch.core.rule_book import RuleBook
     from tagstitch.core.view import Views
     from tagstitch.pipeline.activate import FeatureActivation
@@ -122,6 +123,19 @@ class Wiring:
         return Refreshed(
             load_rule_book(self.backend.documents),
             name="rules",
+            interval_s=self.settings.rules_refresh_s,
+            clock=self.backend.clock,
+        )
+
+    @cached_property
+    def traits(self) -> Refreshed[TraitDefinitions]:
+        """The definitions of computed traits in memory."""
+        from tagstitch.pipeline.load_traits import load_traits
+        from tagstitch.pipeline.refreshed import Refreshed
+
+        return Refreshed(
+            load_traits(self.backend.documents),
+            name="traits",
             interval_s=self.settings.rules_refresh_s,
             clock=self.backend.clock,
         )

@@ -1,0 +1,26 @@
+"""Definitions of traits are loaded from the store, and compiled again only when one changed."""
+
+from __future__ import annotations
+
+from tagstitch.pipeline.backend import Put
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.load_traits import load_traits
+from tests.pipeline.world import World
+
+
+async def test_definitions_are_compiled_again_only_when_one_changed(world: World) -> None:
+    load = load_traits(world.backend.documents)
+    orders = {"event": "purchase", "operation": "count"}
+    await world.store.commit([Put("traits/orders", orders)], deadline=Deadline.after(5))
+
+    first = await load(None, Deadline.after(5))
+    second = await load(first, Deadline.after(5))
+    await world.store.commit(
+        [Put("traits/broken", {"event": "purchase"})], deadline=Deadline.after(5)
+    )
+    third = await load(second, Deadline.after(5))
+
+    assert second is first
+    assert [definition.name for definition in first.of_event("purchase")] == ["orders"]
+    assert third.names == {"orders"}
+    assert [broken.rule_id for broken in third.broken] == ["broken"]
