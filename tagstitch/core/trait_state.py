@@ -20,6 +20,9 @@ from tagstitch.core.trait_window import MICROSECONDS, Window, session_bucket
 State = Mapping[str, Any]
 """Terms, `at` (the newest time folded), `parts` (bucket -> part), in sessions `spans`."""
 
+Traits = Mapping[str, State]
+"""Name -> state, as a profile's document and a contribution hold them."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SESSION_KEPT_S: Final = TRAIT_SESSION_S_MAX + int(CLOCK_SKEW_S)
 
@@ -109,6 +112,24 @@ def read_value(state: State, now: int) -> Any:
         first = terms.window.first_bucket(start)
         inside = [part for bucket, part in parts.items() if int(bucket) >= first]
     return operation.read(inside, Reading(terms, now, start)) if inside else None
+
+
+def merge_traits(one: Traits, other: Traits) -> Traits:
+    """Return the traits of both; the order does not matter, and none at all change nothing."""
+    if not one or not other:
+        return one or other
+    merged = dict(one)
+    for name, state in other.items():
+        both = merge_states(one.get(name), state)
+        merged[name] = state if both is None else both
+    return merged
+
+
+def trait_values(traits: Traits, *, now: datetime) -> dict[str, Any]:
+    """Return the attributes that the traits come to at this moment; what has no value is absent."""
+    moment = microseconds(now)
+    values = {name: read_value(state, moment) for name, state in traits.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _rank(state: State) -> tuple[int, str]:
