@@ -19,7 +19,7 @@ from tagstitch.core.event import Event
 from tagstitch.core.limits import EVENT_IDS_MAX
 from tagstitch.core.profile import Profile
 from tagstitch.core.profile_traits import TraitDefinitions, current_traits, fold_event
-from tagstitch.core.trait_state import Traits, merge_traits
+from tagstitch.core.trait_state import Traits, merge_traits, stored_traits
 
 _ID_BYTES: Final = 8
 """Of the digest of an event id: of a thousand, two are the same once in 10^13 profiles."""
@@ -98,10 +98,9 @@ def contributors(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
 def read_contribution(fields: Mapping[str, Any]) -> Contribution:
     """Return the contribution that a document holds: its own one, or that of its profile."""
-    traits, event_ids = fields.get("traits"), fields.get("event_ids")
+    event_ids = fields.get("event_ids")
     return Contribution(
-        traits if isinstance(traits, Mapping) else {},
-        event_ids if isinstance(event_ids, bytes) else b"",
+        stored_traits(fields.get("traits")), event_ids if isinstance(event_ids, bytes) else b""
     )
 
 

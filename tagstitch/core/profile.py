@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tagstitch.core.limits import CONSENT_PURPOSES_MAX
-from tagstitch.core.trait_state import trait_values
+from tagstitch.core.trait_state import stored_traits, trait_values
 
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -88,8 +88,8 @@ def typed_profile(
     `now` is when the computed traits are looked at; without it they are not among the attributes.
     """
     fields = own_shape(fields)
-    attributes, traits = fields["attributes"], fields.get("traits")
-    if now is not None and traits and isinstance(traits, Mapping):
+    attributes = fields["attributes"]
+    if now is not None and (traits := stored_traits(fields.get("traits"))):
         attributes = {**attributes, **trait_values(traits, now=now)}
     return Profile(
         profile_id=profile_id,
