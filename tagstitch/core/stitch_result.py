@@ -108,7 +108,8 @@ def _reason(
     if is_erased:
         return "UNKNOWN_PROFILE"
     if resolution.outcome == "unknown":
-        return "BLOCKED_IDENTIFIER" if blocked else "UNKNOWN_PROFILE"
+        is_blocked = blocked or resolution.held
+        return "BLOCKED_IDENTIFIER" if is_blocked else "UNKNOWN_PROFILE"
     return _REASONS[resolution.outcome]
 
 
@@ -157,6 +158,7 @@ def stitch_record(
             "demoted": [node.identifier.type for node in resolution.demoted],
             "merged": len(resolution.merged),
             "blocked": result.blocked,
+            **({"held": [n.identifier.type for n in resolution.held]} if resolution.held else {}),
             **({"traits": list(counted)} if counted else {}),
         }
         if result.may_link

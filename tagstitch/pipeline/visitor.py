@@ -13,6 +13,7 @@ from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identif
 from tagstitch.core.identity_graph import GraphNode, IdentityGraph
 from tagstitch.core.limits import PROFILE_HINTS_MAX
 from tagstitch.core.profile import Profile, parse_profile
+from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
@@ -38,6 +39,9 @@ class Visitor:
     document in the place where a new one would go."""
     is_erased: bool = False
     """Whether a tombstone lies there: nobody may be created in its place."""
+    is_held: bool = False
+    """Whether the first identifier recognises nobody, and no other one does: who it is cannot be
+    told, and nobody may be created in its place."""
     matched: Identifier | None = None
     """The identifier that led to the profile; None when a document id did, or nothing."""
     riders: Mapping[str, Document] = field(default_factory=dict)
@@ -68,6 +72,7 @@ class LoadedGraph:
 
 
 NOBODY: Final = Visitor(None, "")
+HELD: Final = Visitor(None, "", is_held=True)
 
 
 class VisitorFinder:
@@ -102,11 +107,12 @@ class VisitorFinder:
         first, rest = identifiers[:_FIRST_CANDIDATES], identifiers[_FIRST_CANDIDATES:]
         found = await self._read([*self._places(first), *riders], deadline)
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
+        starts_held = visitor.is_held
         if visitor.profile is None and rest:
             more = await self._read(self._places(rest), deadline)
             visitor = await self._first_known(rest, more, now=now, deadline=deadline)
         if visitor.profile is None:
-            visitor = self._vacancy(identifiers[0], found)
+            visitor = HELD if starts_held else self._vacancy(identifiers[0], found)
         return replace(visitor, riders={path: found[path] for path in riders if path in found})
 
     async def load_graph(
@@ -201,13 +207,14 @@ class VisitorFinder:
     def _node(
         self, identifier: Identifier, found: Mapping[str, Document], now: datetime
     ) -> GraphNode:
-        living = (_living(found.get(path), now=now) for path in self._ways(identifier, found))
-        return GraphNode(
-            identifier,
-            self._keyring.identifier_key(identifier),
-            self._keyring.profile_id(identifier),
-            next((profile for profile in living if profile is not None), None),
+        key = self._keyring.identifier_key(identifier)
+        ways = self._ways(identifier, found)
+        living = (_living(found.get(path), now=now) for path in ways)
+        profile = next((profile for profile in living if profile is not None), None)
+        held = _is_blocked(found.get(ways[0])) or (
+            profile is not None and is_held(profile, key, now=now)
         )
+        return GraphNode(identifier, key, self._keyring.profile_id(identifier), profile, held)
 
     async def _ride_alone(self, riders: Sequence[str], deadline: Deadline) -> Visitor:
         if not riders:
@@ -231,7 +238,12 @@ class VisitorFinder:
         found = await self._read([path, *riders], deadline)
         document = found.get(path)
         profile = parse_profile(profile_id, document.fields, now=now) if document else None
-        if profile is None or profile.merged_into or key not in profile.identifiers:
+        if (
+            profile is None
+            or profile.merged_into
+            or key not in profile.identifiers
+            or is_held(profile, key, now=now)
+        ):
             self._hints.pop(key, None)  # another request may have noticed it meanwhile
             return None
         assert document is not None  # noqa: S101 - a profile came from it
@@ -249,12 +261,18 @@ class VisitorFinder:
         """Return the visitor of the first identifier that leads to a living profile."""
         place = found.get(self._place(identifiers[0]))
         profile = _living(place, now=now)
-        if place is not None and profile is not None:  # almost everybody
-            return Visitor(profile, place.version, matched=identifiers[0])
+        key = self._keyring.identifier_key(identifiers[0])
+        if place is not None and profile is not None and not is_held(profile, key, now=now):
+            return Visitor(profile, place.version, matched=identifiers[0])  # almost everybody
         documents = dict(found)
         asked = set(map(self._place, identifiers))
+        held: set[Identifier] = set()
         for identifier in identifiers:
             tried: set[str] = set()
+            if _is_blocked(documents.get(self._place(identifier))):
+                held.add(identifier)
+                continue
+            key = self._keyring.identifier_key(identifier)
             while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
                 path = untried[0]
                 tried.add(path)
@@ -264,10 +282,13 @@ class VisitorFinder:
                     if document is not None:
                         documents[path] = document
                 profile = _living(documents.get(path), now=now)
+                if profile is not None and is_held(profile, key, now=now):
+                    held.add(identifier)
+                    break
                 if profile is not None:
-                    self._remember(self._keyring.identifier_key(identifier), profile)
+                    self._remember(key, profile)
                     return Visitor(profile, documents[path].version, matched=identifier)
-        return NOBODY
+        return HELD if identifiers[0] in held else NOBODY
 
     async def _follow(self, document: Document, *, now: datetime, deadline: Deadline) -> Visitor:
         """Return the profile of a document, or the survivor that it was merged into."""
@@ -311,6 +332,11 @@ def _living(document: Document | None, *, now: datetime) -> Profile | None:
         return None
     profile = parse_profile(_id_of(document), document.fields, now=now)
     return None if profile is None or profile.merged_into else profile
+
+
+def _is_blocked(place: Document | None) -> bool:
+    """Return whether a review blocked the identifier whose own place this is."""
+    return place is not None and "blocked_at" in place.fields and "merged_into" in place.fields
 
 
 def _id_of(document: Document) -> str:

@@ -30,6 +30,7 @@ from tagstitch.pipeline.backend import (
     Backend,
     CallbackAnswer,
     Document,
+    DocumentStore,
     Put,
     RejectedRow,
     Write,
@@ -90,7 +91,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.database = SqliteDatabase(self.folder)
-        self.store = SqliteDocuments(self.database)
+        self.store: DocumentStore = SqliteDocuments(self.database)
         self.audit_rows = SqliteAuditTable(self.database)
         self.backend = Backend(
             documents=_Documents(self),

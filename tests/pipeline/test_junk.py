@@ -1,0 +1,61 @@
+"""Junk identifiers: a thousand visitors with the same one are never one profile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from tagstitch.adapters.firestore_documents import FirestoreDocuments
+from tagstitch.core.identifier import Identifier
+from tagstitch.local_stack.emulators import Emulators
+from tests.pipeline.test_merges import client, message, user
+from tests.pipeline.world import KEYRING, World
+
+VISITORS = 1000
+UNDEFINED = client("undefined")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("firestore", marks=pytest.mark.emulators)])
+async def place(request: pytest.FixtureRequest, world: World) -> AsyncIterator[World]:
+    """A world on each store; on Firestore with a database of its own."""
+    if request.param == "sqlite":
+        yield world
+        return
+    emulators: Emulators = request.getfixturevalue("emulators")
+    store = FirestoreDocuments("tagstitch-junk", emulator=emulators.firestore)
+    world.store = store
+    yield world
+    await store.close()
+
+
+async def arrive(world: World, visitors: Sequence[Sequence[Identifier]]) -> None:
+    """Let the visitors come, twenty at a time."""
+    for start in range(0, len(visitors), 20):
+        await asyncio.gather(
+            *(
+                world.stitch(message(f"r{start + n}", *identifiers), f"m{start + n}")
+                for n, identifiers in enumerate(visitors[start : start + 20])
+            )
+        )
+
+
+async def test_a_thousand_visitors_with_an_undefined_id_are_nobody(place: World) -> None:
+    await arrive(place, [[UNDEFINED]] * VISITORS)
+
+    assert await place.document(f"profiles/{KEYRING.profile_id(UNDEFINED)}") == {}
+    assert await place.document(f"identifiers/{KEYRING.identifier_key(UNDEFINED)}") == {}
+
+
+async def test_a_thousand_customers_with_an_undefined_id_are_a_thousand(place: World) -> None:
+    customers = [user(f"customer-{n}") for n in range(VISITORS)]
+
+    await arrive(place, [[customer, UNDEFINED] for customer in customers])
+
+    for customer in customers[:: VISITORS // 20]:
+        profile: dict[str, Any] = await place.document(f"profiles/{KEYRING.profile_id(customer)}")
+        assert set(profile["identifiers"]) == {KEYRING.identifier_key(customer)}
+        assert "demoted" not in profile
+    assert await place.document(f"profiles/{KEYRING.profile_id(UNDEFINED)}") == {}
