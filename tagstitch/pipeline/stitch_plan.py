@@ -144,7 +144,7 @@ class StitchPlanner:
             person,
             consent_allows=consent.allows("analytics_storage"),
             is_erased=loaded.is_erased,
-            blocked=sum(map(self._identity.is_blocked, request.identifiers)),
+            blocked=[i.type for i in request.identifiers if self._identity.is_blocked(i)],
         )
         met: tuple[Meeting, ...] = ()
         if result.may_link:
