@@ -68,6 +68,7 @@ class Wiring:
         """Begin to load the definitions that the function's first request will need."""
         if function == "decide":
             self.rule_book.start()
+            self.traits.start()
         if function == "stitch_sync":
             self.views.start()
 
@@ -217,6 +218,7 @@ class Wiring:
         """Decide's pipeline."""
         from tagstitch.pipeline.decide import Decider
         from tagstitch.pipeline.decision import DecisionMaker
+        from tagstitch.pipeline.publish_event import EventPublisher
 
         maker = DecisionMaker(
             self.finder,
@@ -232,7 +234,9 @@ class Wiring:
             maker=maker,
             audit=self.audit,
             views=self.views,
-            claims=self.claims,
+            events=EventPublisher(
+                self.backend, self.keyring, claims=self.claims, traits=self.traits
+            ),
             audit_parameters=self.settings.audit_parameters,
         )
 
