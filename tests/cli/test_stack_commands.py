@@ -58,7 +58,7 @@ def test_up_serves_the_samples_and_stops_cleanly(tmp_path: Path, number: signal.
         rest = process.stdout.read()
 
     assert found["attributes"]["user_loyalty_tier"] == "Gold"
-    assert document["samples"] == {"rules": 7, "profiles": 7}
+    assert document["samples"] == {"rules": 8, "profiles": 7}
     assert exit_code == 0
     assert rest == ""
 
