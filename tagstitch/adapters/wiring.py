@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 _PIPELINES: Final = {
     "stitch_sync": ("pipeline.look_up", "pipeline.activate"),
     "decide": ("pipeline.decide", "pipeline.load_rules"),
-    "stitch_async": ("pipeline.stitch",),  # a sweep, which compiles rules, imports its own
+    "stitch_async": (
+        "pipeline.stitch",
+        "pipeline.load_traits",
+    ),  # a sweep, which compiles rules, imports its own
     "audit_sink": ("pipeline.record_audit", "pipeline.record_dead_letter"),
 }
 _PORTS: Final[Mapping[str, tuple[LazyPort, ...]]] = {
@@ -71,6 +74,8 @@ class Wiring:
             self.traits.start()
         if function == "stitch_sync":
             self.views.start()
+        if function == "stitch_async":
+            self.traits.start()
 
     @cached_property
     def backend(self) -> Backend:
@@ -180,6 +185,7 @@ class Wiring:
     def stitcher(self) -> Stitcher:
         """stitch_async's pipeline."""
         from tagstitch.pipeline.stitch import Stitcher
+        from tagstitch.pipeline.stitch_plan import StitchPlanner
 
         return Stitcher(
             self.backend,
@@ -188,8 +194,14 @@ class Wiring:
             finder=self.finder,
             audit=self.audit,
             delivery=self.delivery,
-            views=self.views,
-            consent_default_granted=self._consent_default_granted,
+            planner=StitchPlanner(
+                self.keyring,
+                self.identity,
+                finder=self.finder,
+                views=self.views,
+                traits=self.traits,
+                consent_default_granted=self._consent_default_granted,
+            ),
         )
 
     @cached_property

@@ -48,6 +48,7 @@ from tagstitch.pipeline.record_audit import record_audit
 from tagstitch.pipeline.record_dead_letter import record_dead_letter
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.stitch import Stitcher
+from tagstitch.pipeline.stitch_plan import StitchPlanner
 from tagstitch.pipeline.visitor import VisitorFinder
 
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
@@ -83,6 +84,8 @@ class World:
     crash_at: tuple[int, str] | None = None
     """(number of the effect, "before" or "behind")."""
     views: Views = field(default_factory=Views)
+    traits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Definitions of computed traits."""
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -116,8 +119,14 @@ class World:
             finder=self.finder,
             audit=self.audit,
             delivery=self.delivery,
-            views=self.refreshed(self.views),
-            consent_default_granted=consent_default_granted,
+            planner=StitchPlanner(
+                KEYRING,
+                self.identity,
+                finder=self.finder,
+                views=self.refreshed(self.views),
+                traits=self.refreshed(compile_traits(self.traits)),
+                consent_default_granted=consent_default_granted,
+            ),
         )
 
     def lookup(self, *, consent_default_granted: bool = True) -> ProfileLookup:
@@ -169,7 +178,7 @@ class World:
         self, traits: RawDefinitions | Refreshed[TraitDefinitions] | None = None
     ) -> EventPublisher:
         if not isinstance(traits, Refreshed):
-            traits = self.refreshed(compile_traits(traits or {}))
+            traits = self.refreshed(compile_traits(self.traits if traits is None else traits))
         return EventPublisher(self.backend, KEYRING, claims=self.claims, traits=traits)
 
     def refreshed(self, value: Any) -> Refreshed[Any]:
