@@ -161,7 +161,7 @@ def _answer_of(curl: str) -> Any:
 def test_the_demo_is_right(cli: Cli) -> None:
     ran = cli("demo", "--json")
 
-    assert [step["problems"] for step in ran.document["steps"]] == [[]] * 11
+    assert [step["problems"] for step in ran.document["steps"]] == [[]] * 12
     assert ran.document["ok"] is True
     assert ran.exit_code == 0
 
