@@ -140,7 +140,7 @@ class Wiring:
         from tagstitch.pipeline.refreshed import Refreshed
 
         return Refreshed(
-            load_traits(self.backend.documents),
+            load_traits(self.backend.documents, time_zone=self.settings.time_zone),
             name="traits",
             interval_s=self.settings.rules_refresh_s,
             clock=self.backend.clock,
