@@ -70,6 +70,8 @@ class DecideCall:
     caller: Caller
     identifiers: tuple[Identifier, ...]
     """Those that may select the visitor, in priority order."""
+    blocked_types: tuple[str, ...]
+    """The types of those that are blocked values."""
     mark: IdempotencyMark
     decision_id: str
     is_idempotent: bool

@@ -11,6 +11,7 @@ import pytest
 from tagstitch.adapters.firestore_documents import FirestoreDocuments
 from tagstitch.core.identifier import Identifier
 from tagstitch.local_stack.emulators import Emulators
+from tests.pipeline.test_decide import decide, event
 from tests.pipeline.test_merges import client, message, user
 from tests.pipeline.world import KEYRING, World
 
@@ -59,3 +60,16 @@ async def test_a_thousand_customers_with_an_undefined_id_are_a_thousand(place: W
         assert set(profile["identifiers"]) == {KEYRING.identifier_key(customer)}
         assert "demoted" not in profile
     assert await place.document(f"profiles/{KEYRING.profile_id(UNDEFINED)}") == {}
+
+
+async def test_the_first_record_of_a_decision_names_the_types_that_were_blocked(
+    world: World,
+) -> None:
+    said = event("page_view", client_id="1294673677.1747154479", user_id='"NULL"', device_id="0000")
+
+    await decide(world.decider(), {"event": said, "include": ["event", "personalization"]})
+
+    await world.store_audit()
+    extras = {row["record_type"]: row["extra"] or {} for row in await world.rows()}
+    assert extras["event_decision"]["blocked_types"] == ["user_id", "device_id"]
+    assert "blocked_types" not in extras["personalization_decision"]

@@ -267,6 +267,9 @@ class TestHeld:
         assert answer["personalization"]["reason"] == "NO_IDENTIFIER"
         assert answer["profile"]["found"] is False
         assert await living(kiosk) == before
+        await kiosk.store_audit()
+        [row] = await kiosk.rows()
+        assert (row["subject"], row["extra"]["held"]) == (None, ["client_id"])
 
     async def test_whoever_is_known_by_something_else_is_served(self, kiosk: World) -> None:
         for n in range(4):
