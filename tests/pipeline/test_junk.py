@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
-from tagstitch.adapters.firestore_documents import FirestoreDocuments
 from tagstitch.core.identifier import Identifier
-from tagstitch.local_stack.emulators import Emulators
 from tests.pipeline.test_decide import decide, event
 from tests.pipeline.test_merges import client, message, user
 from tests.pipeline.world import KEYRING, World
 
 VISITORS = 1000
 UNDEFINED = client("undefined")
-
-
-@pytest.fixture(params=["sqlite", pytest.param("firestore", marks=pytest.mark.emulators)])
-async def place(request: pytest.FixtureRequest, world: World) -> AsyncIterator[World]:
-    """A world on each store; on Firestore with a database of its own."""
-    if request.param == "sqlite":
-        yield world
-        return
-    emulators: Emulators = request.getfixturevalue("emulators")
-    store = FirestoreDocuments("tagstitch-junk", emulator=emulators.firestore)
-    world.store = store
-    yield world
-    await store.close()
 
 
 async def arrive(world: World, visitors: Sequence[Sequence[Identifier]]) -> None:

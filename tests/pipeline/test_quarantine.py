@@ -198,6 +198,19 @@ class TestHolding:
         assert await held(strict) == [KIOSK_KEY]
         assert [outcome for outcome, _ in await blocks(strict)] == ["held"]
 
+    async def test_a_kiosk_is_held_released_and_blocked_on_either_store(self, place: World) -> None:
+        place.identity = THREE_A_DAY
+        place.restart()
+        await log_in(place, *range(4))
+        while_held = await held(place), (await look_up(place, KIOSK)).found
+        await review(place).release(KIOSK_KEY, deadline=Deadline.after(5))
+        released = await held(place), (await look_up(place, KIOSK)).found
+        await review(place).block(KIOSK_KEY, deadline=Deadline.after(5))
+
+        assert while_held == ([KIOSK_KEY], False)
+        assert released == ([], True)
+        assert (await look_up(place, KIOSK)).found is False
+
 
 class TestCost:
     async def test_who_meets_nobody_new_reads_and_writes_nothing_more(self, strict: World) -> None:
