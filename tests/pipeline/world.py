@@ -332,6 +332,12 @@ class _AuditTable:
         with self.world.happen("append"):
             return await self.world.audit_rows.append(rows, deadline=deadline)
 
+    async def erase(self, subjects: Sequence[str], *, deadline: Deadline) -> int:
+        if "audit_table" in self.world.down:
+            raise Unavailable("audit_table")
+        with self.world.happen("erase rows"):
+            return await self.world.audit_rows.erase(subjects, deadline=deadline)
+
 
 class _NoQueries:
     async def run(self, sql: str, *, deadline: Deadline) -> Sequence[Mapping[str, Any]]:
