@@ -189,6 +189,8 @@ class Decider:
         """
         denied = decided.loaded.consent.denied_by_request
         profile = decided.loaded.visitor.profile
+        if decided.loaded.visitor.is_erased:
+            return True
         if profile is not None:
             denied = frozenset(p for p in denied if _grants(profile, p))
         if not denied or not call.identifiers:
