@@ -77,12 +77,12 @@ def subjects_of(keyring: Keyring, profile_ids: Iterable[str]) -> list[str]:
     return [subject for id_ in profile_ids for subject in keyring.pseudonyms(id_)]
 
 
-def rows_sql(subjects: Sequence[str], *, columns: str) -> str:
+def rows_sql(subjects: Sequence[str], *, columns: str, table: str = "audit") -> str:
     """Return the query of the audit's rows of these subjects."""
     if not subjects or not all(map(_SUBJECT.fullmatch, subjects)):
         raise InvalidInput("invalid_field", "a pseudonym that cannot stand in a query", "subject")
     named = ", ".join(f"'{subject}'" for subject in subjects)
-    return f"SELECT {columns} FROM audit WHERE subject IN ({named})"  # noqa: S608 - checked above
+    return f"SELECT {columns} FROM {table} WHERE subject IN ({named})"  # noqa: S608 - checked above
 
 
 async def count_rows(queries: AuditQueries, subjects: Sequence[str], *, deadline: Deadline) -> int:

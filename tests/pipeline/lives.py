@@ -11,7 +11,7 @@ from tagstitch.core.identifier import Identifier
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
 from tests.pipeline.test_merges import message
-from tests.pipeline.world import KEYRING, START, World
+from tests.pipeline.world import KEYRING, World
 
 SERVER = Caller("server", frozenset({"decide", "lookup", "stitch", "assert"}))
 
@@ -58,13 +58,14 @@ class Life:
         await self.world.put_profile(
             self.user,
             attributes={"tier": self.trace},
-            consent={"email": {"granted": True, "at": START, "source": "import"}},
             salt=b"salt of " + self.name.encode(),
         )
         self.world.now += timedelta(minutes=1)
         await self.browse("1")
         await self.world.stitch(message(f"{self.trace}-login", self.user, self.browser))
-        await self.world.stitch(message(f"{self.trace}-phone", self.user, self.phone))
+        await self.world.stitch(
+            message(f"{self.trace}-phone", self.user, self.phone, consent={"email": True})
+        )
         await self.browse("2", user_id=self.name)
         self.world.answers = [503]
         await self.world.stitch(
