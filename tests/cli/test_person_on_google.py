@@ -6,7 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -15,23 +15,30 @@ from tagstitch.adapters.wiring import make_keyring
 from tagstitch.cli.opened_backend import command_settings
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.identifier import Identifier
+from tagstitch.local_stack.bigquery_setup import create_audit_dataset
 from tagstitch.local_stack.emulators import Emulators
+from tagstitch.local_stack.pubsub_topology import create_topology, one_server
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
 from tests.cli.conftest import Cli
-from tests.emulators import PROJECT
 
 pytestmark = pytest.mark.emulators
 
 
+PROJECT: Final = "tagstitch-persons"
+
+
 @pytest.fixture
-def on_google(
-    cli: Cli, emulators: Emulators, audit_dataset: str, monkeypatch: pytest.MonkeyPatch
-) -> Cli:
-    """The command line on the emulators."""
+def on_google(cli: Cli, emulators: Emulators, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The command line on a project of this file's own."""
+    topics = {"topics": {"audit": {"retention_s": 3600}}, "subscriptions": {}}
+    create_topology(
+        topics, emulator=emulators.pubsub, project=PROJECT, push_url=one_server("http://x")
+    )
+    create_audit_dataset("persons", emulator=emulators.bigquery, project=PROJECT)
     monkeypatch.setenv("TAGSTITCH_BACKEND", "cloud")
     monkeypatch.setenv("TAGSTITCH_PROJECT", PROJECT)
-    monkeypatch.setenv("TAGSTITCH_DATASET", audit_dataset)
+    monkeypatch.setenv("TAGSTITCH_DATASET", "persons")
     for name, value in emulators.environment().items():
         monkeypatch.setenv(name, value)
     return cli
