@@ -90,8 +90,8 @@ async def load_journal(
     return read_journal(document) if document is not None else None
 
 
-async def pending_erasures(documents: DocumentStore, *, deadline: Deadline) -> list[ErasureJournal]:
-    """Return the journals of all erasures that are not done."""
+async def pending_erasures(documents: DocumentStore, *, deadline: Deadline) -> list[Document]:
+    """Return the documents of all erasures that are not done."""
     found: list[Document] = []
     while True:
         page = await documents.list_documents(
@@ -103,7 +103,7 @@ async def pending_erasures(documents: DocumentStore, *, deadline: Deadline) -> l
         )
         found += page
         if len(page) < _PAGE:
-            return [read_journal(document) for document in found]
+            return found
 
 
 def read_journal(document: Document) -> ErasureJournal:

@@ -19,7 +19,7 @@ from tagstitch.pipeline.backend import Backend, Document
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.deliver import ACTIONS_TOPIC
 from tagstitch.pipeline.erase_person import PersonEraser
-from tagstitch.pipeline.erasure_journal import pending_erasures
+from tagstitch.pipeline.erasure_journal import pending_erasures, read_journal
 from tagstitch.pipeline.publish_audit import AuditPublisher, publish_stored
 from tagstitch.pipeline.rule_publication import (
     Publication,
@@ -116,21 +116,26 @@ async def _repeat_erasures(
 ) -> int:
     """Go through the erasures that are due, and return how many came to an end."""
     deadline = deadline.at_most(_ERASURES_TIMEOUT_S)
-    ended = 0
     try:
-        for journal in await pending_erasures(backend.documents, deadline=deadline):
-            if not journal.is_due(now):
-                continue
-            try:
-                await eraser.resume(journal, deadline=deadline)
-            except Conflict:
-                logger.info("erasure_by_another_process")
-            else:
-                ended += 1
+        pending = await pending_erasures(backend.documents, deadline=deadline)
     except TagstitchError as error:
-        logger.warning("erasures_left_to_next_sweep", extra={"fields": {"why": str(error)}})
-    except Exception as error:  # a bug in an erasure's way must not end the sweep of records
-        logger.exception("erasures_crashed", extra={"fields": {"why": type(error).__name__}})
+        logger.warning("erasures_not_looked_for", extra={"fields": {"why": str(error)}})
+        return 0
+    ended = 0
+    for document in pending:
+        if deadline.is_over:
+            break
+        try:
+            journal = read_journal(document)
+            if journal.is_due(now):
+                await eraser.resume(journal, deadline=deadline)
+                ended += 1
+        except Conflict:
+            logger.info("erasure_by_another_process")
+        except TagstitchError as error:
+            logger.warning("erasure_left_to_next_sweep", extra={"fields": {"why": str(error)}})
+        except Exception as error:  # a bug in one's way must not end the sweep, nor the others
+            logger.exception("erasure_crashed", extra={"fields": {"why": type(error).__name__}})
     return ended
 
 
