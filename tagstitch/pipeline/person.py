@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from tagstitch.core.contribution import contributors
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.link_log import LinkEntry
 from tagstitch.core.profile import Profile, is_erased, parse_profile, survivor_id, typed_profile
@@ -66,7 +67,7 @@ async def find_person(
     document = found.get(f"profiles/{home}")
     profile = None
     if document is not None and not is_erased(document.fields):
-        profile = typed_profile(home, document.fields)
+        profile = typed_profile(home, document.fields, now=now)
     keys = tuple(dict.fromkeys((*asked.keys, *_keys_of(profile))))
     logs: dict[str, list[LinkEntry]] = {}
     unread = set(chain)
@@ -107,11 +108,7 @@ async def _follow(
 
 
 def _keys_of(profile: Profile | None) -> list[str]:
-    if profile is None:
-        return []
-    contributors = profile.fields.get("contributors")
-    named = contributors if isinstance(contributors, list) else []
-    return [*profile.identifiers, *(key for key in named if isinstance(key, str))]
+    return [] if profile is None else [*profile.identifiers, *contributors(profile.fields)]
 
 
 async def _leading(

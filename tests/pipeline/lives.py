@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +30,10 @@ MAIL = {
     ],
     "updates_user_state": {"shown": True},
 }  # fmt: skip
+TRAITS: Mapping[str, Mapping[str, Any]] = {
+    "last_page": {"event": "page_view", "operation": "last", "field": "page"},
+    "pages": {"event": "page_view", "operation": "count"},
+}
 BANNER = {
     "target_event_name": "view_item",
     "variants": [{"name": "a"}, {"name": "b"}],
@@ -42,6 +47,7 @@ class Life:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
+        world.traits = TRAITS
         self.trace = f"trace-of-{name}"
         """Stands in everything that is held of this person."""
         self.user = Identifier("user_id", name)
@@ -62,10 +68,13 @@ class Life:
         )
         self.world.now += timedelta(minutes=1)
         await self.browse("1")
+        await self.view_page("a", self.browser)
         await self.world.stitch(message(f"{self.trace}-login", self.user, self.browser))
         await self.world.stitch(
             message(f"{self.trace}-phone", self.user, self.phone, consent={"email": True})
         )
+        await self.view_page("b", self.user, self.browser)
+        await self.view_page("c", self.user, self.browser)
         await self.browse("2", user_id=self.name)
         self.world.answers = [503]
         await self.world.stitch(
@@ -77,14 +86,13 @@ class Life:
                 context={"page": self.trace},
             )
         )
-        await self.world.store.commit(
-            [
-                Put(f"{collection}/{key}", {"traits": {"last": self.trace}})
-                for collection in ("contributions", "quarantine")
-                for key in self.keys[:2]
-            ],
-            deadline=Deadline.after(5),
-        )
+        held = Put(f"quarantine/{self.keys[1]}", {"why": self.trace})
+        await self.world.store.commit([held], deadline=Deadline.after(5))
+
+    async def view_page(self, request: str, *identifiers: Identifier) -> None:
+        """Let an event count for the traits."""
+        event = {"event_name": "page_view", "page": self.trace}
+        await self.world.stitch(message(f"{self.trace}-{request}", *identifiers, event=event))
 
     async def browse(self, request: str, **parameters: Any) -> dict[str, Any]:
         """Let decide see the person once, with rules that change state, send and expose."""

@@ -22,9 +22,9 @@ from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.person import Asked
 from tagstitch.pipeline.profile_import import import_profiles
 from tagstitch.pipeline.profile_line import parse_profile_line
-from tagstitch.pipeline.split_profiles import ProfileSplitter
 from tests.pipeline.lives import Life, everything, traces
 from tests.pipeline.test_merges import client, message, profile_of, user
+from tests.pipeline.test_splits import splitter
 from tests.pipeline.world import KEYRING, START, World
 
 READER = Caller("reader", frozenset({"lookup", "stitch", "assert"}))
@@ -203,8 +203,9 @@ class TestWhoIsErased:
     async def test_who_was_split_off_stays(self, world: World) -> None:
         ada = Life(world, "ada")
         await ada.live()
-        splitter = ProfileSplitter(world.backend, KEYRING, world.audit)
-        await splitter.take_out(KEYRING.identifier_key(ada.phone), deadline=Deadline.after(5))
+        await splitter(world).take_out(
+            KEYRING.identifier_key(ada.phone), deadline=Deadline.after(5)
+        )
 
         await erase(world, ada.user)
 
@@ -223,8 +224,7 @@ class TestWhoIsErased:
         await world.stitch(message("r2", user("u"), client("c"), client("d")))
         await world.store_audit()
         [merge] = [row for row in await world.rows() if row["record_type"] == "identity_merge"]
-        splitter = ProfileSplitter(world.backend, KEYRING, world.audit)
-        await splitter.undo_merge(
+        await splitter(world).undo_merge(
             str(merge["record_id"]),
             merged_id=KEYRING.profile_id(client("c")),
             deadline=Deadline.after(5),
@@ -269,6 +269,8 @@ QUEUED: dict[str, Callable[[World, Life], Awaitable[Any]]] = {
     ),
     "a grant": lambda w, a: w.stitch(message("late", a.user, consent={"email": True})),
     "a denial": lambda w, a: w.stitch(message("late", a.user, consent={"email": False})),
+    "an event that counts for traits": lambda _, a: a.view_page("late", a.user, a.browser),
+    "one that was counted before": lambda _, a: a.view_page("b", a.user, a.browser),
     "a redelivery": lambda w, a: w.stitch(message(f"{a.trace}-login", a.user, a.browser)),
     "a bare id": lambda w, a: w.stitch({"request_id": "late", "id": a.user.value}),
     "a decision": lambda _, a: a.browse("late", user_id=a.name),
@@ -337,14 +339,13 @@ class TestComingBack:
         rows = await world.rows()
         [merge] = [row["record_id"] for row in rows if row["record_type"] == "identity_merge"]
         await erase(world, ada.user)
-        splitter = ProfileSplitter(world.backend, KEYRING, world.audit)
         before = await everything(world)
 
         with pytest.raises(InvalidInput, match="no merge is known"):
-            await splitter.undo_merge(str(merge), deadline=Deadline.after(5))
+            await splitter(world).undo_merge(str(merge), deadline=Deadline.after(5))
         for key in ada.keys:
             with pytest.raises(InvalidInput):
-                await splitter.take_out(key, deadline=Deadline.after(5))
+                await splitter(world).take_out(key, deadline=Deadline.after(5))
 
         assert await everything(world) == before
 

@@ -48,6 +48,11 @@ async def test_every_kind_of_data_has_its_section(world: World) -> None:
     assert data["profile"]["profile_id"] == KEYRING.profile_id(ada.user)
     assert [i["type"] for i in data["identifiers"]] == ["user_id", "client_id", "device_id"]
     assert data["attributes"] == [{"name": "tier", "value": ada.trace, "set_at": START}]
+    assert {trait["name"]: trait["value"] for trait in data["traits"]} == {
+        "last_page": ada.trace,
+        "pages": 3,
+    }
+    assert data["trait_states"].keys() == {"last_page", "pages"}
     assert data["state"] == {"shown": True}
     [said] = data["consent"]
     assert (said["purpose"], said["granted"], said["source"]) == ("email", True, "request")
