@@ -181,6 +181,28 @@ class TestWhatIsLeft:
 
 
 class TestWhoIsErased:
+    async def test_one_with_more_identifiers_than_a_commit_has_room_for(self, world: World) -> None:
+        devices = [Identifier("device_id", f"device {n}") for n in range(700)]
+        seen = {"first_seen": START, "last_seen": START}
+        home = await world.put_profile(
+            user("u"), identifiers={KEYRING.identifier_key(i): seen for i in (user("u"), *devices)}
+        )
+        places = [KEYRING.profile_id(device) for device in devices[:-1]]
+        for start in range(0, len(places), 400):
+            aliases = [
+                Put(f"profiles/{place}", {"merged_into": home})
+                for place in places[start : start + 400]
+            ]
+            await world.store.commit(aliases, deadline=Deadline.after(5))
+
+        result = await erase(world, devices[3])
+
+        assert result.journal.counts["tombstones"] == 701
+        left = await everything(world)
+        tombstones = [path for path, fields in left.items() if "erased_at" in fields]
+        assert len(tombstones) == 701
+        assert await profile_of(world, user("u")) is None
+
     async def test_an_unknown_one_gets_a_tombstone(self, world: World) -> None:
         result = await erase(world, user("nobody"))
 
