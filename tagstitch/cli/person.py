@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 from rich.console import Console
 
@@ -218,18 +217,16 @@ async def _left(
 
 
 def _print_counts(out: Console, what: str, counts: Mapping[str, int]) -> None:
-    for kind, count in counts.items():
-        if count:
-            out.print(f"{count} {kind.replace('_', ' ')} {what}", markup=False)
-    if not any(counts.values()):
-        out.print(f"nothing {what}")
+    found = {kind.replace("_", " "): count for kind, count in counts.items() if count}
+    told = ", ".join(f"{kind} {count}" for kind, count in found.items())
+    out.print(f"{what}: {told or 'nothing'}", markup=False)
 
 
 def _print_erased(out: Console, done: Mapping[str, Any]) -> None:
     if not done["was_known"]:
         out.print("nobody was known; a tombstone keeps what is queued from making a profile")
     counts = dict(done["counts"])
-    out.print(f"{counts.pop('tombstones')} tombstones", markup=False)
+    out.print(f"tombstones: {counts.pop('tombstones')}", markup=False)
     _print_counts(out, "gone", counts)
     if done["next_pass_at"]:
         out.print(f"to be repeated at {done['next_pass_at']}", markup=False)
@@ -238,4 +235,4 @@ def _print_erased(out: Console, done: Mapping[str, Any]) -> None:
 def _print_proof(out: Console, found: Mapping[str, Any]) -> None:
     out.print(f"erased at {found['started_at']}, {found['tombstones']} tombstones", markup=False)
     _print_counts(out, "left", found["left"])
-    out.print(msgspec.json.encode(found["sql"]).decode(), markup=False)
+    out.print(found["sql"], markup=False)

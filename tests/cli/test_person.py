@@ -32,7 +32,10 @@ def test_a_dry_run_counts_and_changes_nothing(known: Cli) -> None:
     assert counted["held"]["profiles"] == 1
     assert counted["held"]["identifiers"] == 2
     assert known("identity", "show", "user_id", "u-1").exit_code == 0
-    assert "2 identifiers would go" in known("identity", "erase", "user_id", "u-1", "--dry-run").out
+    assert (
+        "would go: profiles 1, identifiers 2"
+        in known("identity", "erase", "user_id", "u-1", "--dry-run").out
+    )
 
 
 @pytest.mark.parametrize(
