@@ -395,6 +395,23 @@ class TestComingBack:
         await world.store_audit()
         assert {row["subject"] for row in await world.rows()} == {None}
 
+    async def test_a_decision_publishes_neither_their_event_nor_their_denial(
+        self, world: World
+    ) -> None:
+        ada = await erased(world)
+        decider = world.decider({})
+
+        async def publishes(browser: str) -> set[str]:
+            world.published.clear()
+            event = {"event_name": "page_view", "client_id": browser, "page": "x"}
+            consent = {"ad_personalization": "denied"}
+            body = {"event": event, "consent": consent, "deadline_ms": 5000}
+            await decider.decide(body, READER)
+            return set(world.published)
+
+        assert await publishes(ada.browser.value) == {"audit"}
+        assert await publishes("stranger") == {"audit", "stitch-requests"}
+
     async def test_a_new_cookie_is_a_new_person_until_they_log_in(self, world: World) -> None:
         ada = await erased(world)
         newcomer = Life(world, "ada")
