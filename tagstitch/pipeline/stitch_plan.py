@@ -151,8 +151,15 @@ class StitchPlanner:
             loaded = await self._finder.load_more(
                 loaded, _places_to_change(result), deadline=deadline
             )
-            limit, at = self._identity.quarantine, request.occurred_at
-            met = meetings(loaded.graph, resolution, person, limit, at=at, now=now)
+            met = meetings(
+                loaded.graph,
+                resolution,
+                person,
+                self._identity.quarantine,
+                hashed=self._keyring.own_place_of,
+                at=request.occurred_at,
+                now=now,
+            )
         situation = _Situation(request, loaded, definitions, now, met)
         change = _change(situation, result, consent)
         # With the body's hash: a request that changes nothing leaves no mark, and another body
