@@ -32,16 +32,25 @@ const NUMBERS = new Set(["_p", "sct", "_et"]);
 const ITEM_KEYS = {
   id: "item_id",
   nm: "item_name",
+  af: "affiliation",
   br: "item_brand",
   ca: "item_category",
-  va: "item_variant",
+  c2: "item_category2",
+  c3: "item_category3",
+  c4: "item_category4",
+  c5: "item_category5",
+  cp: "coupon",
+  ds: "discount",
+  li: "item_list_id",
+  ln: "item_list_name",
+  lo: "location_id",
+  lp: "index",
   pr: "price",
   qt: "quantity",
-  cp: "coupon",
-  ln: "item_list_name",
-  lp: "index",
+  va: "item_variant",
 };
-const ITEM_NUMBERS = new Set(["pr", "qt", "lp"]);
+const ITEM_NUMBERS = new Set(["ds", "lp", "pr", "qt"]);
+
 
 /** @param {import("./exchange.js").IncomingRequest} request */
 export function isMpv2(request) {
@@ -88,9 +97,11 @@ function inside(event, key) {
 function readItem(text) {
   /** @type {Record<string, any>} */
   const item = {};
-  for (const field of text.split("~")) {
-    const [code, value] = [field.slice(0, 2), field.slice(2)];
-    item[ITEM_KEYS[code] ?? code] = ITEM_NUMBERS.has(code) ? Number(value) : value;
+  const fields = text.split("~");
+  for (let i = 0; i < fields.length; i += 1) {
+    const [code, value] = [fields[i].slice(0, 2), fields[i].slice(2)];
+    if (/^k\d$/.test(code)) item[value] = fields[(i += 1)]?.slice(2); // a parameter of one's own: k0name~v0value
+    else item[ITEM_KEYS[code] ?? code] = ITEM_NUMBERS.has(code) ? Number(value) : value;
   }
   return item;
 }
