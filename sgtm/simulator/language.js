@@ -2,6 +2,7 @@
 /** The language of templates: ES5.1 with const, let, arrow functions and for-of; no more. */
 
 import { parse } from "acorn";
+import { API_CATALOGUE, NOT_AN_API } from "./api_catalogue.js";
 
 /** Syntax that published server templates use. What is not listed is refused. */
 const ALLOWED_NODES = new Set([
@@ -128,7 +129,9 @@ function nameComplaint(node, parent, key, declared) {
   if (node.type !== "Identifier" || declared.has(node.name)) return undefined;
   const isName = (parent.type === "MemberExpression" && key === "property" && !parent.computed) ||
     (parent.type === "Property" && key === "key");
-  return isName ? undefined : `${node.name} is not declared: an API needs require('${node.name}')`;
+  if (isName) return undefined;
+  const hint = Object.hasOwn(API_CATALOGUE, node.name) ? `an API needs require('${node.name}')` : NOT_AN_API[node.name];
+  return `${node.name} is not declared${hint ? `: ${hint}` : ""}`;
 }
 
 /** @param {any} node @param {Required[]} required @returns {string | undefined} */
