@@ -30,14 +30,14 @@ export class Container {
    * @param {import("./export.js").ContainerParts} parts
    * @param {ContainerOptions} [options]
    */
-  constructor(parts, { ga4Endpoint = "https://www.google-analytics.com", credentials, clock = Date.now, log = () => {} } = {}) {
+  constructor(parts, { ga4Endpoint, credentials, clock = Date.now, log = () => {} } = {}) {
     this.parts = parts;
     this.ga4Endpoint = ga4Endpoint;
     this.credentials = credentials;
     this.clock = clock;
     this.log = log;
     /** Clients of a higher priority are asked first. */
-    this.clients = [...parts.clients].sort((a, b) => Number(b.priority?.value ?? b.priority ?? 0) - Number(a.priority?.value ?? a.priority ?? 0));
+    this.clients = [...parts.clients].sort((a, b) => Number(b.priority ?? 0) - Number(a.priority ?? 0));
     this.tags = parts.tags.filter((tag) => !tag.paused);
     /** @type {WeakMap<Exchange, number>} */
     this.runs = new WeakMap();
@@ -132,7 +132,7 @@ export class Container {
    */
   async #runTag(tag, exchange, event, data, messages) {
     if (tag.type === GA4_TAG) {
-      await runGa4Tag(event, data, this.ga4Endpoint);
+      await runGa4Tag(event, data, { endpoint: this.ga4Endpoint, log: this.log });
       return "success";
     }
     return new Promise((resolve, reject) => {

@@ -28,12 +28,15 @@ export function runGa4Client(exchange, { name, clock, run }) {
 /**
  * @param {Record<string, any>} event as the tag's transformations leave it
  * @param {Record<string, any>} data
- * @param {string} endpoint
+ * @param {{endpoint: string | undefined, log: (entry: Record<string, any>) => void}} where without an endpoint, to the log alone
  */
-export async function runGa4Tag(event, data, endpoint) {
+export async function runGa4Tag(event, data, { endpoint, log }) {
   const measurementId = data.measurementId || event["x-ga-measurement_id"];
   const named = data.eventName ? { ...event, event_name: data.eventName } : event;
-  const answer = await fetch(`${endpoint}/g/collect?${encodeEvent(named, measurementId)}`, { method: "POST" });
+  const query = encodeEvent(named, measurementId);
+  log({ kind: "ga4", event_name: named.event_name, query });
+  if (!endpoint) return;
+  const answer = await fetch(`${endpoint}/g/collect?${query}`, { method: "POST" });
   await answer.arrayBuffer();
   if (!answer.ok) throw new Error(`GA4 answered ${answer.status}`);
 }

@@ -156,7 +156,7 @@ ___TEMPLATE_PARAMETERS___
         "name": "view",
         "displayName": "Public view",
         "simpleValueType": true,
-        "help": "The one view that browsers get: a list of attributes that anybody may know of himself.",
+        "help": "The one view that browsers get: a list of attributes that visitors may know of themselves.",
         "enablingConditions": [
           {
             "paramName": "callers",
