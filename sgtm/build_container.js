@@ -38,7 +38,13 @@ export function buildContainer() {
       path: `accounts/${IDS.accountId}/containers/${IDS.containerId}/versions/0`,
       ...IDS,
       containerVersionId: "0",
-      container: { ...IDS, name: "Tagstitch", publicId: "GTM-TAGSTTCH", usageContext: ["SERVER"], fingerprint: "0" },
+      container: {
+        ...IDS,
+        name: "Tagstitch",
+        publicId: "GTM-TAGSTTCH",
+        usageContext: ["SERVER"],
+        fingerprint: "0",
+      },
       tag,
       trigger,
       variable: numbered("variable", VARIABLES),
@@ -68,5 +74,8 @@ function readTemplates() {
 }
 
 if (import.meta.url === `file://${process.argv[1]}`) {
-  writeFileSync(new URL("container.json", FOLDER), `${JSON.stringify(buildContainer(), null, 2)}\n`);
+  writeFileSync(
+    new URL("container.json", FOLDER),
+    `${JSON.stringify(buildContainer(), null, 2)}\n`,
+  );
 }

@@ -1,8 +1,16 @@
 // @ts-check
 /** The parts of the container export: what is wired to what. */
 
-const text = (/** @type {string} */ key, /** @type {string} */ value) => ({ type: "TEMPLATE", key, value });
-const flag = (/** @type {string} */ key, /** @type {boolean} */ value) => ({ type: "BOOLEAN", key, value: String(value) });
+const text = (/** @type {string} */ key, /** @type {string} */ value) => ({
+  type: "TEMPLATE",
+  key,
+  value,
+});
+const flag = (/** @type {string} */ key, /** @type {boolean} */ value) => ({
+  type: "BOOLEAN",
+  key,
+  value: String(value),
+});
 const map = (/** @type {Record<string, string>} */ fields) => ({
   type: "MAP",
   map: Object.entries(fields).map(([key, value]) => text(key, value)),
@@ -12,11 +20,27 @@ const table = (/** @type {string} */ key, /** @type {Array<Record<string, string
   key,
   list: rows.map(map),
 });
-const compare = (/** @type {string} */ type, /** @type {string} */ left, /** @type {string} */ right) => ({
+const tagList = (/** @type {string} */ key, /** @type {string[]} */ names) => ({
+  type: "LIST",
+  key,
+  list: names.map((value) => ({
+    type: "MAP",
+    map: [{ type: "TAG_REFERENCE", key: "tagReference", value }],
+  })),
+});
+const compare = (
+  /** @type {string} */ type,
+  /** @type {string} */ left,
+  /** @type {string} */ right,
+) => ({
   type,
   parameter: [text("arg0", left), text("arg1", right)],
 });
-const constant = (/** @type {string} */ name, /** @type {string} */ value, /** @type {string} */ notes) => ({
+const constant = (
+  /** @type {string} */ name,
+  /** @type {string} */ value,
+  /** @type {string} */ notes,
+) => ({
   name,
   type: "c",
   parameter: [text("value", value)],
@@ -42,16 +66,36 @@ const stitch = [
 ];
 
 export const VARIABLES = [
-  constant("Tagstitch - Decide URL", "https://decide-REPLACE.a.run.app/decide", "The function decide, with /decide."),
-  constant("Tagstitch - Stitch URL", "https://stitch-sync-REPLACE.a.run.app", "The function stitch_sync."),
-  constant("Tagstitch - Key", "REPLACE with the secret of a key", "One of TAGSTITCH_KEYS: scopes decide, lookup, stitch."),
-  constant("Tagstitch - Browser key", "REPLACE with the secret of a key", "One of TAGSTITCH_KEYS: scope lookup, one view."),
+  constant(
+    "Tagstitch - Decide URL",
+    "https://decide-REPLACE.a.run.app/decide",
+    "The function decide, with /decide.",
+  ),
+  constant(
+    "Tagstitch - Stitch URL",
+    "https://stitch-sync-REPLACE.a.run.app",
+    "The function stitch_sync.",
+  ),
+  constant(
+    "Tagstitch - Key",
+    "REPLACE with the secret of a key",
+    "One of TAGSTITCH_KEYS: scopes decide, lookup, stitch.",
+  ),
+  constant(
+    "Tagstitch - Browser key",
+    "REPLACE with the secret of a key",
+    "One of TAGSTITCH_KEYS: scope lookup, one view.",
+  ),
   constant(
     "Tagstitch - Guard secret",
     "REPLACE with 24 or more random characters",
     "Marks decided events. Until it is replaced no event leaves.",
   ),
-  constant("GA4 - Measurement ID", "G-REPLACE", "For the event after a stitch alone: hits bring their own."),
+  constant(
+    "GA4 - Measurement ID",
+    "G-REPLACE",
+    "For the event after a stitch alone: hits bring their own.",
+  ),
   eventData("Event - client_id", "client_id"),
   eventData("Event - user_id", "user_id"),
   eventData("Event - x-ga-gcu", "x-ga-gcu"),
@@ -79,9 +123,17 @@ export const TRIGGERS = [
     name: "GA4 events that are not decided",
     type: "CUSTOM_EVENT",
     customEventFilter: anyEvent,
-    filter: [compare("EQUALS", "{{Client Name}}", "GA4"), compare("EQUALS", "{{Tagstitch - Decided}}", "false")],
+    filter: [
+      compare("EQUALS", "{{Client Name}}", "GA4"),
+      compare("EQUALS", "{{Tagstitch - Decided}}", "false"),
+    ],
   },
-  { name: "Decided events", type: "CUSTOM_EVENT", customEventFilter: anyEvent, filter: [isDecided] },
+  {
+    name: "Decided events",
+    type: "CUSTOM_EVENT",
+    customEventFilter: anyEvent,
+    filter: [isDecided],
+  },
   {
     name: "Decided events, not sent again after consent",
     type: "CUSTOM_EVENT",
@@ -120,7 +172,11 @@ export const TAGS = [
     name: "GA4 - Decided events",
     type: "sgtmgaaw",
     trigger: "Decided events",
-    parameter: [flag("redactVisitorIp", false), text("epToIncludeDropdown", "all"), text("upToIncludeDropdown", "all")],
+    parameter: [
+      flag("redactVisitorIp", false),
+      text("epToIncludeDropdown", "all"),
+      text("upToIncludeDropdown", "all"),
+    ],
   },
   {
     name: "Tagstitch - Personalize",
@@ -172,10 +228,7 @@ export const CLIENTS = [
     name: "GA4",
     type: "gaaw_client",
     priority: 0,
-    parameter: [
-      flag("activateDefaultPaths", true),
-      text("cookieManagement", "js"),
-    ],
+    parameter: [flag("activateDefaultPaths", true), text("cookieManagement", "js")],
   },
   {
     name: "Tagstitch - Stitcher",
@@ -213,10 +266,7 @@ export const TRANSFORMATIONS = [
       table("excludedParamsTable", [{ excludedParams: "x-tagstitch" }]),
       flag("matchingConditionsEnabled", false),
       flag("allTagsExcept", true),
-      table("affectedTags", [
-        { tagReference: "Tagstitch - Decide and re-run" },
-        { tagReference: "Tagstitch - Personalize" },
-      ]),
+      tagList("affectedTags", ["Tagstitch - Decide and re-run", "Tagstitch - Personalize"]),
       table("affectedTagTypes", []),
     ],
     notes: "Every tag but these two gets the event without the mark of a decision.",

@@ -69,8 +69,10 @@ export const API_CATALOGUE = {
 
 /** Printed here and there, and not an API of the server sandbox. @type {Record<string, string>} */
 export const NOT_AN_API = {
-  setInEventData: "a tag cannot change event data for other tags: use runContainer with a new event",
-  deleteFromEventData: "a tag cannot change event data for other tags: use runContainer with a new event",
+  setInEventData:
+    "a tag cannot change event data for other tags: use runContainer with a new event",
+  deleteFromEventData:
+    "a tag cannot change event data for other tags: use runContainer with a new event",
   log: "use logToConsole",
   Date: "use getTimestampMillis",
   fetch: "use sendHttpRequest",

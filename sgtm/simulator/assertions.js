@@ -6,7 +6,8 @@ import { isDeepStrictEqual } from "node:util";
 /** A test that did not hold. */
 export class AssertionFailed extends Error {}
 
-const show = (/** @type {any} */ value) => (value === undefined ? "undefined" : JSON.stringify(value));
+const show = (/** @type {any} */ value) =>
+  value === undefined ? "undefined" : JSON.stringify(value);
 /** The same value whichever realm made it; absent and undefined members are alike. @param {any} value @returns {any} */
 function plain(value) {
   if (value === null || typeof value !== "object") return value;
@@ -16,7 +17,9 @@ function plain(value) {
 }
 const equal = (/** @type {any} */ a, /** @type {any} */ b) => isDeepStrictEqual(plain(a), plain(b));
 const contains = (/** @type {any} */ whole, /** @type {any} */ part) =>
-  typeof whole === "string" ? whole.includes(part) : whole.some((/** @type {any} */ each) => equal(each, part));
+  typeof whole === "string"
+    ? whole.includes(part)
+    : whole.some((/** @type {any} */ each) => equal(each, part));
 
 /** @type {Record<string, (actual: any, expected: any) => boolean>} */
 const CHECKS = {
@@ -66,7 +69,9 @@ export function assertApi(name, calls) {
   return {
     wasCalled: () => need(calls.length > 0, "was not called"),
     wasNotCalled: () => need(calls.length === 0, "was called"),
-    wasCalledWith: (/** @type {any[]} */ ...expected) => need(called(expected), `was not called with ${show(expected)}`),
-    wasNotCalledWith: (/** @type {any[]} */ ...expected) => need(!called(expected), `was called with ${show(expected)}`),
+    wasCalledWith: (/** @type {any[]} */ ...expected) =>
+      need(called(expected), `was not called with ${show(expected)}`),
+    wasNotCalledWith: (/** @type {any[]} */ ...expected) =>
+      need(!called(expected), `was called with ${show(expected)}`),
   };
 }

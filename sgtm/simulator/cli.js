@@ -31,7 +31,9 @@ function lintFile(path) {
   try {
     if (path.endsWith(".tpl")) return lintTemplate(parseTemplate(text));
     const { templates } = parseContainer(JSON.parse(text));
-    return [...templates.values()].flatMap((each) => lintTemplate(each).map((message) => `${each.name}: ${message}`));
+    return [...templates.values()].flatMap((each) =>
+      lintTemplate(each).map((message) => `${each.name}: ${message}`),
+    );
   } catch (error) {
     return [/** @type {Error} */ (error).message];
   }
@@ -70,9 +72,12 @@ async function test(paths) {
 export function setConstants(document, settings) {
   for (const setting of settings) {
     const [name, ...rest] = setting.split("=");
-    const variable = document.containerVersion.variable.find((/** @type {any} */ each) => each.name === name && each.type === "c");
+    const variable = document.containerVersion.variable.find(
+      (/** @type {any} */ each) => each.name === name && each.type === "c",
+    );
     if (!variable) throw new Error(`no constant variable is called ${name}`);
-    variable.parameter.find((/** @type {any} */ each) => each.key === "value").value = rest.join("=");
+    variable.parameter.find((/** @type {any} */ each) => each.key === "value").value =
+      rest.join("=");
   }
   return document;
 }
@@ -109,4 +114,5 @@ async function main(words) {
   return 2;
 }
 
-if (import.meta.url === `file://${process.argv[1]}`) process.exitCode = await main(process.argv.slice(2));
+if (import.meta.url === `file://${process.argv[1]}`)
+  process.exitCode = await main(process.argv.slice(2));

@@ -6,14 +6,39 @@ import { API_CATALOGUE, NOT_AN_API } from "./api_catalogue.js";
 
 /** Syntax that published server templates use. What is not listed is refused. */
 const ALLOWED_NODES = new Set([
-  "ArrayExpression", "ArrowFunctionExpression", "AssignmentExpression", "BinaryExpression",
-  "BlockStatement", "BreakStatement", "CallExpression", "ConditionalExpression",
-  "ContinueStatement", "DoWhileStatement", "EmptyStatement", "ExpressionStatement",
-  "ForInStatement", "ForOfStatement", "ForStatement", "FunctionDeclaration",
-  "FunctionExpression", "Identifier", "IfStatement", "Literal", "LogicalExpression",
-  "MemberExpression", "ObjectExpression", "Program", "Property", "ReturnStatement",
-  "SwitchCase", "SwitchStatement", "UnaryExpression", "UpdateExpression",
-  "VariableDeclaration", "VariableDeclarator", "WhileStatement",
+  "ArrayExpression",
+  "ArrowFunctionExpression",
+  "AssignmentExpression",
+  "BinaryExpression",
+  "BlockStatement",
+  "BreakStatement",
+  "CallExpression",
+  "ConditionalExpression",
+  "ContinueStatement",
+  "DoWhileStatement",
+  "EmptyStatement",
+  "ExpressionStatement",
+  "ForInStatement",
+  "ForOfStatement",
+  "ForStatement",
+  "FunctionDeclaration",
+  "FunctionExpression",
+  "Identifier",
+  "IfStatement",
+  "Literal",
+  "LogicalExpression",
+  "MemberExpression",
+  "ObjectExpression",
+  "Program",
+  "Property",
+  "ReturnStatement",
+  "SwitchCase",
+  "SwitchStatement",
+  "UnaryExpression",
+  "UpdateExpression",
+  "VariableDeclaration",
+  "VariableDeclarator",
+  "WhileStatement",
 ]);
 
 /** @type {Record<string, string>} */
@@ -34,14 +59,47 @@ const INSTEAD = {
   TryStatement: "nothing can be caught; test before",
 };
 
-const FORBIDDEN_OPERATORS = new Set(["in", "instanceof", "delete", "**", "**=", "??", "??=", "&&=", "||="]);
+const FORBIDDEN_OPERATORS = new Set([
+  "in",
+  "instanceof",
+  "delete",
+  "**",
+  "**=",
+  "??",
+  "??=",
+  "&&=",
+  "||=",
+]);
 
 /** After ES5.1, or a way out of the sandbox. */
 export const FORBIDDEN_METHODS = new Set([
-  "__proto__", "at", "codePointAt", "constructor", "copyWithin", "endsWith", "find", "findIndex",
-  "findLast", "findLastIndex", "flat", "flatMap", "includes", "isArray", "matchAll", "normalize",
-  "padEnd", "padStart", "prototype", "repeat", "replaceAll", "startsWith", "toReversed",
-  "toSorted", "toSpliced", "trimEnd", "trimStart",
+  "__proto__",
+  "at",
+  "codePointAt",
+  "constructor",
+  "copyWithin",
+  "endsWith",
+  "find",
+  "findIndex",
+  "findLast",
+  "findLastIndex",
+  "flat",
+  "flatMap",
+  "includes",
+  "isArray",
+  "matchAll",
+  "normalize",
+  "padEnd",
+  "padStart",
+  "prototype",
+  "repeat",
+  "replaceAll",
+  "startsWith",
+  "toReversed",
+  "toSorted",
+  "toSpliced",
+  "trimEnd",
+  "trimStart",
 ]);
 
 const GLOBALS = new Set(["data", "require", "undefined", "NaN", "Infinity"]);
@@ -74,7 +132,9 @@ export function checkLanguage(code, { globals = [] } = {}) {
   const declared = new Set([...GLOBALS, ...globals, ...declaredNames(program)]);
   visit(program, (node, parent, key) => {
     const complaint =
-      syntaxComplaint(node) ?? nameComplaint(node, parent, key, declared) ?? requireComplaint(node, required);
+      syntaxComplaint(node) ??
+      nameComplaint(node, parent, key, declared) ??
+      requireComplaint(node, required);
     if (complaint) findings.push({ line: node.loc.start.line, message: complaint });
   });
   return { findings, required, program };
@@ -104,8 +164,12 @@ function syntaxComplaint(node) {
     const instead = node.operator === "delete" ? ": use Object.delete(object, key)" : "";
     return `the operator ${node.operator} is not in the language${instead}`;
   }
-  if (node.async || node.generator || node.await) return "async functions and generators are not in the language";
-  if (node.type === "Property" && (node.shorthand || node.computed || node.method || node.kind !== "init")) {
+  if (node.async || node.generator || node.await)
+    return "async functions and generators are not in the language";
+  if (
+    node.type === "Property" &&
+    (node.shorthand || node.computed || node.method || node.kind !== "init")
+  ) {
     return "only `key: value` stands in an object";
   }
   if (node.regex) return "a regex literal is not in the language: use createRegex and testRegex";
@@ -127,10 +191,13 @@ function nameComplaint(node, parent, key, declared) {
     if (FORBIDDEN_METHODS.has(name)) return `.${name} does not exist in the sandbox`;
   }
   if (node.type !== "Identifier" || declared.has(node.name)) return undefined;
-  const isName = (parent.type === "MemberExpression" && key === "property" && !parent.computed) ||
+  const isName =
+    (parent.type === "MemberExpression" && key === "property" && !parent.computed) ||
     (parent.type === "Property" && key === "key");
   if (isName) return undefined;
-  const hint = Object.hasOwn(API_CATALOGUE, node.name) ? `an API needs require('${node.name}')` : NOT_AN_API[node.name];
+  const hint = Object.hasOwn(API_CATALOGUE, node.name)
+    ? `an API needs require('${node.name}')`
+    : NOT_AN_API[node.name];
   return `${node.name} is not declared${hint ? `: ${hint}` : ""}`;
 }
 
@@ -150,7 +217,8 @@ function declaredNames(program) {
   /** @type {string[]} */
   const names = [];
   visit(program, (node) => {
-    if (node.type === "VariableDeclarator" || node.type === "FunctionDeclaration") names.push(node.id.name);
+    if (node.type === "VariableDeclarator" || node.type === "FunctionDeclaration")
+      names.push(node.id.name);
     for (const parameter of node.params ?? []) names.push(parameter.name);
   });
   return names;

@@ -63,8 +63,10 @@ export class Permissions {
   needEventData(path) {
     const { eventDataAccess, keyPatterns = [] } = this.need("read_event_data");
     if (eventDataAccess === "any") return;
-    const isListed = path !== undefined && keyPatterns.some((/** @type {string} */ p) => matches(p, path));
-    if (!isListed) throw new PermissionDenied(`read_event_data does not list ${path ?? "all keys"}`);
+    const isListed =
+      path !== undefined && keyPatterns.some((/** @type {string} */ p) => matches(p, path));
+    if (!isListed)
+      throw new PermissionDenied(`read_event_data does not list ${path ?? "all keys"}`);
   }
 
   /**
@@ -83,30 +85,38 @@ export class Permissions {
     }[part];
     const names = {
       headers: [parameters.headerAccess, parameters.headerWhitelist, "headerName"],
-      query_parameters: [parameters.queryParameterAccess, parameters.queryParameterWhitelist, "queryParameter"],
+      query_parameters: [
+        parameters.queryParameterAccess,
+        parameters.queryParameterWhitelist,
+        "queryParameter",
+      ],
     }[/** @type {string} */ (part)];
     const isAllowed =
       listed &&
       (!names ||
         names[0] === "any" ||
         (names[1] ?? []).some(
-          (/** @type {any} */ row) => String(row[names[2]]).toLowerCase() === String(name).toLowerCase(),
+          (/** @type {any} */ row) =>
+            String(row[names[2]]).toLowerCase() === String(name).toLowerCase(),
         ));
-    if (!isAllowed) throw new PermissionDenied(`read_request does not allow ${part} ${name ?? ""}`.trim());
+    if (!isAllowed)
+      throw new PermissionDenied(`read_request does not allow ${part} ${name ?? ""}`.trim());
   }
 
   /** @param {string} url */
   needHttp(url) {
     const { allowedUrls, urls = [] } = this.need("send_http");
     const isListed = urls.some((/** @type {string} */ pattern) => matches(pattern, url));
-    if (allowedUrls !== "any" && !isListed) throw new PermissionDenied("send_http does not list this URL");
+    if (allowedUrls !== "any" && !isListed)
+      throw new PermissionDenied("send_http does not list this URL");
   }
 
   /** @param {string} name */
   needCookieRead(name) {
     const { cookieAccess, cookieNames = [] } = this.need("get_cookies");
     const isListed = cookieNames.some((/** @type {string} */ pattern) => matches(pattern, name));
-    if (cookieAccess !== "any" && !isListed) throw new PermissionDenied(`get_cookies does not list ${name}`);
+    if (cookieAccess !== "any" && !isListed)
+      throw new PermissionDenied(`get_cookies does not list ${name}`);
   }
 
   /**
@@ -121,9 +131,11 @@ export class Permissions {
         matches(row.domain, options.domain ?? "") &&
         matches(row.path, options.path ?? "/") &&
         (row.secure === "any" || (row.secure === "secure") === Boolean(options.secure)) &&
-        (row.session === "any" || (row.session === "session") === (options["max-age"] === undefined)),
+        (row.session === "any" ||
+          (row.session === "session") === (options["max-age"] === undefined)),
     );
-    if (!isAllowed) throw new PermissionDenied(`set_cookies does not allow ${name} with these options`);
+    if (!isAllowed)
+      throw new PermissionDenied(`set_cookies does not allow ${name} with these options`);
   }
 
   /** @param {"body" | "headers" | "status"} part @param {string} [header] */
@@ -136,11 +148,13 @@ export class Permissions {
         parameters.writeHeadersAllowed &&
         (parameters.writeHeaderAccess === "any" ||
           (parameters.writeHeaderWhitelist ?? []).some(
-            (/** @type {any} */ row) => row.headerName.toLowerCase() === String(header).toLowerCase(),
+            (/** @type {any} */ row) =>
+              row.headerName.toLowerCase() === String(header).toLowerCase(),
           )),
       status: parameters.writeStatusAllowed,
     }[part];
-    if (!listed) throw new PermissionDenied(`access_response does not allow ${part} ${header ?? ""}`.trim());
+    if (!listed)
+      throw new PermissionDenied(`access_response does not allow ${part} ${header ?? ""}`.trim());
   }
 
   /** @param {string} messageType @param {"listen" | "send"} action */
@@ -149,15 +163,18 @@ export class Permissions {
     if (allowedActions === "any") return;
     const isListed = messageTypes.some(
       (/** @type {any} */ row) =>
-        matches(row.type, messageType) && (row.action === action || row.action === "listen_and_send"),
+        matches(row.type, messageType) &&
+        (row.action === action || row.action === "listen_and_send"),
     );
-    if (!isListed) throw new PermissionDenied(`use_message does not allow to ${action} ${messageType}`);
+    if (!isListed)
+      throw new PermissionDenied(`use_message does not allow to ${action} ${messageType}`);
   }
 
   /** @param {string} keyId */
   needKey(keyId) {
     const { keyIds = [] } = this.need("use_custom_private_keys");
-    if (!keyIds.includes(keyId)) throw new PermissionDenied(`use_custom_private_keys does not list ${keyId}`);
+    if (!keyIds.includes(keyId))
+      throw new PermissionDenied(`use_custom_private_keys does not list ${keyId}`);
   }
 }
 

@@ -46,7 +46,9 @@ export class Realm {
    */
   run(code, names, { filename, line = 1 }) {
     const source = `(function (${Object.keys(names).join(", ")}) { "use strict";${code}\n})`;
-    const body = new vm.Script(source, { filename, lineOffset: line - 1 }).runInContext(this.context);
+    const body = new vm.Script(source, { filename, lineOffset: line - 1 }).runInContext(
+      this.context,
+    );
     return body(...Object.values(names));
   }
 }

@@ -49,7 +49,8 @@ export class Runtime {
     this.permissions = new Permissions(template.permissions);
     this.realm = new Realm();
     this.copyIn = this.realm.copyIn;
-    this.copyOut = (/** @type {any} */ value) => (value === undefined ? undefined : structuredClonePlain(value));
+    this.copyOut = (/** @type {any} */ value) =>
+      value === undefined ? undefined : structuredClonePlain(value);
     this.report = makeReport(surroundings.onError ?? (() => {}));
     /** @type {Record<string, any>} */
     this.apis = allApis(this);
@@ -57,7 +58,8 @@ export class Runtime {
 
   /** @param {string} name */
   require(name) {
-    if (Object.hasOwn(this.apis, name) && Object.hasOwn(API_CATALOGUE, name)) return this.apis[name];
+    if (Object.hasOwn(this.apis, name) && Object.hasOwn(API_CATALOGUE, name))
+      return this.apis[name];
     const hint = NOT_AN_API[name];
     throw new Error(`there is no API ${name}${hint ? `: ${hint}` : ""}`);
   }
@@ -77,7 +79,9 @@ export class Runtime {
   /** Let an API act on a started event: today that matters for messages alone. @param {any} api @param {Messages} messages */
   bindToEvent(api, messages) {
     const name = Object.keys(this.apis).find((each) => this.apis[each] === api);
-    const bound = /** @type {any} */ (eventApis(Object.create(this, { messages: { value: messages } })));
+    const bound = /** @type {any} */ (
+      eventApis(Object.create(this, { messages: { value: messages } }))
+    );
     return name && bound[name] ? bound[name] : api;
   }
 }
@@ -115,6 +119,8 @@ function makeReport(onError) {
 function structuredClonePlain(value) {
   if (value === null || typeof value !== "object") return value;
   if (Array.isArray(value)) return Array.from(value, structuredClonePlain);
-  const entries = Object.entries(value).filter(([, each]) => each !== undefined && typeof each !== "function");
+  const entries = Object.entries(value).filter(
+    ([, each]) => each !== undefined && typeof each !== "function",
+  );
   return Object.fromEntries(entries.map(([key, each]) => [key, structuredClonePlain(each)]));
 }

@@ -17,7 +17,11 @@ export async function serve(container, { port = 0, host = "127.0.0.1" } = {}) {
       for (const [name, value] of headers) outgoing.appendHeader(name, value);
       outgoing.writeHead(status).end(body);
     } catch (error) {
-      container.log({ kind: "error", name: "server", message: /** @type {Error} */ (error).message });
+      container.log({
+        kind: "error",
+        name: "server",
+        message: /** @type {Error} */ (error).message,
+      });
       outgoing.writeHead(500).end();
     }
   });
@@ -25,7 +29,8 @@ export async function serve(container, { port = 0, host = "127.0.0.1" } = {}) {
   const address = /** @type {import("node:net").AddressInfo} */ (server.address());
   return {
     url: `http://${host}:${address.port}`,
-    close: () => new Promise((resolve) => (server.closeAllConnections(), server.close(() => resolve()))),
+    close: () =>
+      new Promise((resolve) => (server.closeAllConnections(), server.close(() => resolve()))),
   };
 }
 
@@ -39,7 +44,10 @@ async function readRequest(incoming) {
     chunks.push(chunk);
   }
   const url = new URL(incoming.url ?? "/", "http://localhost");
-  const headers = Object.entries(incoming.headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : value ?? ""]);
+  const headers = Object.entries(incoming.headers).map(([name, value]) => [
+    name,
+    Array.isArray(value) ? value.join(", ") : (value ?? ""),
+  ]);
   return {
     method: incoming.method ?? "GET",
     path: url.pathname,

@@ -10,8 +10,16 @@ const SETTLE_ROUNDS = 5;
 
 /** What acts on the world does nothing in a test unless it is mocked. */
 const SILENT = new Set([
-  "claimRequest", "logToConsole", "returnResponse", "runContainer", "sendMessage", "setCookie",
-  "setPixelResponse", "setResponseBody", "setResponseHeader", "setResponseStatus",
+  "claimRequest",
+  "logToConsole",
+  "returnResponse",
+  "runContainer",
+  "sendMessage",
+  "setCookie",
+  "setPixelResponse",
+  "setResponseBody",
+  "setResponseHeader",
+  "setResponseStatus",
 ]);
 const NETWORK = new Set(["sendHttpGet", "sendHttpRequest"]);
 
@@ -35,20 +43,35 @@ async function runScenario(template, scenario) {
   /** @type {string[]} */
   const errors = [];
   const noteError = (/** @type {Error} */ error) => errors.push(error.message);
-  const request = { method: "GET", path: "/", query: "", headers: {}, body: "", remoteAddress: "203.0.113.7" };
+  const request = {
+    method: "GET",
+    path: "/",
+    query: "",
+    headers: {},
+    body: "",
+    remoteAddress: "203.0.113.7",
+  };
   const exchange = new Exchange(request, () => {});
-  const runtime = new Runtime(template, { name: template.name, exchange, event: {}, onError: noteError });
+  const runtime = new Runtime(template, {
+    name: template.name,
+    exchange,
+    event: {},
+    onError: noteError,
+  });
   const bench = new TestBench(runtime);
   try {
     const outcome = runtime.realm.run(`${template.setup}\n${scenario.code}`, bench.names(), {
       filename: `${template.name}: ${scenario.name}`,
     });
-    for (let round = 0; round < SETTLE_ROUNDS; round += 1) await new Promise((resolve) => setImmediate(resolve));
+    for (let round = 0; round < SETTLE_ROUNDS; round += 1)
+      await new Promise((resolve) => setImmediate(resolve));
     await outcome;
   } catch (error) {
     noteError(/** @type {Error} */ (error));
   }
-  return errors.length ? { name: scenario.name, error: errors.join("; ") } : { name: scenario.name };
+  return errors.length
+    ? { name: scenario.name, error: errors.join("; ") }
+    : { name: scenario.name };
 }
 
 class TestBench {
@@ -70,7 +93,8 @@ class TestBench {
         if (!Object.hasOwn(API_CATALOGUE, name)) throw new Error(`there is no API ${name} to mock`);
         this.#mocks.set(name, typeof value === "function" ? value : () => value);
       },
-      mockObject: (/** @type {string} */ name, /** @type {any} */ members) => this.#mocks.set(name, members),
+      mockObject: (/** @type {string} */ name, /** @type {any} */ members) =>
+        this.#mocks.set(name, members),
       runCode: (/** @type {any} */ data) => this.#runCode(data ?? {}),
       assertApi: (/** @type {string} */ name) => assertApi(name, this.#calls.get(name) ?? []),
       assertThat,
@@ -83,7 +107,8 @@ class TestBench {
   /** @param {Record<string, any>} data */
   #runCode(data) {
     const fields = { ...data };
-    for (const name of ["gtmOnSuccess", "gtmOnFailure"]) fields[name] = this.#recorded(name, data[name] ?? (() => {}));
+    for (const name of ["gtmOnSuccess", "gtmOnFailure"])
+      fields[name] = this.#recorded(name, data[name] ?? (() => {}));
     const { template, realm } = this.runtime;
     const names = { require: (/** @type {string} */ name) => this.#required(name), data: fields };
     return realm.run(template.code, names, { filename: template.name, line: template.codeLine });
@@ -95,7 +120,8 @@ class TestBench {
     const mocked = this.#mocks.get(name);
     if (typeof real !== "function") return mocked ? { ...real, ...mocked } : real;
     if (mocked) return this.#recorded(name, mocked);
-    if (NETWORK.has(name)) return this.#recorded(name, () => this.runtime.require("Promise").create(() => {}));
+    if (NETWORK.has(name))
+      return this.#recorded(name, () => this.runtime.require("Promise").create(() => {}));
     return this.#recorded(name, SILENT.has(name) ? () => {} : real);
   }
 

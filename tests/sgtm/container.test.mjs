@@ -4,7 +4,16 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { afterEach, beforeEach, test } from "node:test";
-import { GUARD_SECRET, hitQuery, incoming, makeContainer, part, sentEvents, setParameter, startStub } from "./simulated.mjs";
+import {
+  GUARD_SECRET,
+  hitQuery,
+  incoming,
+  makeContainer,
+  part,
+  sentEvents,
+  setParameter,
+  startStub,
+} from "./simulated.mjs";
 
 /** @type {Awaited<ReturnType<typeof startStub>>} */
 let decide;
@@ -39,7 +48,16 @@ const purchase = (/** @type {Record<string, string>} */ parameters = {}) =>
   hitQuery({ en: "purchase", "epn.value": "7.5", "ep.transaction_id": "T-1", ...parameters });
 
 /** The guard that the container makes for a GET hit, as one finds it who knows the secret. */
-function guard(query = purchase(), { id = "d-1", expiry = now + 30_000, clientId = "1294673677.1747154479", name = "decided", secret = GUARD_SECRET } = {}) {
+function guard(
+  query = purchase(),
+  {
+    id = "d-1",
+    expiry = now + 30_000,
+    clientId = "1294673677.1747154479",
+    name = "decided",
+    secret = GUARD_SECRET,
+  } = {},
+) {
   const request = sha256(JSON.stringify(["GET", "/g/collect", query, null]));
   const signed = JSON.stringify([id, expiry, clientId, name, request]);
   return `${id}.${expiry}.${sha256(secret + sha256(secret + signed))}`;
@@ -52,8 +70,14 @@ test("a hit leaves once, as it was decided, without the mark", async () => {
 
   assert.equal(answer.status, 200);
   assert.equal(decide.received.length, 1);
-  assert.deepEqual(sentEvents(ga4).map(({ en }) => en), ["decided"]);
-  assert.deepEqual(log.filter(({ kind }) => kind === "error"), []);
+  assert.deepEqual(
+    sentEvents(ga4).map(({ en }) => en),
+    ["decided"],
+  );
+  assert.deepEqual(
+    log.filter(({ kind }) => kind === "error"),
+    [],
+  );
   assert.ok(!ga4.received[0].url.search.includes("tagstitch"));
   const [first, second] = log.filter(({ kind }) => kind === "event");
   assert.equal(first.event["x-tagstitch"], undefined);
@@ -82,7 +106,8 @@ test("a dropped event leaves nothing and the browser is answered", async () => {
 
 const FORGERIES = {
   "made up": () => "d-1.1763700020000.00",
-  "right but for the secret": () => guard(purchase(), { secret: "another secret of 24 characters" }),
+  "right but for the secret": () =>
+    guard(purchase(), { secret: "another secret of 24 characters" }),
   "made with the secret that the export holds": () =>
     guard(purchase(), { secret: "REPLACE with 24 or more random characters" }),
   "right, and copied from the hit it was made for": () => guard(purchase({})),
@@ -103,7 +128,10 @@ for (const [what, forge] of Object.entries(FORGERIES)) {
 
         assert.equal(decide.received.length, 1);
         const events = sentEvents(ga4);
-        assert.deepEqual(events.map(({ en }) => en), ["decided"]);
+        assert.deepEqual(
+          events.map(({ en }) => en),
+          ["decided"],
+        );
         assert.equal(JSON.parse(decide.received[0].body).event["x-tagstitch"], undefined);
       });
     }
@@ -113,7 +141,11 @@ for (const [what, forge] of Object.entries(FORGERIES)) {
 test("a forged mark that really is an object does not skip the decision either", async () => {
   const { container } = started();
   for (const [, forge] of Object.entries(FORGERIES)) {
-    const event = { event_name: "decided", client_id: "1294673677.1747154479", "x-tagstitch": { guard: forge() } };
+    const event = {
+      event_name: "decided",
+      client_id: "1294673677.1747154479",
+      "x-tagstitch": { guard: forge() },
+    };
     const query = `${purchase()}&ep.x=${forge()}`;
     const { Exchange } = await import("../../sgtm/simulator/container/exchange.js");
     const exchange = new Exchange(incoming({ query }), () => {});
@@ -131,21 +163,35 @@ test("actions that a browser sends set no cookie", async () => {
   const actions = [{ type: "set_cookie", name: "show_x", value: "y", expiry_minutes: 60 }];
 
   const answer = await container.handle(
-    incoming({ query: purchase({ "ep.x-tagstitch": JSON.stringify({ actions }), "ep.x-tagstitch.actions": JSON.stringify(actions) }) }),
+    incoming({
+      query: purchase({
+        "ep.x-tagstitch": JSON.stringify({ actions }),
+        "ep.x-tagstitch.actions": JSON.stringify(actions),
+      }),
+    }),
   );
 
-  assert.deepEqual(answer.headers.filter(([name]) => name === "set-cookie"), []);
+  assert.deepEqual(
+    answer.headers.filter(([name]) => name === "set-cookie"),
+    [],
+  );
 });
 
 test("a browser's visitor_stitched fires nothing that waits for a stitch", async () => {
   const { container, log } = started({
-    change: (/** @type {any} */ version) => (part(version, "tag", "GA4 - Visitor stitched").paused = false),
+    change: (/** @type {any} */ version) =>
+      (part(version, "tag", "GA4 - Visitor stitched").paused = false),
   });
   decision = () => UNCHANGED;
 
-  await container.handle(incoming({ query: hitQuery({ en: "visitor_stitched", "ep.visitor": "Gold" }) }));
+  await container.handle(
+    incoming({ query: hitQuery({ en: "visitor_stitched", "ep.visitor": "Gold" }) }),
+  );
 
-  assert.deepEqual(log.filter(({ kind, name }) => kind === "tag" && name === "GA4 - Visitor stitched"), []);
+  assert.deepEqual(
+    log.filter(({ kind, name }) => kind === "tag" && name === "GA4 - Visitor stitched"),
+    [],
+  );
 });
 
 for (const [what, answer] of /** @type {Array<[string, any]>} */ ([
@@ -159,25 +205,33 @@ for (const [what, answer] of /** @type {Array<[string, any]>} */ ([
 
     await container.handle(incoming({ query: purchase() }));
 
-    assert.deepEqual(sentEvents(ga4).map(({ en }) => en), ["purchase"]);
+    assert.deepEqual(
+      sentEvents(ga4).map(({ en }) => en),
+      ["purchase"],
+    );
   });
 }
 
 test("when decide is silent the event leaves within the timeout of the tag", async () => {
   decision = () => new Promise(() => {});
   const { container } = started({
-    change: (/** @type {any} */ version) => setParameter(part(version, "tag", "Tagstitch - Decide and re-run"), "timeoutMs", "100"),
+    change: (/** @type {any} */ version) =>
+      setParameter(part(version, "tag", "Tagstitch - Decide and re-run"), "timeoutMs", "100"),
   });
 
   await container.handle(incoming({ query: purchase() }));
 
-  assert.deepEqual(sentEvents(ga4).map(({ en }) => en), ["purchase"]);
+  assert.deepEqual(
+    sentEvents(ga4).map(({ en }) => en),
+    ["purchase"],
+  );
 });
 
 test("when decide is down and the field says drop, nothing leaves", async () => {
   await decide.stop();
   const { container } = started({
-    change: (/** @type {any} */ version) => setParameter(part(version, "tag", "Tagstitch - Decide and re-run"), "onFailure", "drop"),
+    change: (/** @type {any} */ version) =>
+      setParameter(part(version, "tag", "Tagstitch - Decide and re-run"), "onFailure", "drop"),
   });
 
   const answer = await container.handle(incoming({ query: purchase() }));
@@ -187,17 +241,22 @@ test("when decide is down and the field says drop, nothing leaves", async () => 
 });
 
 test("until the guard secret is replaced no event leaves, and the log says why", async () => {
-  const { container, log } = started({ constants: ["Tagstitch - Guard secret=REPLACE with 24 or more random characters"] });
+  const { container, log } = started({
+    constants: ["Tagstitch - Guard secret=REPLACE with 24 or more random characters"],
+  });
 
   await container.handle(incoming({ query: purchase() }));
 
   assert.equal(ga4.received.length, 0);
-  assert.ok(log.some(({ kind, values }) => kind === "console" && values[0].includes("guard secret")));
+  assert.ok(
+    log.some(({ kind, values }) => kind === "console" && values[0].includes("guard secret")),
+  );
 });
 
 test("without the trigger condition the tag's own check still ends the loop", async () => {
   const { container } = started({
-    change: (/** @type {any} */ version) => part(version, "trigger", "GA4 events that are not decided").filter.pop(),
+    change: (/** @type {any} */ version) =>
+      part(version, "trigger", "GA4 events that are not decided").filter.pop(),
   });
 
   await container.handle(incoming({ query: purchase() }));
@@ -218,16 +277,26 @@ test("an event that is sent again after consent sets no cookie and starts no sti
 
 test("several cookies of one decision reach the response", async () => {
   await decide.stop();
-  const cookie = (/** @type {string} */ name) => ({ type: "set_cookie", name, value: "on", expiry_minutes: 60 });
+  const cookie = (/** @type {string} */ name) => ({
+    type: "set_cookie",
+    name,
+    value: "on",
+    expiry_minutes: 60,
+  });
   decide = await startStub(() => ({
-    decision_id: "d-1", event: UNCHANGED, personalization: { actions: [cookie("show_a"), cookie("show_b"), cookie("FPID")] },
+    decision_id: "d-1",
+    event: UNCHANGED,
+    personalization: { actions: [cookie("show_a"), cookie("show_b"), cookie("FPID")] },
   }));
   const { container } = started();
 
   const { headers } = await container.handle(incoming({ query: purchase() }));
 
-  assert.deepEqual(headers.filter(([name]) => name === "set-cookie").map(([, value]) => value), [
-    "show_a=on; Domain=example.com; Path=/; Max-Age=3600; SameSite=lax; Secure",
-    "show_b=on; Domain=example.com; Path=/; Max-Age=3600; SameSite=lax; Secure",
-  ]);
+  assert.deepEqual(
+    headers.filter(([name]) => name === "set-cookie").map(([, value]) => value),
+    [
+      "show_a=on; Domain=example.com; Path=/; Max-Age=3600; SameSite=lax; Secure",
+      "show_b=on; Domain=example.com; Path=/; Max-Age=3600; SameSite=lax; Secure",
+    ],
+  );
 });

@@ -5,7 +5,17 @@ import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { after, before, beforeEach, test } from "node:test";
 import { PYTHON, startStack, until } from "./running_stack.mjs";
-import { BROWSER, CALLBACK_KEY, hitQuery, makeContainer, part, sentEvents, setParameter, startServer, startStub } from "./simulated.mjs";
+import {
+  BROWSER,
+  CALLBACK_KEY,
+  hitQuery,
+  makeContainer,
+  part,
+  sentEvents,
+  setParameter,
+  startServer,
+  startStub,
+} from "./simulated.mjs";
 
 const SHA256_SECRET = "whsec_c2VjcmV0IG9mIGEgc2VydmVyIHdpdGhvdXQga2V5cw==";
 const ANONYMOUS_ID = "5f0c2a9e-3b1d-4c58-9a67-1e2d3c4b5a69";
@@ -19,7 +29,9 @@ let ga4;
 /** @type {Array<Record<string, any>>} */
 let log;
 
-const skip = PYTHON ? false : "needs the project's Python: make up installs it, or name it in PYTHON";
+const skip = PYTHON
+  ? false
+  : "needs the project's Python: make up installs it, or name it in PYTHON";
 
 before(async () => {
   if (skip) return;
@@ -30,7 +42,13 @@ before(async () => {
     TAGSTITCH_RETRY_SCALE: "0.01",
     TAGSTITCH_CALLBACKS: JSON.stringify([
       { id: "main", url: `${sgtm.url}/stitched`, secret: `whsec_${CALLBACK_KEY}`, ...endpoint },
-      { id: "second", url: `${sgtm.url}/stitched-sha256`, secret: SHA256_SECRET, scheme: "sha256", ...endpoint },
+      {
+        id: "second",
+        url: `${sgtm.url}/stitched-sha256`,
+        secret: SHA256_SECRET,
+        scheme: "sha256",
+        ...endpoint,
+      },
     ]),
   });
   const decide = /** @type {any} */ (await until(() => loadedRules(), "the rules in decide"));
@@ -83,12 +101,21 @@ function addSecondCallbackClient(version) {
 
 /** @param {Record<string, string>} parameters @param {RequestInit} [options] */
 const hit = (parameters, options) =>
-  fetch(`${sgtm.url}/g/collect?${hitQuery(parameters)}`, { method: "POST", headers: BROWSER, ...options });
+  fetch(`${sgtm.url}/g/collect?${hitQuery(parameters)}`, {
+    method: "POST",
+    headers: BROWSER,
+    ...options,
+  });
 
 test("a purchase is renamed by the stack and leaves under its new name", { skip }, async () => {
   use();
 
-  const answer = await hit({ en: "purchase", "epn.value": "7.5", cu: "EUR", "ep.transaction_id": "T-1" });
+  const answer = await hit({
+    en: "purchase",
+    "epn.value": "7.5",
+    cu: "EUR",
+    "ep.transaction_id": "T-1",
+  });
 
   assert.equal(answer.status, 200);
   const [event] = sentEvents(ga4);
@@ -98,13 +125,23 @@ test("a purchase is renamed by the stack and leaves under its new name", { skip 
   assert.equal(event["epn.value"], "7.5");
 });
 
-test("a purchase in the body of a POST is renamed too, beside another event", { skip }, async () => {
-  const body = "en=scroll&epn.percent_scrolled=90\r\nen=purchase&epn.value=7.5&ep.transaction_id=T-2&pr1=idSKU_1~nmTee~pr7.5~qt1";
+test(
+  "a purchase in the body of a POST is renamed too, beside another event",
+  { skip },
+  async () => {
+    const body =
+      "en=scroll&epn.percent_scrolled=90\r\nen=purchase&epn.value=7.5&ep.transaction_id=T-2&pr1=idSKU_1~nmTee~pr7.5~qt1";
 
-  await hit({}, { body });
+    await hit({}, { body });
 
-  assert.deepEqual(sentEvents(ga4).map(({ en }) => en).sort(), ["micro_purchase", "scroll"]);
-});
+    assert.deepEqual(
+      sentEvents(ga4)
+        .map(({ en }) => en)
+        .sort(),
+      ["micro_purchase", "scroll"],
+    );
+  },
+);
 
 test("what is out of stock leaves the items of the cart", { skip }, async () => {
   const item = "nmTee~pr10~qt1~k0stock_status~v0";
@@ -123,59 +160,88 @@ test("an event that the rules drop leaves nothing", { skip }, async () => {
   assert.deepEqual(ga4.received, []);
 });
 
-test("a login is stitched, comes back signed and fires a tag; then the visitor gets a cookie", { skip }, async () => {
-  const visitor = { cid: "4711.1763700000", uid: "u-1001" };
+test(
+  "a login is stitched, comes back signed and fires a tag; then the visitor gets a cookie",
+  { skip },
+  async () => {
+    const visitor = { cid: "4711.1763700000", uid: "u-1001" };
 
-  await hit({ ...visitor, en: "login" });
-  const stitched = await until(
-    () => sentEvents(ga4).find(({ en }) => en === "visitor_stitched"),
-    "the event after the stitch",
-  );
-  const answer = await hit({ ...visitor, en: "view_item", "ep.item_category": "Electronics" });
+    await hit({ ...visitor, en: "login" });
+    const stitched = await until(
+      () => sentEvents(ga4).find(({ en }) => en === "visitor_stitched"),
+      "the event after the stitch",
+    );
+    const answer = await hit({ ...visitor, en: "view_item", "ep.item_category": "Electronics" });
 
-  assert.equal(stitched.cid, "4711.1763700000");
-  assert.equal(JSON.parse(stitched["ep.visitor"]).user_loyalty_tier, "Gold");
-  assert.deepEqual(answer.headers.getSetCookie(), [
-    "show_discount_banner=electronics_10off; Domain=127.0.0.1; Path=/; Max-Age=3600; SameSite=lax; Secure",
-  ]);
-});
+    assert.equal(stitched.cid, "4711.1763700000");
+    assert.equal(JSON.parse(stitched["ep.visitor"]).user_loyalty_tier, "Gold");
+    assert.deepEqual(answer.headers.getSetCookie(), [
+      "show_discount_banner=electronics_10off; Domain=127.0.0.1; Path=/; Max-Age=3600; SameSite=lax; Secure",
+    ]);
+  },
+);
 
 test("the callback comes back by the sha256 scheme too", { skip }, async () => {
-  const body = { identifiers: { user_id: "u-1003" }, mode: "async", callback: "second", context: { client_id: "4712.1" } };
+  const body = {
+    identifiers: { user_id: "u-1003" },
+    mode: "async",
+    callback: "second",
+    context: { client_id: "4712.1" },
+  };
   const headers = { "content-type": "application/json" };
 
   await fetch(`${stack.url}/stitch_sync`, { method: "POST", headers, body: JSON.stringify(body) });
 
-  const event = await until(() => sentEvents(ga4).find(({ en }) => en === "visitor_stitched"), "the callback");
+  const event = await until(
+    () => sentEvents(ga4).find(({ en }) => en === "visitor_stitched"),
+    "the callback",
+  );
   assert.equal(event.cid, "4712.1");
 });
 
-test("a callback that nobody signed, or somebody signed long ago, is refused", { skip }, async () => {
-  const body = JSON.stringify({ type: "visitor.stitched", data: { found: true, attributes: { tier: "Platinum" } } });
-  const signed = (/** @type {number} */ seconds, key = CALLBACK_KEY) => {
-    const timestamp = String(Math.floor(Date.now() / 1000) + seconds);
-    const content = `r-9.${timestamp}.${body}`;
-    const signature = createHmac("sha256", Buffer.from(key, "base64")).update(content).digest("base64");
-    return { "webhook-id": "r-9", "webhook-timestamp": timestamp, "webhook-signature": `v1,${signature}` };
-  };
-  const post = async (/** @type {any} */ headers) =>
-    (await fetch(`${sgtm.url}/stitched`, { method: "POST", headers, body })).status;
+test(
+  "a callback that nobody signed, or somebody signed long ago, is refused",
+  { skip },
+  async () => {
+    const body = JSON.stringify({
+      type: "visitor.stitched",
+      data: { found: true, attributes: { tier: "Platinum" } },
+    });
+    const signed = (/** @type {number} */ seconds, key = CALLBACK_KEY) => {
+      const timestamp = String(Math.floor(Date.now() / 1000) + seconds);
+      const content = `r-9.${timestamp}.${body}`;
+      const signature = createHmac("sha256", Buffer.from(key, "base64"))
+        .update(content)
+        .digest("base64");
+      return {
+        "webhook-id": "r-9",
+        "webhook-timestamp": timestamp,
+        "webhook-signature": `v1,${signature}`,
+      };
+    };
+    const post = async (/** @type {any} */ headers) =>
+      (await fetch(`${sgtm.url}/stitched`, { method: "POST", headers, body })).status;
 
-  assert.equal(await post({}), 401);
-  assert.equal(await post(signed(-301)), 401);
-  assert.equal(await post(signed(0, "YW5vdGhlciBrZXksIG9mIDI0IGJ5dGVz")), 401);
-  assert.deepEqual(ga4.received, []);
-  assert.equal(await post(signed(0)), 200);
-});
+    assert.equal(await post({}), 401);
+    assert.equal(await post(signed(-301)), 401);
+    assert.equal(await post(signed(0, "YW5vdGhlciBrZXksIG9mIDI0IGJ5dGVz")), 401);
+    assert.deepEqual(ga4.received, []);
+    assert.equal(await post(signed(0)), 200);
+  },
+);
 
-test("a denied visitor's event is decided without her profile and sets no cookie", { skip }, async () => {
-  const denied = { gcs: "G100", gcd: "13p3p3p3p5l1", uid: "u-1001", cid: "4711.1763700000" };
+test(
+  "a denied visitor's event is decided without her profile and sets no cookie",
+  { skip },
+  async () => {
+    const denied = { gcs: "G100", gcd: "13p3p3p3p5l1", uid: "u-1001", cid: "4711.1763700000" };
 
-  const answer = await hit({ ...denied, en: "view_item", "ep.item_category": "Electronics" });
+    const answer = await hit({ ...denied, en: "view_item", "ep.item_category": "Electronics" });
 
-  assert.deepEqual(answer.headers.getSetCookie(), []);
-  assert.equal(sentEvents(ga4)[0].en, "view_item");
-});
+    assert.deepEqual(answer.headers.getSetCookie(), []);
+    assert.equal(sentEvents(ga4)[0].en, "view_item");
+  },
+);
 
 test("a browser gets its own public view, and nobody else's", { skip }, async () => {
   const get = async (/** @type {string} */ path, /** @type {any} */ headers) =>
@@ -185,10 +251,18 @@ test("a browser gets its own public view, and nobody else's", { skip }, async ()
   assert.deepEqual(await get("/stitch", own), {
     attributes: { user_loyalty_tier: "Gold", preferred_category: "Electronics", store: null },
   });
-  assert.deepEqual(await get("/stitch?user_id=u-1001&id=u-1001", { cookie: "consent=granted" }), { attributes: {} });
-  assert.deepEqual(await get("/stitch?view=default", { cookie: `anonymous_id=${ANONYMOUS_ID}` }), { attributes: {} });
-  const unknown = await get("/stitch?user_id=u-1001", { cookie: "anonymous_id=00000000-0000; consent=granted" });
-  assert.deepEqual(unknown, { attributes: { user_loyalty_tier: null, preferred_category: null, store: null } });
+  assert.deepEqual(await get("/stitch?user_id=u-1001&id=u-1001", { cookie: "consent=granted" }), {
+    attributes: {},
+  });
+  assert.deepEqual(await get("/stitch?view=default", { cookie: `anonymous_id=${ANONYMOUS_ID}` }), {
+    attributes: {},
+  });
+  const unknown = await get("/stitch?user_id=u-1001", {
+    cookie: "anonymous_id=00000000-0000; consent=granted",
+  });
+  assert.deepEqual(unknown, {
+    attributes: { user_loyalty_tier: null, preferred_category: null, store: null },
+  });
 });
 
 test("the stack is down: the original event leaves", { skip }, async () => {
@@ -196,13 +270,21 @@ test("the stack is down: the original event leaves", { skip }, async () => {
 
   await hit({ en: "purchase", "epn.value": "7.5" });
 
-  assert.deepEqual(sentEvents(ga4).map(({ en }) => en), ["purchase"]);
-  assert.ok(log.some(({ kind, name, status }) => kind === "tag" && name.includes("Decide") && status === "failure"));
+  assert.deepEqual(
+    sentEvents(ga4).map(({ en }) => en),
+    ["purchase"],
+  );
+  assert.ok(
+    log.some(
+      ({ kind, name, status }) => kind === "tag" && name.includes("Decide") && status === "failure",
+    ),
+  );
 });
 
 test("nothing that leaves, to anybody, carries the mark", { skip }, async () => {
   use();
-  for (const en of ["purchase", "view_item", "scroll", "page_view"]) await hit({ en, uid: "u-1001", "ep.x-tagstitch": "forged" });
+  for (const en of ["purchase", "view_item", "scroll", "page_view"])
+    await hit({ en, uid: "u-1001", "ep.x-tagstitch": "forged" });
 
   assert.equal(ga4.received.length, 4);
   assert.ok(!JSON.stringify(ga4.received).includes("tagstitch"));
@@ -212,11 +294,24 @@ test("with the transformation instead, each tag gets the visitor's tier", { skip
   use({
     change: (/** @type {any} */ version) => {
       version.transformation.push({
-        transformationId: "901", name: "Add the tier", type: "tf_augment_event",
-        parameter: [{ type: "LIST", key: "augmentEventTable", list: [{ type: "MAP", map: [
-          { type: "TEMPLATE", key: "paramName", value: "loyalty" },
-          { type: "TEMPLATE", key: "paramValue", value: "{{Tagstitch - Loyalty tier}}" },
-        ] }] }],
+        transformationId: "901",
+        name: "Add the tier",
+        type: "tf_augment_event",
+        parameter: [
+          {
+            type: "LIST",
+            key: "augmentEventTable",
+            list: [
+              {
+                type: "MAP",
+                map: [
+                  { type: "TEMPLATE", key: "paramName", value: "loyalty" },
+                  { type: "TEMPLATE", key: "paramValue", value: "{{Tagstitch - Loyalty tier}}" },
+                ],
+              },
+            ],
+          },
+        ],
       });
     },
   });
@@ -242,26 +337,46 @@ test("with the trigger condition instead, one tag is held back", { skip }, async
   await hit({ cid: "9999.1", en: "page_view" });
   await hit({ cid: "4711.1763700000", en: "page_view" });
 
-  assert.deepEqual(sentEvents(ga4).map(({ cid }) => cid), ["4711.1763700000"]);
+  assert.deepEqual(
+    sentEvents(ga4).map(({ cid }) => cid),
+    ["4711.1763700000"],
+  );
 });
 
-test("the decision client renames, drops and answers a hit of several events", { skip }, async () => {
-  use({ change: useDecisionClient });
-  const body = ["en=purchase&epn.value=7.5", "en=view_item&ep.item_id=PROD_MAINT_001", "en=scroll"].join("\r\n");
+test(
+  "the decision client renames, drops and answers a hit of several events",
+  { skip },
+  async () => {
+    use({ change: useDecisionClient });
+    const body = [
+      "en=purchase&epn.value=7.5",
+      "en=view_item&ep.item_id=PROD_MAINT_001",
+      "en=scroll",
+    ].join("\r\n");
 
-  const answer = await hit({}, { body });
+    const answer = await hit({}, { body });
 
-  assert.equal(answer.status, 204);
-  assert.equal(answer.headers.get("access-control-allow-origin"), "https://shop.example.com");
-  assert.deepEqual(sentEvents(ga4).map(({ en }) => en).sort(), ["micro_purchase", "scroll"]);
-});
+    assert.equal(answer.status, 204);
+    assert.equal(answer.headers.get("access-control-allow-origin"), "https://shop.example.com");
+    assert.deepEqual(
+      sentEvents(ga4)
+        .map(({ en }) => en)
+        .sort(),
+      ["micro_purchase", "scroll"],
+    );
+  },
+);
 
 /** In place of the GA4 client and the decide tag. @param {any} version */
 function useDecisionClient(version) {
-  const template = version.customTemplate.find((/** @type {any} */ each) => each.name.includes("decision client"));
+  const template = version.customTemplate.find((/** @type {any} */ each) =>
+    each.name.includes("decision client"),
+  );
   version.client = version.client.filter((/** @type {any} */ each) => each.name !== "GA4");
   version.client.push({
-    clientId: "902", name: "Tagstitch - Decision", priority: 5,
+    clientId: "902",
+    name: "Tagstitch - Decision",
+    priority: 5,
     type: `cvt_${template.containerId}_${template.templateId}`,
     parameter: [
       { type: "TEMPLATE", key: "serviceUrl", value: "{{Tagstitch - Decide URL}}" },

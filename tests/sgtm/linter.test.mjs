@@ -65,26 +65,98 @@ for (const [what, code] of Object.entries(SYNTAX)) {
 /** @type {Array<[string, any, RegExp]>} */
 const FAULTS = [
   ["what is no JavaScript", { code: "const = 1;" }, /line 15: Unexpected token/],
-  ["Date, which the sandbox lacks", { code: `const now = Date.now(); ${DONE}` }, /line 15: Date is not declared: use getTimestampMillis/],
-  ["JSON that nobody required", { code: `JSON.stringify({}); ${DONE}` }, /JSON is not declared: an API needs require\('JSON'\)/],
-  ["an API that does not exist", { code: `require('getEverything')(); ${DONE}` }, /there is no API getEverything/],
-  ["setInEventData, as blog posts print it", { code: `require('setInEventData')('a', 1); ${DONE}` }, /a tag cannot change event data for other tags/],
-  ["log, as blog posts print it", { code: `require('log')('a'); ${DONE}` }, /there is no API log: use logToConsole/],
-  ["require of what is not a literal", { code: `require('a' + 'b'); ${DONE}` }, /require takes one literal name/],
-  ["a missing permission", { code: `require('sendHttpRequest')('https://a'); ${DONE}` }, /the permission send_http is missing/],
-  ["a permission too many", { code: DONE, permissions: ["send_http"] }, /the permission send_http is not needed/],
-  ["a tag that claims requests", { code: `require('claimRequest')(); ${DONE}` }, /a TAG has no claimRequest/],
-  ["a variable that runs the container", { type: "MACRO", code: "require('runContainer')({});", permissions: ["run_container"] }, /a MACRO has no runContainer/],
-  ["a client that reads event data", { type: "CLIENT", code: "require('claimRequest')(); require('getAllEventData')();" }, /a CLIENT has no getAllEventData/],
-  ["a client that cannot answer", { type: "CLIENT", code: "require('claimRequest')();" }, /a client must require returnResponse/],
-  ["a client that never answers", { type: "CLIENT", code: "require('claimRequest')(); const returnResponse = require('returnResponse');", permissions: ["return_response"] }, /returnResponse is never called/],
+  [
+    "Date, which the sandbox lacks",
+    { code: `const now = Date.now(); ${DONE}` },
+    /line 15: Date is not declared: use getTimestampMillis/,
+  ],
+  [
+    "JSON that nobody required",
+    { code: `JSON.stringify({}); ${DONE}` },
+    /JSON is not declared: an API needs require\('JSON'\)/,
+  ],
+  [
+    "an API that does not exist",
+    { code: `require('getEverything')(); ${DONE}` },
+    /there is no API getEverything/,
+  ],
+  [
+    "setInEventData, as blog posts print it",
+    { code: `require('setInEventData')('a', 1); ${DONE}` },
+    /a tag cannot change event data for other tags/,
+  ],
+  [
+    "log, as blog posts print it",
+    { code: `require('log')('a'); ${DONE}` },
+    /there is no API log: use logToConsole/,
+  ],
+  [
+    "require of what is not a literal",
+    { code: `require('a' + 'b'); ${DONE}` },
+    /require takes one literal name/,
+  ],
+  [
+    "a missing permission",
+    { code: `require('sendHttpRequest')('https://a'); ${DONE}` },
+    /the permission send_http is missing/,
+  ],
+  [
+    "a permission too many",
+    { code: DONE, permissions: ["send_http"] },
+    /the permission send_http is not needed/,
+  ],
+  [
+    "a tag that claims requests",
+    { code: `require('claimRequest')(); ${DONE}` },
+    /a TAG has no claimRequest/,
+  ],
+  [
+    "a variable that runs the container",
+    { type: "MACRO", code: "require('runContainer')({});", permissions: ["run_container"] },
+    /a MACRO has no runContainer/,
+  ],
+  [
+    "a client that reads event data",
+    { type: "CLIENT", code: "require('claimRequest')(); require('getAllEventData')();" },
+    /a CLIENT has no getAllEventData/,
+  ],
+  [
+    "a client that cannot answer",
+    { type: "CLIENT", code: "require('claimRequest')();" },
+    /a client must require returnResponse/,
+  ],
+  [
+    "a client that never answers",
+    {
+      type: "CLIENT",
+      code: "require('claimRequest')(); const returnResponse = require('returnResponse');",
+      permissions: ["return_response"],
+    },
+    /returnResponse is never called/,
+  ],
   ["a tag that never fails", { code: "data.gtmOnSuccess();" }, /data.gtmOnFailure is never called/],
   ["a field that does not exist", { code: `data.url; ${DONE}` }, /data.url is no field/],
-  ["a field that nobody reads", { code: DONE, fields: [{ type: "TEXT", name: "url", simpleValueType: true }] }, /the field url is never read/],
-  ["a field without simpleValueType", { code: `data.url; ${DONE}`, fields: [{ type: "TEXT", name: "url" }] }, /simpleValueType is missing/],
+  [
+    "a field that nobody reads",
+    { code: DONE, fields: [{ type: "TEXT", name: "url", simpleValueType: true }] },
+    /the field url is never read/,
+  ],
+  [
+    "a field without simpleValueType",
+    { code: `data.url; ${DONE}`, fields: [{ type: "TEXT", name: "url" }] },
+    /simpleValueType is missing/,
+  ],
   ["an id of one's own", { code: DONE, info: { id: "mine" } }, /id must be cvt_temp_public_id/],
-  ["a template for web containers", { code: DONE, info: { containerContexts: ["WEB"] } }, /containerContexts/],
-  ["a test outside the language", { code: DONE, tests: "scenarios:\n- name: a\n  code: const a = `b`;" }, /test "a": TemplateLiteral/],
+  [
+    "a template for web containers",
+    { code: DONE, info: { containerContexts: ["WEB"] } },
+    /containerContexts/,
+  ],
+  [
+    "a test outside the language",
+    { code: DONE, tests: "scenarios:\n- name: a\n  code: const a = `b`;" },
+    /test "a": TemplateLiteral/,
+  ],
 ];
 
 for (const [what, parts, message] of FAULTS) {
@@ -96,10 +168,16 @@ for (const [what, parts, message] of FAULTS) {
 test("the sections stand in their order, each followed by a blank line", () => {
   const good = templateText({ code: DONE });
   const lines = good.split("\n");
-  const swapped = good.replace("___INFO___", "___X___").replace("___NOTES___", "___INFO___").replace("___X___", "___NOTES___");
+  const swapped = good
+    .replace("___INFO___", "___X___")
+    .replace("___NOTES___", "___INFO___")
+    .replace("___X___", "___NOTES___");
 
   assert.throws(() => parseTemplate(swapped), /in this order/);
-  assert.throws(() => parseTemplate([lines[0], ...lines.slice(2)].join("\n")), /a blank line must follow/);
+  assert.throws(
+    () => parseTemplate([lines[0], ...lines.slice(2)].join("\n")),
+    /a blank line must follow/,
+  );
   assert.throws(() => parseTemplate(`\uFEFF${good}`), /in this order|before the first section/);
   assert.throws(() => parseTemplate(good.replace("___INFO___\n\n{", "___INFO___\n\n[")), /INFO: /);
   assert.throws(() => parseTemplate(good.replace('"TAG"', '"TRIGGER"')), /type must be/);

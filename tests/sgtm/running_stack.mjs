@@ -20,8 +20,19 @@ export const PYTHON = process.env.PYTHON ?? (existsSync(OWN_PYTHON) ? OWN_PYTHON
  */
 export async function startStack(settings) {
   const folder = mkdtempSync(join(tmpdir(), "tagstitch-sgtm-"));
-  const words = ["-m", "tagstitch.cli", "up", "--port", "0", "--json", "--data-dir", join(folder, "data")];
-  const environment = Object.entries(process.env).filter(([name]) => !/^(TAGSTITCH_|FIRESTORE_|PUBSUB_|BIGQUERY_|GOOGLE_)/.test(name));
+  const words = [
+    "-m",
+    "tagstitch.cli",
+    "up",
+    "--port",
+    "0",
+    "--json",
+    "--data-dir",
+    join(folder, "data"),
+  ];
+  const environment = Object.entries(process.env).filter(
+    ([name]) => !/^(TAGSTITCH_|FIRESTORE_|PUBSUB_|BIGQUERY_|GOOGLE_)/.test(name),
+  );
   const stack = spawn(/** @type {string} */ (PYTHON), words, {
     cwd: ROOT,
     env: { ...Object.fromEntries(environment), PYTHONPATH: ROOT, ...settings },
@@ -45,7 +56,10 @@ export async function startStack(settings) {
 function announcedUrl(stack) {
   return new Promise((resolve, reject) => {
     let [output, errors] = ["", ""];
-    const timer = setTimeout(() => reject(new Error(`no stack within ${START_MS} ms: ${errors}`)), START_MS);
+    const timer = setTimeout(
+      () => reject(new Error(`no stack within ${START_MS} ms: ${errors}`)),
+      START_MS,
+    );
     stack.stderr.on("data", (chunk) => (errors += chunk));
     stack.once("exit", (status) => reject(new Error(`the stack ended with ${status}: ${errors}`)));
     stack.stdout.on("data", (chunk) => {

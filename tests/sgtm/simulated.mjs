@@ -30,7 +30,8 @@ export async function startStub(answer) {
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
   const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-  const stop = () => new Promise((resolve) => (server.closeAllConnections(), server.close(resolve)));
+  const stop = () =>
+    new Promise((resolve) => (server.closeAllConnections(), server.close(resolve)));
   return { url: `http://127.0.0.1:${port}`, received, stop };
 }
 
@@ -40,7 +41,14 @@ export async function startStub(answer) {
  *   change?: (version: any) => void, constants?: string[],
  * }} options
  */
-export function makeContainer({ decideUrl, stitchUrl = "http://127.0.0.1:9", ga4Url, clock, change = () => {}, constants = [] }) {
+export function makeContainer({
+  decideUrl,
+  stitchUrl = "http://127.0.0.1:9",
+  ga4Url,
+  clock,
+  change = () => {},
+  constants = [],
+}) {
   const document = setConstants(buildContainer(), [
     `Tagstitch - Decide URL=${decideUrl}`,
     `Tagstitch - Stitch URL=${stitchUrl}`,
@@ -68,7 +76,8 @@ export async function startServer() {
   const holder = { current: undefined };
   const late = /** @type {any} */ ({
     log: () => {},
-    handle: (/** @type {any} */ request) => /** @type {Container} */ (holder.current).handle(request),
+    handle: (/** @type {any} */ request) =>
+      /** @type {Container} */ (holder.current).handle(request),
   });
   const server = await serve(late);
   return { ...server, holder };
@@ -89,22 +98,50 @@ export function setParameter(part, key, value) {
 /** What every hit of gtag.js carries. @param {Record<string, string>} parameters */
 export function hitQuery(parameters) {
   const common = {
-    v: "2", tid: "G-TEST123", gtm: "45he5641v9184715813za204", _p: "1763700000000", gcs: "G111",
-    gcd: "13r3r3r3r5l1", npa: "0", dma: "1", cid: "1294673677.1747154479", ul: "en-us",
-    sr: "1728x1117", ur: "DE", uaa: "arm", uamb: "0", frm: "0", pscdl: "noapi", _s: "2",
-    sid: "1763700000", sct: "3", seg: "1", dl: "https://shop.example.com/thanks",
-    dr: "https://shop.example.com/cart", dt: "Thank you", _et: "3110", tfd: "4880",
+    v: "2",
+    tid: "G-TEST123",
+    gtm: "45he5641v9184715813za204",
+    _p: "1763700000000",
+    gcs: "G111",
+    gcd: "13r3r3r3r5l1",
+    npa: "0",
+    dma: "1",
+    cid: "1294673677.1747154479",
+    ul: "en-us",
+    sr: "1728x1117",
+    ur: "DE",
+    uaa: "arm",
+    uamb: "0",
+    frm: "0",
+    pscdl: "noapi",
+    _s: "2",
+    sid: "1763700000",
+    sct: "3",
+    seg: "1",
+    dl: "https://shop.example.com/thanks",
+    dr: "https://shop.example.com/cart",
+    dt: "Thank you",
+    _et: "3110",
+    tfd: "4880",
   };
   return new URLSearchParams({ ...common, ...parameters }).toString();
 }
 
 /** @param {import("node:http").IncomingHttpHeaders | Headers | any} headers */
-export const BROWSER = { "user-agent": "Mozilla/5.0 (Macintosh)", origin: "https://shop.example.com" };
+export const BROWSER = {
+  "user-agent": "Mozilla/5.0 (Macintosh)",
+  origin: "https://shop.example.com",
+};
 
 /** A request for `container.handle`. @param {Partial<import("../../sgtm/simulator/container/exchange.js").IncomingRequest>} given */
 export function incoming(given) {
   return {
-    method: "GET", path: "/g/collect", query: "", body: "", remoteAddress: "203.0.113.7", ...given,
+    method: "GET",
+    path: "/g/collect",
+    query: "",
+    body: "",
+    remoteAddress: "203.0.113.7",
+    ...given,
     headers: { host: "sgtm.shop.example.com", ...BROWSER, ...given.headers },
   };
 }

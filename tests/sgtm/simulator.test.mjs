@@ -9,9 +9,16 @@ import { smallContainer, smallTemplate } from "./small_template.mjs";
 
 const EVENT = `const event = require('getAllEventData')();`;
 const LOG = `const log = require('logToConsole');`;
-const consoled = (/** @type {any[]} */ log) => log.filter(({ kind }) => kind === "console").map(({ values }) => values[0]);
-const statuses = (/** @type {any[]} */ log) => Object.fromEntries(log.filter(({ kind }) => kind === "tag").map(({ name, status }) => [name, status]));
-const cookies = (/** @type {any} */ answer) => answer.headers.filter((/** @type {any} */ [name]) => name === "set-cookie").map((/** @type {any} */ [, value]) => value);
+const consoled = (/** @type {any[]} */ log) =>
+  log.filter(({ kind }) => kind === "console").map(({ values }) => values[0]);
+const statuses = (/** @type {any[]} */ log) =>
+  Object.fromEntries(
+    log.filter(({ kind }) => kind === "tag").map(({ name, status }) => [name, status]),
+  );
+const cookies = (/** @type {any} */ answer) =>
+  answer.headers
+    .filter((/** @type {any} */ [name]) => name === "set-cookie")
+    .map((/** @type {any} */ [, value]) => value);
 
 test("a tag that changes its event changes nothing for another", async () => {
   const { container, log } = smallContainer({
@@ -56,17 +63,22 @@ test("a second Set-Cookie header loses the first, setCookie loses none", async (
   const header = `const set = require('setResponseHeader'); set('Set-Cookie', 'a=1'); set('Set-Cookie', 'b=2'); data.gtmOnSuccess();`;
   const api = `const set = require('setCookie'); set('a', '1 2', {path: '/', 'max-age': 60}); set('b', '2', {httpOnly: true}); data.gtmOnSuccess();`;
 
-  assert.deepEqual(cookies(await smallContainer({ tags: { header } }).container.handle(incoming({}))), ["b=2"]);
-  assert.deepEqual(cookies(await smallContainer({ tags: { api } }).container.handle(incoming({}))), [
-    "a=1%202; Path=/; Max-Age=60",
-    "b=2; HttpOnly",
-  ]);
+  assert.deepEqual(
+    cookies(await smallContainer({ tags: { header } }).container.handle(incoming({}))),
+    ["b=2"],
+  );
+  assert.deepEqual(
+    cookies(await smallContainer({ tags: { api } }).container.handle(incoming({}))),
+    ["a=1%202; Path=/; Max-Age=60", "b=2; HttpOnly"],
+  );
 });
 
 test("a cookie that a tag sets after the response has left is lost, and said to be", async () => {
   const { container, log } = smallContainer({
     client: `require('claimRequest')(); require('runContainer')({event_name: 'a'}); require('returnResponse')();`,
-    tags: { late: `require('callLater')(() => { require('setCookie')('a', '1'); data.gtmOnSuccess(); });` },
+    tags: {
+      late: `require('callLater')(() => { require('setCookie')('a', '1'); data.gtmOnSuccess(); });`,
+    },
   });
 
   const answer = await container.handle(incoming({}));
@@ -98,10 +110,15 @@ test("a client that claims and never answers leaves the browser waiting", async 
 test("a permission that is missing stops the call", async () => {
   const template = smallTemplate({
     code: `require('getEventData')('user_id'); data.gtmOnSuccess();`,
-    permissions: [["read_event_data", [
-      { key: "eventDataAccess", value: { type: 1, string: "specific" } },
-      { key: "keyPatterns", value: { type: 2, listItem: [{ type: 1, string: "client_*" }] } },
-    ]]],
+    permissions: [
+      [
+        "read_event_data",
+        [
+          { key: "eventDataAccess", value: { type: 1, string: "specific" } },
+          { key: "keyPatterns", value: { type: 2, listItem: [{ type: 1, string: "client_*" }] } },
+        ],
+      ],
+    ],
     tests: "scenarios:\n- name: a\n  code: runCode({});",
   });
 
@@ -121,16 +138,37 @@ for (const [call, id] of [
 ]) {
   test(`${call} is refused when the permission lists something else`, async () => {
     const one = (/** @type {string} */ string) => ({ type: 2, listItem: [{ type: 1, string }] });
-    const row = (/** @type {Record<string, string>} */ fields) => ({ type: 2, listItem: [{ type: 3,
-      mapKey: Object.keys(fields).map((string) => ({ type: 1, string })),
-      mapValue: Object.values(fields).map((string) => ({ type: 1, string })) }] });
+    const row = (/** @type {Record<string, string>} */ fields) => ({
+      type: 2,
+      listItem: [
+        {
+          type: 3,
+          mapKey: Object.keys(fields).map((string) => ({ type: 1, string })),
+          mapValue: Object.values(fields).map((string) => ({ type: 1, string })),
+        },
+      ],
+    });
     /** @type {Record<string, any[]>} */
     const listed = {
-      set_cookies: [{ key: "allowedCookies", value: row({ name: "mine", domain: "*", path: "*", secure: "any", session: "any" }) }],
-      send_http: [{ key: "allowedUrls", value: { type: 1, string: "specific" } }, { key: "urls", value: one("https://api.example.com/*") }],
+      set_cookies: [
+        {
+          key: "allowedCookies",
+          value: row({ name: "mine", domain: "*", path: "*", secure: "any", session: "any" }),
+        },
+      ],
+      send_http: [
+        { key: "allowedUrls", value: { type: 1, string: "specific" } },
+        { key: "urls", value: one("https://api.example.com/*") },
+      ],
       use_custom_private_keys: [{ key: "keyIds", value: one("mine") }],
-      get_cookies: [{ key: "cookieAccess", value: { type: 1, string: "specific" } }, { key: "cookieNames", value: one("mine") }],
-      use_message: [{ key: "allowedActions", value: { type: 1, string: "specific" } }, { key: "messageTypes", value: row({ type: "mine", action: "send" }) }],
+      get_cookies: [
+        { key: "cookieAccess", value: { type: 1, string: "specific" } },
+        { key: "cookieNames", value: one("mine") },
+      ],
+      use_message: [
+        { key: "allowedActions", value: { type: 1, string: "specific" } },
+        { key: "messageTypes", value: row({ type: "mine", action: "send" }) },
+      ],
       read_request: [
         { key: "requestAccess", value: { type: 1, string: "specific" } },
         { key: "headersAllowed", value: { type: 8, boolean: true } },
@@ -146,7 +184,11 @@ for (const [call, id] of [
     };
     const { Runtime } = await import("../../sgtm/simulator/runtime.js");
     const run = (/** @type {string} */ code) =>
-      new Runtime(smallTemplate({ code, permissions: [[id, listed[id]]] }), { name: "small", exchange: { request: { headers: {} }, response: { setHeader() {}, addCookie() {} } }, credentials: { keys: { mine: "YQ==" } } }).run({});
+      new Runtime(smallTemplate({ code, permissions: [[id, listed[id]]] }), {
+        name: "small",
+        exchange: { request: { headers: {} }, response: { setHeader() {}, addCookie() {} } },
+        credentials: { keys: { mine: "YQ==" } },
+      }).run({});
 
     assert.throws(() => run(call), { name: "Error", message: /does not (list|allow)/ });
     if (id !== "send_http") run(call.replace("'other'", "'mine'"));
@@ -154,20 +196,52 @@ for (const [call, id] of [
 }
 
 test("what the language lacks is not there when the code runs either", async () => {
-  for (const name of ["Date", "Math", "JSON", "Promise", "globalThis", "Array", "Object", "eval", "Function", "console", "process"]) {
-    const [{ error }] = await runScenarios(smallTemplate({ code: `return ${name};`, tests: "scenarios:\n- name: a\n  code: runCode({});" }));
+  for (const name of [
+    "Date",
+    "Math",
+    "JSON",
+    "Promise",
+    "globalThis",
+    "Array",
+    "Object",
+    "eval",
+    "Function",
+    "console",
+    "process",
+  ]) {
+    const [{ error }] = await runScenarios(
+      smallTemplate({
+        code: `return ${name};`,
+        tests: "scenarios:\n- name: a\n  code: runCode({});",
+      }),
+    );
     assert.match(String(error), /is not defined/, name);
   }
 });
 
 test("a promise of a variable is awaited by conditions and fields, once for one view of an event", async () => {
   const { container, log } = smallContainer({
-    variables: { Slow: `${LOG} log('asked'); return require('Promise').create((resolve) => resolve('yes'));` },
+    variables: {
+      Slow: `${LOG} log('asked'); return require('Promise').create((resolve) => resolve('yes'));`,
+    },
     tags: { only: `${LOG} log(data.text); data.gtmOnSuccess();` },
     parts: {
-      trigger: [{ triggerId: "50", type: "CUSTOM_EVENT", customEventFilter: [], filter: [
-        { type: "EQUALS", parameter: [{ type: "TEMPLATE", key: "arg0", value: "{{Slow}}" }, { type: "TEMPLATE", key: "arg1", value: "yes" }] },
-      ] }],
+      trigger: [
+        {
+          triggerId: "50",
+          type: "CUSTOM_EVENT",
+          customEventFilter: [],
+          filter: [
+            {
+              type: "EQUALS",
+              parameter: [
+                { type: "TEMPLATE", key: "arg0", value: "{{Slow}}" },
+                { type: "TEMPLATE", key: "arg1", value: "yes" },
+              ],
+            },
+          ],
+        },
+      ],
     },
   });
   container.tags[0].firingTriggerId = ["50"];
@@ -183,9 +257,28 @@ test("a transformation lets variables be asked anew for each tag", async () => {
     variables: { Slow: `${LOG} log('asked'); return 1;` },
     tags: { first: "data.gtmOnSuccess();", second: "data.gtmOnSuccess();" },
     parts: {
-      transformation: [{ transformationId: "60", name: "add", type: "tf_augment_event", parameter: [{ type: "LIST", key: "augmentEventTable", list: [{ type: "MAP", map: [
-        { type: "TEMPLATE", key: "paramName", value: "added" }, { type: "TEMPLATE", key: "paramValue", value: "{{Slow}}" },
-      ] }] }] }],
+      transformation: [
+        {
+          transformationId: "60",
+          name: "add",
+          type: "tf_augment_event",
+          parameter: [
+            {
+              type: "LIST",
+              key: "augmentEventTable",
+              list: [
+                {
+                  type: "MAP",
+                  map: [
+                    { type: "TEMPLATE", key: "paramName", value: "added" },
+                    { type: "TEMPLATE", key: "paramValue", value: "{{Slow}}" },
+                  ],
+                },
+              ],
+            },
+          ],
+        },
+      ],
     },
   });
 
@@ -195,14 +288,46 @@ test("a transformation lets variables be asked anew for each tag", async () => {
 });
 
 test("transformations allow first, then add, then exclude; all tags but the named ones", async () => {
-  const table = (/** @type {string} */ key, /** @type {Record<string, string>} */ fields) => ({ type: "LIST", key, list: [{ type: "MAP", map: Object.entries(fields).map(([name, value]) => ({ type: "TEMPLATE", key: name, value })) }] });
+  const table = (/** @type {string} */ key, /** @type {Record<string, string>} */ fields) => ({
+    type: "LIST",
+    key,
+    list: [
+      {
+        type: "MAP",
+        map: Object.entries(fields).map(([name, value]) => ({
+          type: "TEMPLATE",
+          key: name,
+          value,
+        })),
+      },
+    ],
+  });
   const { container, log } = smallContainer({
-    tags: { seen: `${EVENT} ${LOG} log(event); data.gtmOnSuccess();`, spared: `${EVENT} ${LOG} log(event); data.gtmOnSuccess();` },
+    tags: {
+      seen: `${EVENT} ${LOG} log(event); data.gtmOnSuccess();`,
+      spared: `${EVENT} ${LOG} log(event); data.gtmOnSuccess();`,
+    },
     parts: {
       transformation: [
-        { transformationId: "61", type: "tf_exclude_params", parameter: [table("excludedParamsTable", { excludedParams: "value" }), { type: "BOOLEAN", key: "allTagsExcept", value: "true" }, table("affectedTags", { tagReference: "spared" })] },
-        { transformationId: "62", type: "tf_augment_event", parameter: [table("augmentEventTable", { paramName: "more", paramValue: "1" })] },
-        { transformationId: "63", type: "tf_allow_params", parameter: [table("allowedParamsTable", { allowedParams: "value" })] },
+        {
+          transformationId: "61",
+          type: "tf_exclude_params",
+          parameter: [
+            table("excludedParamsTable", { excludedParams: "value" }),
+            { type: "BOOLEAN", key: "allTagsExcept", value: "true" },
+            table("affectedTags", { tagReference: "spared" }),
+          ],
+        },
+        {
+          transformationId: "62",
+          type: "tf_augment_event",
+          parameter: [table("augmentEventTable", { paramName: "more", paramValue: "1" })],
+        },
+        {
+          transformationId: "63",
+          type: "tf_allow_params",
+          parameter: [table("allowedParamsTable", { allowedParams: "value" })],
+        },
       ],
     },
   });
@@ -229,7 +354,9 @@ require('claimRequest')();
 let heard = '';
 const listen = (bind) => bind(require('addMessageListener'))('hello', (type, message) => { heard = heard + message.to; });
 require('runContainer')({event_name: 'a'}, () => { require('setResponseBody')(heard); require('returnResponse')(); }, listen);`,
-    tags: { says: `if (require('hasMessageListener')('hello')) require('sendMessage')('hello', {to: 'you'}); data.gtmOnSuccess();` },
+    tags: {
+      says: `if (require('hasMessageListener')('hello')) require('sendMessage')('hello', {to: 'you'}); data.gtmOnSuccess();`,
+    },
   });
 
   assert.equal((await container.handle(incoming({}))).body.toString(), "you");
@@ -246,7 +373,9 @@ test("a container that runs itself without end is stopped", async () => {
 });
 
 test("HTTP: every status resolves, what is silent or closed rejects with its reason", async () => {
-  const stub = await startStub(({ url }) => (url.pathname === "/silent" ? new Promise(() => {}) : 503));
+  const stub = await startStub(({ url }) =>
+    url.pathname === "/silent" ? new Promise(() => {}) : 503,
+  );
   const { container, log } = smallContainer({
     tags: {
       calls: `
@@ -307,7 +436,14 @@ scenarios:
 
   const results = await runScenarios(smallTemplate({ code: "data.gtmOnSuccess();", tests }));
 
-  assert.deepEqual(results.map(({ name, error }) => [name, Boolean(error)]), [
-    ["holds", false], ["does not hold", true], ["breaks later", true], ["breaks in a promise", true], ["mocks what does not exist", true],
-  ]);
+  assert.deepEqual(
+    results.map(({ name, error }) => [name, Boolean(error)]),
+    [
+      ["holds", false],
+      ["does not hold", true],
+      ["breaks later", true],
+      ["breaks in a promise", true],
+      ["mocks what does not exist", true],
+    ],
+  );
 });

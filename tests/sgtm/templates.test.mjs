@@ -14,7 +14,8 @@ import { runScenarios } from "../../sgtm/simulator/template_tests.js";
 const SGTM = new URL("../../sgtm/", import.meta.url);
 const FOLDERS = readdirSync(new URL("templates/", SGTM)).sort();
 const read = (/** @type {string} */ path) => readFileSync(new URL(path, SGTM), "utf8");
-const template = (/** @type {string} */ folder) => parseTemplate(read(`templates/${folder}/template.tpl`));
+const template = (/** @type {string} */ folder) =>
+  parseTemplate(read(`templates/${folder}/template.tpl`));
 
 /** Functions that only look alike. */
 const OWN = new Set(["answerBrowser", "respond"]);
@@ -27,16 +28,26 @@ for (const folder of FOLDERS) {
   test(`${folder} passes its own tests`, async () => {
     const results = await runScenarios(template(folder));
 
-    assert.deepEqual(results.filter(({ error }) => error), []);
+    assert.deepEqual(
+      results.filter(({ error }) => error),
+      [],
+    );
     assert.ok(results.length >= 5);
   });
 
   test(`${folder} is tested with denied consent, and with each way a call can fail`, () => {
-    const names = template(folder).scenarios.map(({ name }) => name).join("\n");
+    const names = template(folder)
+      .scenarios.map(({ name }) => name)
+      .join("\n");
     const sends = template(folder).code.includes("sendHttpRequest");
-    const topics = sends ? [/timeout/i, /error of the service/i, /bad JSON/i, /consent/i] : [/consent/i];
+    const topics = sends
+      ? [/timeout/i, /error of the service/i, /bad JSON/i, /consent/i]
+      : [/consent/i];
 
-    assert.deepEqual(topics.filter((topic) => !topic.test(names)), []);
+    assert.deepEqual(
+      topics.filter((topic) => !topic.test(names)),
+      [],
+    );
   });
 
   test(`${folder} can be a gallery repository`, () => {
@@ -53,7 +64,10 @@ for (const folder of FOLDERS) {
     const readme = read(`templates/${folder}/README.md`);
     const labels = template(folder).fields.flatMap(labelsOf);
 
-    assert.deepEqual(labels.filter((label) => !readme.includes(`| ${label} |`)), []);
+    assert.deepEqual(
+      labels.filter((label) => !readme.includes(`| ${label} |`)),
+      [],
+    );
   });
 }
 
@@ -79,7 +93,10 @@ test("a function that several templates have is the same in each", () => {
 
   const differing = [...texts].filter(([, versions]) => versions.size > 1);
 
-  assert.deepEqual(differing.map(([name, versions]) => [name, [...versions.values()]]), []);
+  assert.deepEqual(
+    differing.map(([name, versions]) => [name, [...versions.values()]]),
+    [],
+  );
 });
 
 test("the container export is the one that its parts make", () => {

@@ -21,7 +21,12 @@ export function containerApis(runtime) {
     getClientName: () => (permissions.need("read_container_data"), exchange.clientName),
     getContainerVersion: () => {
       permissions.need("read_container_data");
-      return copyIn({ containerId: "GTM-SIMULATOR", debugMode: false, previewMode: false, version: "1" });
+      return copyIn({
+        containerId: "GTM-SIMULATOR",
+        debugMode: false,
+        previewMode: false,
+        version: "1",
+      });
     },
     logToConsole: (/** @type {any[]} */ ...values) => {
       permissions.need("logging");
@@ -41,7 +46,10 @@ function storageApi(copyIn, copyOut, permissions, storage) {
   const need = () => permissions.need("access_template_storage");
   return {
     getItemCopy: (/** @type {string} */ key) => (need(), copyIn(storage.get(key) ?? null)),
-    setItemCopy: (/** @type {string} */ key, /** @type {any} */ value) => (need(), void storage.set(key, copyOut(value))),
+    setItemCopy: (/** @type {string} */ key, /** @type {any} */ value) => (
+      need(),
+      void storage.set(key, copyOut(value))
+    ),
     removeItem: (/** @type {string} */ key) => (need(), void storage.delete(key)),
     clear: () => (need(), storage.clear()),
   };

@@ -9,7 +9,10 @@ export function eventApis({ copyIn, copyOut, permissions, event, messages, repor
       permissions.needEventData(path);
       return copyIn(valueAt(event, path));
     },
-    addMessageListener: (/** @type {string} */ type, /** @type {(type: string, message: any) => void} */ listen) => {
+    addMessageListener: (
+      /** @type {string} */ type,
+      /** @type {(type: string, message: any) => void} */ listen,
+    ) => {
       permissions.needMessage(type, "listen");
       const heard = (/** @type {any} */ message) => report.run(() => listen(type, copyIn(message)));
       messages.set(type, [...(messages.get(type) ?? []), heard]);

@@ -7,7 +7,11 @@ const TIMEOUT_MS_DEFAULT = 15_000;
 
 /** @param {import("../runtime.js").Runtime} runtime */
 export function httpApis({ copyIn, copyOut, permissions, report }) {
-  const send = (/** @type {string} */ url, /** @type {any} */ options, /** @type {string | undefined} */ body) => {
+  const send = (
+    /** @type {string} */ url,
+    /** @type {any} */ options,
+    /** @type {string | undefined} */ body,
+  ) => {
     permissions.needHttp(url);
     const answer = request(url, copyOut(options ?? {}), body).then(copyIn, (reason) => {
       throw copyIn(reason);
@@ -16,7 +20,8 @@ export function httpApis({ copyIn, copyOut, permissions, report }) {
   };
   return {
     sendHttpRequest: send,
-    sendHttpGet: (/** @type {string} */ url, /** @type {any} */ options) => send(url, options, undefined),
+    sendHttpGet: (/** @type {string} */ url, /** @type {any} */ options) =>
+      send(url, options, undefined),
   };
 }
 

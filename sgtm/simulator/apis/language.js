@@ -7,7 +7,8 @@ export function languageApis({ copyIn, clock, report }) {
     callLater: (/** @type {() => void} */ callback) => {
       setImmediate(() => report.run(callback)); // a macrotask: every promise that can, settles before
     },
-    createRegex: (/** @type {string} */ pattern, /** @type {string} */ flags = "") => createRegex(pattern, flags),
+    createRegex: (/** @type {string} */ pattern, /** @type {string} */ flags = "") =>
+      createRegex(pattern, flags),
     testRegex: (/** @type {RegExp} */ regex, /** @type {string} */ text) => regex.test(text),
     decodeUri: (/** @type {string} */ text) => decoded(decodeURI, text),
     decodeUriComponent: (/** @type {string} */ text) => decoded(decodeURIComponent, text),
@@ -33,8 +34,11 @@ export function languageApis({ copyIn, clock, report }) {
     makeInteger: (/** @type {any} */ value) => Number.parseInt(value, 10),
     makeNumber: (/** @type {any} */ value) => Number(value),
     makeString: (/** @type {any} */ value) => String(value),
-    makeTableMap: (/** @type {any[]} */ table, /** @type {string} */ key, /** @type {string} */ value) =>
-      table ? copyIn(Object.fromEntries(table.map((row) => [row[key], row[value]]))) : null,
+    makeTableMap: (
+      /** @type {any[]} */ table,
+      /** @type {string} */ key,
+      /** @type {string} */ value,
+    ) => (table ? copyIn(Object.fromEntries(table.map((row) => [row[key], row[value]]))) : null),
     Math: pick(Math, ["abs", "ceil", "floor", "max", "min", "pow", "round", "sqrt"]),
     Object: {
       keys: (/** @type {object} */ value) => copyIn(Object.keys(value)),
@@ -81,9 +85,22 @@ function decoded(decode, text) {
 function parseUrl(text) {
   try {
     const url = new URL(text);
-    const { href, origin, protocol, username, password, hostname, port, pathname, search, hash } = url;
+    const { href, origin, protocol, username, password, hostname, port, pathname, search, hash } =
+      url;
     const searchParams = Object.fromEntries(url.searchParams);
-    return { href, origin, protocol, username, password, hostname, port, pathname, search, searchParams, hash };
+    return {
+      href,
+      origin,
+      protocol,
+      username,
+      password,
+      hostname,
+      port,
+      pathname,
+      search,
+      searchParams,
+      hash,
+    };
   } catch {
     return undefined;
   }
@@ -100,6 +117,7 @@ export function effectiveTldPlusOne(text) {
   const host = parseUrl(text)?.hostname ?? text.split(":")[0];
   if (/^[\d.]+$/.test(host)) return host;
   const labels = host.split(".");
-  const hasSecondLevel = labels.length > 2 && /^(ac|co|com|gov|net|org)$/.test(labels[labels.length - 2]);
+  const hasSecondLevel =
+    labels.length > 2 && /^(ac|co|com|gov|net|org)$/.test(labels[labels.length - 2]);
   return labels.slice(hasSecondLevel ? -3 : -2).join(".");
 }

@@ -7,7 +7,13 @@ import { extractEvents, isMpv2 } from "../container/mpv2.js";
 export function requestApis({ copyIn, permissions, exchange, clock }) {
   const request = () => exchange.request;
   const needAll = () => {
-    for (const part of /** @type {const} */ (["body", "headers", "path", "query_parameters", "remote_address"])) {
+    for (const part of /** @type {const} */ ([
+      "body",
+      "headers",
+      "path",
+      "query_parameters",
+      "remote_address",
+    ])) {
       permissions.needRequest(part, "*");
     }
   };
@@ -28,7 +34,10 @@ export function requestApis({ copyIn, permissions, exchange, clock }) {
       permissions.needRequest("query_parameters", "*");
       return copyIn(queryParameters(request().query));
     },
-    getRequestQueryString: () => (permissions.needRequest("query_parameters", "*"), request().query),
+    getRequestQueryString: () => (
+      permissions.needRequest("query_parameters", "*"),
+      request().query
+    ),
     getCookieValues: (/** @type {string} */ name, /** @type {boolean} */ noDecode = false) => {
       permissions.needCookieRead(name);
       return copyIn(cookieValues(request().headers.cookie ?? "", name, noDecode));

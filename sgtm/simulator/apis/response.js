@@ -13,7 +13,10 @@ export function responseApis({ permissions, exchange, copyOut }) {
       permissions.needResponse("status");
       exchange.response.setStatus(status);
     },
-    setResponseBody: (/** @type {string} */ body, /** @type {BufferEncoding} */ encoding = "utf8") => {
+    setResponseBody: (
+      /** @type {string} */ body,
+      /** @type {BufferEncoding} */ encoding = "utf8",
+    ) => {
       permissions.needResponse("body");
       exchange.response.setBody(Buffer.from(body, encoding));
     },
@@ -59,5 +62,7 @@ function cookieText(name, value, options, host) {
     options.sameSite && `SameSite=${options.sameSite}`,
     options.secure && "Secure",
     options.httpOnly && "HttpOnly",
-  ].filter(Boolean).join("; ");
+  ]
+    .filter(Boolean)
+    .join("; ");
 }

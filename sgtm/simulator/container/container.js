@@ -37,7 +37,9 @@ export class Container {
     this.clock = clock;
     this.log = log;
     /** Clients of a higher priority are asked first. */
-    this.clients = [...parts.clients].sort((a, b) => Number(b.priority ?? 0) - Number(a.priority ?? 0));
+    this.clients = [...parts.clients].sort(
+      (a, b) => Number(b.priority ?? 0) - Number(a.priority ?? 0),
+    );
     this.tags = parts.tags.filter((tag) => !tag.paused);
     /** @type {WeakMap<Exchange, number>} */
     this.runs = new WeakMap();
@@ -85,7 +87,8 @@ export class Container {
   run(exchange, event, { onComplete, onStart }) {
     const runs = (this.runs.get(exchange) ?? 0) + 1;
     this.runs.set(exchange, runs);
-    if (runs > EVENTS_PER_REQUEST_MAX) throw new Error("one request runs the container without end");
+    if (runs > EVENTS_PER_REQUEST_MAX)
+      throw new Error("one request runs the container without end");
     /** @type {Map<string, any>} */
     const messages = new Map();
     onStart(messages);
@@ -118,7 +121,12 @@ export class Container {
       const status = await this.#runTag(tag, exchange, seen, data, messages);
       this.log({ kind: "tag", name: tag.name, event: seen, status });
     } catch (error) {
-      this.log({ kind: "tag", name: tag.name, status: "failure", message: /** @type {Error} */ (error).message });
+      this.log({
+        kind: "tag",
+        name: tag.name,
+        status: "failure",
+        message: /** @type {Error} */ (error).message,
+      });
     }
   }
 
@@ -153,7 +161,10 @@ export class Container {
 
   /** @param {Exchange} exchange @param {Record<string, any>} event */
   #view(exchange, event) {
-    const runMacro = (/** @type {import("./export.js").Part} */ variable, /** @type {Record<string, any>} */ data) => {
+    const runMacro = (
+      /** @type {import("./export.js").Part} */ variable,
+      /** @type {Record<string, any>} */ data,
+    ) => {
       const onError = (/** @type {Error} */ error) =>
         this.log({ kind: "error", name: variable.name, message: error.message });
       const runtime = this.#runtime(variable, { exchange, event }, onError);

@@ -19,13 +19,19 @@ const BUILT_IN_TRIGGERS = new Set(["2147479574"]);
 /** @param {any} document the parsed file @returns {ContainerParts} */
 export function parseContainer(document) {
   const version = document?.containerVersion;
-  if (document?.exportFormatVersion !== 2 || !version) throw new ContainerError("not a container export of version 2");
-  if (version.container?.usageContext?.join() !== "SERVER") throw new ContainerError("not a server container");
+  if (document?.exportFormatVersion !== 2 || !version)
+    throw new ContainerError("not a container export of version 2");
+  if (version.container?.usageContext?.join() !== "SERVER")
+    throw new ContainerError("not a server container");
   const parts = {
     clients: version.client ?? [],
     tags: version.tag ?? [],
-    triggers: new Map((version.trigger ?? []).map((/** @type {Part} */ each) => [each.triggerId, each])),
-    variables: new Map((version.variable ?? []).map((/** @type {Part} */ each) => [each.name, each])),
+    triggers: new Map(
+      (version.trigger ?? []).map((/** @type {Part} */ each) => [each.triggerId, each]),
+    ),
+    variables: new Map(
+      (version.variable ?? []).map((/** @type {Part} */ each) => [each.name, each]),
+    ),
     transformations: version.transformation ?? [],
     templates: new Map(
       (version.customTemplate ?? []).map((/** @type {Part} */ each) => [
@@ -45,14 +51,17 @@ function checkParts(parts, version) {
   const ids = ["tag", "trigger", "variable", "client", "transformation"].flatMap((kind) =>
     (version[kind] ?? []).map((/** @type {Part} */ part) => part[`${kind}Id`]),
   );
-  if (new Set(ids).size !== ids.length) problems.push("two parts have the same id: all kinds share one count");
+  if (new Set(ids).size !== ids.length)
+    problems.push("two parts have the same id: all kinds share one count");
   const all = [...parts.clients, ...parts.tags, ...parts.variables.values()];
   for (const part of all) {
-    if (part.type.startsWith("cvt_") && !parts.templates.has(part.type)) problems.push(`${part.name}: no template ${part.type}`);
+    if (part.type.startsWith("cvt_") && !parts.templates.has(part.type))
+      problems.push(`${part.name}: no template ${part.type}`);
   }
   for (const tag of parts.tags) {
     for (const id of [...(tag.firingTriggerId ?? []), ...(tag.blockingTriggerId ?? [])]) {
-      if (!parts.triggers.has(id) && !BUILT_IN_TRIGGERS.has(id)) problems.push(`${tag.name}: no trigger ${id}`);
+      if (!parts.triggers.has(id) && !BUILT_IN_TRIGGERS.has(id))
+        problems.push(`${tag.name}: no trigger ${id}`);
     }
   }
   const known = new Set([...parts.variables.keys(), ...builtIns(version), "_event"]);

@@ -51,7 +51,6 @@ const ITEM_KEYS = {
 };
 const ITEM_NUMBERS = new Set(["ds", "lp", "pr", "qt"]);
 
-
 /** @param {import("./exchange.js").IncomingRequest} request */
 export function isMpv2(request) {
   return PATHS.test(request.path) && new URLSearchParams(request.query).get("v") === "2";
@@ -63,11 +62,15 @@ export function isMpv2(request) {
  * @returns {Array<Record<string, any>>} one event for each line of the body, else one of the query
  */
 export function extractEvents(request, now) {
-  const lines = request.body.split("\n").map((line) => line.trim()).filter(Boolean);
+  const lines = request.body
+    .split("\n")
+    .map((line) => line.trim())
+    .filter(Boolean);
   return (lines.length ? lines : [""]).map((line) => {
     /** @type {Record<string, any>} */
     const event = {};
-    for (const [name, value] of new URLSearchParams(request.query)) readParameter(event, name, value);
+    for (const [name, value] of new URLSearchParams(request.query))
+      readParameter(event, name, value);
     for (const [name, value] of new URLSearchParams(line)) readParameter(event, name, value);
     return { ...event, ...ofTheRequest(event, request, now) };
   });
@@ -100,7 +103,8 @@ function readItem(text) {
   const fields = text.split("~");
   for (let i = 0; i < fields.length; i += 1) {
     const [code, value] = [fields[i].slice(0, 2), fields[i].slice(2)];
-    if (/^k\d$/.test(code)) item[value] = fields[(i += 1)]?.slice(2); // a parameter of one's own: k0name~v0value
+    if (/^k\d$/.test(code))
+      item[value] = fields[(i += 1)]?.slice(2); // a parameter of one's own: k0name~v0value
     else item[ITEM_KEYS[code] ?? code] = ITEM_NUMBERS.has(code) ? Number(value) : value;
   }
   return item;
@@ -120,12 +124,10 @@ function ofTheRequest(event, request, now) {
   };
 }
 
-/** `G1`, a digit for ads, a digit for analytics. @param {unknown} signal */
+/** `G1`, a digit for ads, a digit for analytics; the other purposes stand in `gcd` alone. @param {unknown} signal */
 function consentGranted(signal) {
   const found = /^G1([01])([01])$/.exec(String(signal ?? ""));
-  if (!found) return undefined;
-  const [ads, analytics] = [found[1] === "1", found[2] === "1"];
-  return { ad_storage: ads, analytics_storage: analytics, ad_user_data: ads, ad_personalization: ads };
+  return found && { ad_storage: found[1] === "1", analytics_storage: found[2] === "1" };
 }
 
 /**
@@ -143,7 +145,8 @@ export function encodeEvent(event, measurementId) {
   for (const [key, value] of Object.entries({ ...event, "x-ga-measurement_id": measurementId })) {
     const code = codes.get(key);
     if (code) query.set(code, String(value));
-    else if (Array.isArray(value)) value.forEach((item, i) => query.set(`pr${i + 1}`, JSON.stringify(item)));
+    else if (Array.isArray(value))
+      value.forEach((item, i) => query.set(`pr${i + 1}`, JSON.stringify(item)));
     else if (key.startsWith("x-ga-") || key.startsWith("x-sst-")) continue;
     else if (typeof value === "number") query.set(`epn.${key}`, String(value));
     else query.set(`ep.${key}`, typeof value === "object" ? JSON.stringify(value) : String(value));

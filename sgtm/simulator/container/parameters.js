@@ -12,7 +12,8 @@ const REFERENCE = /\{\{([^}]+)\}\}/g;
 export async function readParameters(parameters, evaluate) {
   /** @type {Record<string, any>} */
   const data = {};
-  for (const parameter of parameters ?? []) data[parameter.key] = await readParameter(parameter, evaluate);
+  for (const parameter of parameters ?? [])
+    data[parameter.key] = await readParameter(parameter, evaluate);
   return data;
 }
 
@@ -22,10 +23,13 @@ export async function readParameters(parameters, evaluate) {
  * @returns {Promise<any>}
  */
 async function readParameter(parameter, evaluate) {
-  if (parameter.type === "BOOLEAN") return String(await readText(parameter.value, evaluate)) === "true";
+  if (parameter.type === "BOOLEAN")
+    return String(await readText(parameter.value, evaluate)) === "true";
   if (parameter.type === "INTEGER") return Number(parameter.value);
   if (parameter.type === "LIST") {
-    return Promise.all((parameter.list ?? []).map((/** @type {any} */ each) => readParameter(each, evaluate)));
+    return Promise.all(
+      (parameter.list ?? []).map((/** @type {any} */ each) => readParameter(each, evaluate)),
+    );
   }
   if (parameter.type === "MAP") return readParameters(parameter.map, evaluate);
   return readText(parameter.value, evaluate);

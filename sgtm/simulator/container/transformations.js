@@ -37,10 +37,15 @@ function isAffected(tag, settings) {
 function apply(kind, event, settings) {
   if (kind === "tf_augment_event") {
     const rows = settings.augmentEventTable ?? [];
-    return { ...event, ...Object.fromEntries(rows.map((/** @type {any} */ row) => [row.paramName, row.paramValue])) };
+    return {
+      ...event,
+      ...Object.fromEntries(rows.map((/** @type {any} */ row) => [row.paramName, row.paramValue])),
+    };
   }
   const isAllowing = kind === "tf_allow_params";
   const rows = (isAllowing ? settings.allowedParamsTable : settings.excludedParamsTable) ?? [];
-  const names = new Set(rows.map((/** @type {any} */ row) => (isAllowing ? row.allowedParams : row.excludedParams)));
+  const names = new Set(
+    rows.map((/** @type {any} */ row) => (isAllowing ? row.allowedParams : row.excludedParams)),
+  );
   return Object.fromEntries(Object.entries(event).filter(([key]) => names.has(key) === isAllowing));
 }

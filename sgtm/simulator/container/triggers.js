@@ -25,7 +25,8 @@ const COMPARISONS = {
 export async function fires(id, parts, evaluate) {
   if (id === ALL_EVENTS) return true;
   const trigger = parts.triggers.get(id);
-  if (!trigger || !["CUSTOM_EVENT", "ALWAYS"].includes(trigger.type)) throw new Error(`no trigger of this kind: ${id}`);
+  if (!trigger || !["CUSTOM_EVENT", "ALWAYS"].includes(trigger.type))
+    throw new Error(`no trigger of this kind: ${id}`);
   for (const condition of [...(trigger.customEventFilter ?? []), ...(trigger.filter ?? [])]) {
     if (!(await holds(condition, evaluate))) return false; // later conditions are not evaluated
   }
@@ -36,7 +37,8 @@ export async function fires(id, parts, evaluate) {
 export async function holds(condition, evaluate) {
   const compare = COMPARISONS[condition.type];
   if (!compare) throw new Error(`no condition of the type ${condition.type}`);
-  const argument = (/** @type {string} */ key) => condition.parameter.find((/** @type {any} */ each) => each.key === key);
+  const argument = (/** @type {string} */ key) =>
+    condition.parameter.find((/** @type {any} */ each) => each.key === key);
   const actual = await readText(argument("arg0").value, evaluate);
   const expected = await readText(argument("arg1").value, evaluate);
   const isNegated = argument("negate")?.value === "true";

@@ -14,10 +14,9 @@ ___INFO___
   "version": 1,
   "securityGroups": [],
   "displayName": "Tagstitch: decided event",
-  "brand": {
-    "id": "brand_dummy",
-    "displayName": "Tagstitch"
-  },
+  "categories": [
+    "UTILITY"
+  ],
   "description": "Is true for an event that the decide tag or the decision client has decided, and false for every other, whatever its parameters say.",
   "containerContexts": [
     "SERVER"

@@ -14,10 +14,9 @@ ___INFO___
   "version": 1,
   "securityGroups": [],
   "displayName": "Tagstitch: visitor profile",
-  "brand": {
-    "id": "brand_dummy",
-    "displayName": "Tagstitch"
-  },
+  "categories": [
+    "UTILITY"
+  ],
   "description": "One attribute of the visitor's profile, or all of them.",
   "containerContexts": [
     "SERVER"
