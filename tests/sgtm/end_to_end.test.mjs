@@ -63,7 +63,9 @@ after(async () => {
 });
 
 beforeEach(() => {
-  if (!skip) ga4.received.length = 0;
+  if (skip) return;
+  ga4.received.length = 0;
+  sgtm.received.length = 0;
 });
 
 async function loadedRules() {
@@ -106,6 +108,13 @@ const hit = (parameters, options) =>
     headers: BROWSER,
     ...options,
   });
+
+/** @param {string} clientId @returns {Promise<Record<string, string>>} what GA4 got after its stitch */
+const stitchedFor = (clientId) =>
+  until(
+    () => sentEvents(ga4).find(({ en, cid }) => en === "visitor_stitched" && cid === clientId),
+    `the stitch of ${clientId}`,
+  );
 
 test("a purchase is renamed by the stack and leaves under its new name", { skip }, async () => {
   use();
@@ -167,19 +176,28 @@ test(
     const visitor = { cid: "4711.1763700000", uid: "u-1001" };
 
     await hit({ ...visitor, en: "login" });
-    const stitched = await until(
-      () => sentEvents(ga4).find(({ en }) => en === "visitor_stitched"),
-      "the event after the stitch",
-    );
+    const stitched = await stitchedFor("4711.1763700000");
     const answer = await hit({ ...visitor, en: "view_item", "ep.item_category": "Electronics" });
 
-    assert.equal(stitched.cid, "4711.1763700000");
     assert.equal(JSON.parse(stitched["ep.visitor"]).user_loyalty_tier, "Gold");
     assert.deepEqual(answer.headers.getSetCookie(), [
       "show_discount_banner=electronics_10off; Domain=127.0.0.1; Path=/; Max-Age=3600; SameSite=lax; Secure",
     ]);
   },
 );
+
+test("a stitch that is started in preview comes back into the preview", { skip }, async () => {
+  const headers = { ...BROWSER, "x-gtm-server-preview": "cHJldmlldw==" };
+
+  await hit({ cid: "4713.1763700000", uid: "u-1002", en: "login" }, { headers });
+
+  const callback = await until(
+    () => sgtm.received.find(({ path }) => path === "/stitched"),
+    "the callback",
+  );
+  assert.equal(callback.headers["x-gtm-server-preview"], "cHJldmlldw==");
+  await stitchedFor("4713.1763700000");
+});
 
 test("the callback comes back by the sha256 scheme too", { skip }, async () => {
   const body = {
@@ -192,11 +210,7 @@ test("the callback comes back by the sha256 scheme too", { skip }, async () => {
 
   await fetch(`${stack.url}/stitch_sync`, { method: "POST", headers, body: JSON.stringify(body) });
 
-  const event = await until(
-    () => sentEvents(ga4).find(({ en }) => en === "visitor_stitched"),
-    "the callback",
-  );
-  assert.equal(event.cid, "4712.1");
+  await stitchedFor("4712.1");
 });
 
 test(
@@ -263,6 +277,79 @@ test("a browser gets its own public view, and nobody else's", { skip }, async ()
   assert.deepEqual(unknown, {
     attributes: { user_loyalty_tier: null, preferred_category: null, store: null },
   });
+});
+
+test(
+  "a server with the secret asks about whom it names; others are refused",
+  { skip },
+  async () => {
+    const secret = "a secret of the shop's own server";
+    use({
+      change: (/** @type {any} */ version) => {
+        const client = part(version, "client", "Tagstitch - Stitcher");
+        setParameter(client, "callers", "servers");
+        setParameter(client, "serverSecret", secret);
+      },
+    });
+    const ask = async (/** @type {any} */ headers) =>
+      fetch(`${sgtm.url}/stitch?user_id=u-1003`, { headers });
+
+    assert.equal((await ask({})).status, 401);
+    assert.equal(
+      (await ask({ "x-stitcher-secret": "a guess of the same length, or so" })).status,
+      401,
+    );
+    const answer = /** @type {any} */ (await (await ask({ "x-stitcher-secret": secret })).json());
+    assert.equal(answer.attributes.user_loyalty_tier, "Silver");
+  },
+);
+
+test(
+  "a browser starts a stitch that comes back by the callback, and learns nothing of it",
+  { skip },
+  async () => {
+    use({
+      change: (/** @type {any} */ version) => {
+        const client = part(version, "client", "Tagstitch - Stitcher");
+        setParameter(client, "mode", "async");
+        setParameter(client, "callback", "main");
+      },
+    });
+    const headers = { cookie: `anonymous_id=${ANONYMOUS_ID}; consent=granted` };
+
+    const answer = await fetch(`${sgtm.url}/stitch`, { method: "POST", headers });
+
+    assert.equal(answer.status, 202);
+    assert.deepEqual(Object.keys(/** @type {any} */ (await answer.json())), [
+      "request_id",
+      "status",
+    ]);
+    const event = await until(
+      () => sentEvents(ga4).find(({ en }) => en === "visitor_stitched"),
+      "the callback",
+    );
+    assert.equal(JSON.parse(event["ep.visitor"]).user_loyalty_tier, "Gold");
+  },
+);
+
+test("the personalize tag asks decide itself where nothing is decided", { skip }, async () => {
+  use({
+    change: (/** @type {any} */ version) => {
+      const tag = part(version, "tag", "Tagstitch - Personalize");
+      setParameter(tag, "source", "request");
+      setParameter(tag, "serviceUrl", "{{Tagstitch - Decide URL}}");
+      setParameter(tag, "apiKey", "{{Tagstitch - Key}}");
+      tag.firingTriggerId = ["2147479574"];
+      version.tag = [tag];
+    },
+  });
+
+  const view = { en: "view_item", "ep.item_category": "Electronics" };
+  const gold = await hit({ ...view, cid: "4711.1763700000" });
+  const unknown = await hit({ ...view, cid: "4714.1763700000" });
+
+  assert.equal(gold.headers.getSetCookie().length, 1);
+  assert.deepEqual(unknown.headers.getSetCookie(), []);
 });
 
 test("the stack is down: the original event leaves", { skip }, async () => {

@@ -74,13 +74,17 @@ export function makeContainer({
 export async function startServer() {
   /** @type {{current: Container | undefined}} */
   const holder = { current: undefined };
+  /** @type {Array<import("../../sgtm/simulator/container/exchange.js").IncomingRequest>} */
+  const received = [];
   const late = /** @type {any} */ ({
     log: () => {},
-    handle: (/** @type {any} */ request) =>
-      /** @type {Container} */ (holder.current).handle(request),
+    handle: (/** @type {any} */ request) => {
+      received.push(request);
+      return /** @type {Container} */ (holder.current).handle(request);
+    },
   });
   const server = await serve(late);
-  return { ...server, holder };
+  return { ...server, holder, received };
 }
 
 /** @param {any} version @param {string} kind @param {string} name */

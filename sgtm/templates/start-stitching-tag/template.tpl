@@ -220,6 +220,7 @@ function isEmpty(object) {
 }
 
 const event = getAllEventData();
+if (event.event_name === 'visitor_stitched') return data.gtmOnSuccess(); // a result starts no further stitch
 // Default deny: a stitch writes a profile.
 if (consentOf(event, 'analytics_storage') !== true) return data.gtmOnSuccess();
 
@@ -373,6 +374,12 @@ scenarios:
 - name: Without identifiers nobody is asked
   code: |-
     mockData.identifiers = [{type: 'client_id', value: undefined}];
+    runCode(mockData);
+    assertApi('sendHttpRequest').wasNotCalled();
+    assertApi('gtmOnSuccess').wasCalled();
+- name: The result of a stitch starts no other
+  code: |-
+    event.event_name = 'visitor_stitched';
     runCode(mockData);
     assertApi('sendHttpRequest').wasNotCalled();
     assertApi('gtmOnSuccess').wasCalled();
