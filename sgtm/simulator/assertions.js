@@ -21,7 +21,7 @@ const contains = (/** @type {any} */ whole, /** @type {any} */ part) =>
     ? whole.includes(part)
     : whole.some((/** @type {any} */ each) => equal(each, part));
 
-/** @type {Record<string, (actual: any, expected: any) => boolean>} */
+/** @type {Record<string, (actual: any, ...expected: any[]) => boolean>} */
 const CHECKS = {
   isUndefined: (actual) => actual === undefined,
   isDefined: (actual) => actual !== undefined,
@@ -42,6 +42,13 @@ const CHECKS = {
   isArray: (actual) => Array.isArray(actual),
   isString: (actual) => typeof actual === "string",
   isNumber: (actual) => typeof actual === "number",
+  isFunction: (actual) => typeof actual === "function",
+  isBoolean: (actual) => typeof actual === "boolean",
+  isNaN: (actual) => Number.isNaN(actual),
+  isEmpty: (actual) => actual.length === 0,
+  isNotEmpty: (actual) => actual.length > 0,
+  isAnyOf: (actual, ...expected) => expected.some((each) => equal(actual, each)),
+  isNoneOf: (actual, ...expected) => !expected.some((each) => equal(actual, each)),
   isObject: (actual) => actual !== null && typeof actual === "object" && !Array.isArray(actual),
 };
 
@@ -50,10 +57,10 @@ export function assertThat(actual, message) {
   return Object.fromEntries(
     Object.entries(CHECKS).map(([name, holds]) => [
       name,
-      (/** @type {any} */ expected) => {
-        if (holds(actual, expected)) return;
-        const told = expected === undefined ? "" : ` ${show(expected)}`;
-        throw new AssertionFailed(message ?? `${show(actual)} ${name}${told} does not hold`);
+      (/** @type {any[]} */ ...expected) => {
+        if (holds(actual, ...expected)) return;
+        const told = expected.map(show).join(", ");
+        throw new AssertionFailed(message ?? `${show(actual)} ${name} ${told} does not hold`);
       },
     ]),
   );

@@ -102,7 +102,7 @@ export const FORBIDDEN_METHODS = new Set([
   "trimStart",
 ]);
 
-const GLOBALS = new Set(["data", "require", "undefined", "NaN", "Infinity"]);
+const GLOBALS = new Set(["arguments", "data", "require", "undefined", "NaN", "Infinity"]);
 
 /**
  * @typedef {{line: number, message: string}} Finding

@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { parseContainer } from "../../sgtm/simulator/container/export.js";
 import { runScenarios } from "../../sgtm/simulator/template_tests.js";
 import { incoming, startStub } from "./simulated.mjs";
 import { smallContainer, smallTemplate } from "./small_template.mjs";
@@ -446,4 +447,42 @@ scenarios:
       ["mocks what does not exist", true],
     ],
   );
+});
+
+test("an export with what the simulator lacks, or with loose ends, is refused", () => {
+  const version = (/** @type {any} */ parts) => ({
+    exportFormatVersion: 2,
+    containerVersion: { container: { usageContext: ["SERVER"] }, ...parts },
+  });
+  const named = (/** @type {any} */ part) => ({ name: "A", ...part });
+
+  assert.throws(() => parseContainer({}), /not a container export/);
+  assert.throws(
+    () =>
+      parseContainer({
+        exportFormatVersion: 2,
+        containerVersion: { container: { usageContext: ["WEB"] } },
+      }),
+    /not a server container/,
+  );
+  for (const [parts, message] of /** @type {Array<[any, RegExp]>} */ ([
+    [{ tag: [named({ tagId: "1", type: "sgtmadsct" })] }, /the simulator has no tag sgtmadsct/],
+    [{ variable: [named({ variableId: "1", type: "smm" })] }, /the simulator has no variable smm/],
+    [{ trigger: [named({ triggerId: "1", type: "TIMER" })] }, /the simulator has no trigger TIMER/],
+    [{ client: [named({ clientId: "1", type: "cvt_1_2" })] }, /no template cvt_1_2/],
+    [{ tag: [named({ tagId: "1", type: "sgtmgaaw", firingTriggerId: ["9"] })] }, /no trigger 9/],
+    [
+      { tag: [named({ tagId: "1", type: "sgtmgaaw", notes: "{{Unknown}}" })] },
+      /no variable \{\{Unknown\}\}/,
+    ],
+    [
+      {
+        tag: [named({ tagId: "1", type: "sgtmgaaw" })],
+        variable: [named({ variableId: "1", type: "c" })],
+      },
+      /the same id/,
+    ],
+  ])) {
+    assert.throws(() => parseContainer(version(parts)), message);
+  }
 });

@@ -8,6 +8,15 @@ export class ContainerError extends Error {}
 
 const BUILT_IN_TRIGGERS = new Set(["2147479574"]);
 
+/** What is not made of a template and simulated all the same. @type {Record<string, string[]>} */
+const NATIVE_TYPES = {
+  client: ["gaaw_client"],
+  tag: ["sgtmgaaw"],
+  variable: ["c", "ed", "rh"],
+  trigger: ["CUSTOM_EVENT", "ALWAYS"],
+  transformation: ["tf_allow_params", "tf_augment_event", "tf_exclude_params"],
+};
+
 /**
  * @typedef {Record<string, any>} Part a client, tag, trigger, variable or transformation
  * @typedef {{
@@ -53,10 +62,13 @@ function checkParts(parts, version) {
   );
   if (new Set(ids).size !== ids.length)
     problems.push("two parts have the same id: all kinds share one count");
-  const all = [...parts.clients, ...parts.tags, ...parts.variables.values()];
-  for (const part of all) {
-    if (part.type.startsWith("cvt_") && !parts.templates.has(part.type))
-      problems.push(`${part.name}: no template ${part.type}`);
+  for (const [kind, types] of Object.entries(NATIVE_TYPES)) {
+    for (const { name, type } of version[kind] ?? []) {
+      if (type.startsWith("cvt_") && !parts.templates.has(type))
+        problems.push(`${name}: no template ${type}`);
+      if (!type.startsWith("cvt_") && !types.includes(type))
+        problems.push(`${name}: the simulator has no ${kind} ${type}`);
+    }
   }
   for (const tag of parts.tags) {
     for (const id of [...(tag.firingTriggerId ?? []), ...(tag.blockingTriggerId ?? [])]) {

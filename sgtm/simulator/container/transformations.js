@@ -18,6 +18,8 @@ export async function transformEvent(event, tag, transformations, evaluatorOf) {
   for (const kind of KINDS) {
     for (const transformation of transformations.filter((each) => each.type === kind)) {
       const settings = await readParameters(transformation.parameter, evaluatorOf(event));
+      if (settings.matchingConditionsEnabled)
+        throw new Error("the simulator has no matching conditions");
       if (isAffected(tag, settings)) seen = apply(kind, seen, settings);
     }
   }
