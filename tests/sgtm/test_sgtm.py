@@ -17,7 +17,6 @@ SGTM = ROOT / "sgtm"
 TESTS = Path(__file__).parent
 
 _NODE_MAJOR_MIN = 20
-_INSTALL_S = 120
 _RUN_S = 300
 
 
@@ -31,19 +30,6 @@ def node_major() -> int:
 
 needs_node = pytest.mark.skipif(node_major() < _NODE_MAJOR_MIN, reason="needs Node 20 and npm")
 one_worker = pytest.mark.xdist_group("sgtm")
-
-
-@pytest.fixture(scope="module")
-def installed() -> None:
-    """Install the two packages that the simulator needs, where nobody has yet."""
-    if (SGTM / "node_modules" / "acorn").exists():
-        return
-    command = ["npm", "ci", "--omit=dev", "--no-audit", "--no-fund"]
-    ran = subprocess.run(
-        command, cwd=SGTM, capture_output=True, text=True, timeout=_INSTALL_S, check=False
-    )
-    if ran.returncode != 0:
-        pytest.skip("needs npm ci in sgtm")
 
 
 @needs_node

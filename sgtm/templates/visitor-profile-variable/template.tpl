@@ -182,7 +182,7 @@ function ask(url, body) {
 }
 
 // Whether the event's consent signals grant a purpose: true, false, or undefined when none says.
-// A denial in any signal wins; what cannot be read is a denial.
+// A denial in any signal wins; what cannot be read denies Google's four purposes.
 function consentOf(event, purpose) {
   const purposes = ['ad_storage', 'analytics_storage', 'ad_user_data', 'ad_personalization'];
   const position = purposes.indexOf(purpose);
@@ -191,23 +191,25 @@ function consentOf(event, purpose) {
   const consent = getType(system) === 'object' ? system.consent : undefined;
   const state = getType(consent) === 'object' && consent.consentGrantedState ? consent.consentGrantedState : consent;
   [state, event.consent_state].forEach((each) => {
-    if (each === undefined || each === null) return;
-    if (getType(each) !== 'object') said.push(false);
-    else if (each[purpose] !== undefined) said.push(each[purpose] === true || each[purpose] === 'granted');
+    const isReadable = getType(each) === 'object';
+    if (isReadable && each[purpose] !== undefined) said.push(each[purpose] === true || each[purpose] === 'granted');
+    if (!isReadable && position >= 0 && each !== undefined && each !== null) said.push(false);
   });
   const gcs = event['x-ga-gcs'];
-  if (gcs !== undefined && position >= 0 && position < 2) {
-    const digit = makeString(gcs).charAt(2 + position);
-    if (digit !== '-') said.push(makeString(gcs).indexOf('G1') === 0 && digit === '1');
+  if (position >= 0 && gcs !== undefined && gcs !== null) {
+    const isReadable = getType(gcs) === 'string' && gcs.length === 4 && gcs.indexOf('G1') === 0;
+    const digit = isReadable && position < 2 ? gcs.charAt(2 + position) : '-';
+    if (!isReadable || digit !== '-') said.push(digit === '1');
   }
   const gcd = event['x-ga-gcd'];
-  if (gcd !== undefined && position >= 0) {
+  if (position >= 0 && gcd !== undefined && gcd !== null) {
     const letters = '0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_';
-    const letter = makeString(gcd).charAt(2 + 2 * position);
-    const bits = letter === '' ? -1 : letters.indexOf(letter);
-    const update = bits % 4;
+    const isReadable = getType(gcd) === 'string' && gcd.charAt(0) === '1' &&
+      gcd.split('').every((each) => letters.indexOf(each) >= 0);
+    const bits = isReadable ? letters.indexOf(gcd.charAt(2 + 2 * position) || 'm') : 0;
+    const update = bits % 4; // 1 unset, 2 denied, 3 granted; before it two bits of the default
     const signal = update === 1 ? Math.floor(bits / 4) % 4 : update;
-    if (bits < 0 || signal !== 1) said.push(bits >= 0 && signal === 3);
+    if (signal !== 1) said.push(signal === 3);
   }
   if (said.indexOf(false) >= 0) return false;
   return said.length > 0 ? true : undefined;
