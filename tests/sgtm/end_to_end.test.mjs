@@ -468,7 +468,7 @@ function useDecisionClient(version) {
     parameter: [
       { type: "TEMPLATE", key: "serviceUrl", value: "{{Tagstitch - Decide URL}}" },
       { type: "TEMPLATE", key: "apiKey", value: "{{Tagstitch - Key}}" },
-      { type: "TEMPLATE", key: "timeoutMs", value: "1000" },
+      { type: "TEMPLATE", key: "timeoutMs", value: "4000" },
       { type: "TEMPLATE", key: "guardSecret", value: "{{Tagstitch - Guard secret}}" },
       { type: "TEMPLATE", key: "onFailure", value: "open" },
       { type: "TEMPLATE", key: "allowedOrigins", value: "https://shop.example.com" },

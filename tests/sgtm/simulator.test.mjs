@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseContainer } from "../../sgtm/simulator/container/export.js";
 import { runScenarios } from "../../sgtm/simulator/template_tests.js";
+import { until } from "./running_stack.mjs";
 import { incoming, startStub } from "./simulated.mjs";
 import { smallContainer, smallTemplate } from "./small_template.mjs";
 
@@ -83,10 +84,10 @@ test("a cookie that a tag sets after the response has left is lost, and said to 
   });
 
   const answer = await container.handle(incoming({}));
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  const late = await until(() => log.find(({ kind }) => kind === "too_late"), "the late cookie");
 
   assert.deepEqual(cookies(answer), []);
-  assert.ok(log.some(({ kind, what }) => kind === "too_late" && what === "cookie"));
+  assert.equal(late.what, "cookie");
 });
 
 test("a client that claims later than synchronously is refused", async () => {
@@ -95,10 +96,10 @@ test("a client that claims later than synchronously is refused", async () => {
   });
 
   const answer = await container.handle(incoming({}));
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  const error = await until(() => log.find(({ kind }) => kind === "error"), "the refusal");
 
   assert.equal(answer.status, 400);
-  assert.match(log.find(({ kind }) => kind === "error").message, /synchronously/);
+  assert.match(error.message, /synchronously/);
 });
 
 test("a client that claims and never answers leaves the browser waiting", async () => {
@@ -385,7 +386,7 @@ const send = require('sendHttpRequest');
 const Promise = require('Promise');
 const tell = (what) => log(what.statusCode || what.reason);
 Promise.all([
-  send('${stub.url}/error', {timeout: 2000}).then(tell),
+  send('${stub.url}/error', {timeout: 15000}).then(tell),
   send('${stub.url}/silent', {timeout: 50}).catch(tell),
   send('http://127.0.0.1:9/closed').catch(tell)
 ]).then(data.gtmOnSuccess);`,
