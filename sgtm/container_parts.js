@@ -36,6 +36,11 @@ const compare = (
   type,
   parameter: [text("arg0", left), text("arg1", right)],
 });
+/** @param {ReturnType<typeof compare>} condition */
+const not = ({ type, parameter }) => ({
+  type,
+  parameter: [...parameter, { type: "BOOLEAN", key: "negate", value: "true" }],
+});
 const constant = (
   /** @type {string} */ name,
   /** @type {string} */ value,
@@ -54,6 +59,9 @@ const eventData = (/** @type {string} */ name, /** @type {string} */ keyPath) =>
 
 const anyEvent = [compare("MATCH_REGEX", "{{_event}}", ".*")];
 const isDecided = compare("EQUALS", "{{Tagstitch - Decided}}", "true");
+/** Events of the stitch clients are no hits: they go to the tags that ask for their client alone. */
+const isHit = not(compare("STARTS_WITH", "{{Client Name}}", "Tagstitch - Stitch"));
+const isNotSentAgain = compare("MATCH_REGEX", "{{Event - x-ga-gcu}}", "^(undefined|null|)$");
 const decide = [
   text("serviceUrl", "{{Tagstitch - Decide URL}}"),
   text("apiKey", "{{Tagstitch - Key}}"),
@@ -91,6 +99,7 @@ export const VARIABLES = [
     "REPLACE with 24 or more random characters",
     "Marks decided events. Until it is replaced no event leaves.",
   ),
+  constant("Tagstitch - Switch", "on", "off: every event leaves as it came, and nobody is asked."),
   constant(
     "GA4 - Measurement ID",
     "G-REPLACE",
@@ -102,7 +111,10 @@ export const VARIABLES = [
   {
     name: "Tagstitch - Decided",
     template: "decided-event-variable",
-    parameter: [text("guardSecret", "{{Tagstitch - Guard secret}}")],
+    parameter: [
+      text("guardSecret", "{{Tagstitch - Guard secret}}"),
+      text("power", "{{Tagstitch - Switch}}"),
+    ],
   },
   {
     name: "Tagstitch - Loyalty tier",
@@ -120,31 +132,28 @@ export const VARIABLES = [
 
 export const TRIGGERS = [
   {
-    name: "GA4 events that are not decided",
+    name: "Events that are not decided",
     type: "CUSTOM_EVENT",
     customEventFilter: anyEvent,
-    filter: [
-      compare("EQUALS", "{{Client Name}}", "GA4"),
-      compare("EQUALS", "{{Tagstitch - Decided}}", "false"),
-    ],
+    filter: [isHit, compare("EQUALS", "{{Tagstitch - Decided}}", "false")],
   },
   {
     name: "Decided events",
     type: "CUSTOM_EVENT",
     customEventFilter: anyEvent,
-    filter: [isDecided],
+    filter: [isHit, isDecided],
   },
   {
     name: "Decided events, not sent again after consent",
     type: "CUSTOM_EVENT",
     customEventFilter: anyEvent,
-    filter: [isDecided, compare("MATCH_REGEX", "{{Event - x-ga-gcu}}", "^(undefined|null|)$")],
+    filter: [isHit, isDecided, isNotSentAgain],
   },
   {
     name: "Decided logins",
     type: "CUSTOM_EVENT",
     customEventFilter: [compare("EQUALS", "{{_event}}", "login")],
-    filter: [isDecided, compare("MATCH_REGEX", "{{Event - x-ga-gcu}}", "^(undefined|null|)$")],
+    filter: [isHit, isDecided, isNotSentAgain],
   },
   {
     name: "Visitor stitched",
@@ -159,7 +168,7 @@ export const TAGS = [
   {
     name: "Tagstitch - Decide and re-run",
     template: "decide-tag",
-    trigger: "GA4 events that are not decided",
+    trigger: "Events that are not decided",
     parameter: [
       ...decide,
       text("guardSecret", "{{Tagstitch - Guard secret}}"),

@@ -253,10 +253,36 @@ test("until the guard secret is replaced no event leaves, and the log says why",
   );
 });
 
+test("switched off, every event leaves once as it came, and nobody is asked", async () => {
+  const { container } = started({ constants: ["Tagstitch - Switch=off"] });
+
+  await container.handle(incoming({ query: purchase() }));
+
+  assert.equal(decide.received.length, 0);
+  assert.deepEqual(
+    sentEvents(ga4).map(({ en }) => en),
+    ["purchase"],
+  );
+});
+
+test("the client of hits may have any name", async () => {
+  const { container } = started({
+    change: (/** @type {any} */ version) =>
+      (part(version, "client", "GA4").name = "The shop's own GA4 client"),
+  });
+
+  await container.handle(incoming({ query: purchase() }));
+
+  assert.deepEqual(
+    sentEvents(ga4).map(({ en }) => en),
+    ["decided"],
+  );
+});
+
 test("without the trigger condition the tag's own check still ends the loop", async () => {
   const { container } = started({
     change: (/** @type {any} */ version) =>
-      part(version, "trigger", "GA4 events that are not decided").filter.pop(),
+      part(version, "trigger", "Events that are not decided").filter.pop(),
   });
 
   await container.handle(incoming({ query: purchase() }));

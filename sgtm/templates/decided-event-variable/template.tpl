@@ -38,6 +38,14 @@ ___TEMPLATE_PARAMETERS___
         "type": "NON_EMPTY"
       }
     ]
+  },
+  {
+    "type": "TEXT",
+    "name": "power",
+    "displayName": "Switch",
+    "simpleValueType": true,
+    "help": "off: every event counts as decided, leaves as it came, and nobody is asked. From a constant variable, so that one edit takes Tagstitch out.",
+    "defaultValue": "on"
   }
 ]
 
@@ -86,7 +94,8 @@ function isDecided(event) {
   return sha256Sync(guard) === sha256Sync(guardOf(event, parts[0], expiry)); // not to be timed
 }
 
-return isDecided(getAllEventData());
+// Switched off, every event counts as decided: it leaves as it came, and decide is not asked.
+return data.power === 'off' || isDecided(getAllEventData());
 
 
 ___SERVER_PERMISSIONS___
@@ -196,6 +205,12 @@ scenarios:
   code: |-
     mockData.guardSecret = 'REPLACE with 24 or more random characters';
     event['x-tagstitch'] = {guard: guard('d-1', now + 30000)};
+    assertThat(runCode(mockData)).isFalse();
+- name: Switched off, every event counts as decided
+  code: |-
+    mockData.power = 'off';
+    assertThat(runCode(mockData)).isTrue();
+    mockData.power = 'on';
     assertThat(runCode(mockData)).isFalse();
 - name: Denied consent changes nothing here
   code: |-
