@@ -269,7 +269,7 @@ function isDecision(answer) {
 // The event as it is to leave. Without a decision: as it came, but marked, so that it can.
 function decidedEvent(event, answer) {
   const result = {};
-  for (const name in event) if (name !== RESERVED) result[name] = event[name];
+  for (const name in event) result[name] = event[name];
   const mark = {};
   if (answer) {
     const attributes = getType(answer.profile) === 'object' ? answer.profile.attributes || {} : {};
@@ -564,6 +564,67 @@ scenarios:
     runCode(mockData);
     assertThat(asked).isEqualTo(0);
     assertApi('gtmOnFailure').wasCalled();
+- name: The question goes out with the key and within the timeout
+  code: |-
+    answer(200, JSON.stringify(decision({})));
+    runCode(mockData);
+    mockData.timeoutMs = '5';
+    runCode(mockData);
+    assertThat(options_.headers).isEqualTo({'Content-Type': 'application/json', 'X-Tagstitch-Key': 'k'});
+    assertThat(timeouts).isEqualTo([300, 500]);
+    assertThat(sent.deadline_ms).isEqualTo(400);
+- name: A decision with the status of an error is none
+  code: |-
+    answer(500, JSON.stringify(decision({rename: 'wrong'})));
+    runCode(mockData);
+    callLater(() => assertThat(ran.event_name).isEqualTo('purchase'));
+- name: A decision that is not whole is none
+  code: |-
+    const halves = [{drop: 'no'}, {set: null}, {unset: null}, {rename: 7}];
+    halves.forEach((half) => {
+      answer(200, JSON.stringify(decision(half)));
+      runCode(mockData);
+    });
+    callLater(() => {
+      assertApi('gtmOnSuccess').wasNotCalled();
+      assertThat(runs).isEqualTo(4);
+    });
+- name: The name changes by a rename alone, and no attribute changes what is protected
+  code: |-
+    const full = decision({set: {event_name: 'set', 'x-tagstitch': 'set'}, unset: ['event_name']});
+    full.profile = {attributes: {tier: 'Gold'}};
+    mockData.profileAttributes = [
+      {attribute: 'tier', parameter: 'event_name'}, {attribute: 'tier', parameter: 'x-ga-gcs'},
+      {attribute: 'absent', parameter: 'absent'}
+    ];
+    answer(200, JSON.stringify(full));
+    runCode(mockData);
+    callLater(() => {
+      assertThat(ran.event_name).isEqualTo('purchase');
+      assertThat(ran['x-ga-gcs']).isUndefined();
+      assertThat(ran['x-tagstitch'].guard).isString();
+    });
+- name: A guard of another event name, or from the far future, is decided
+  code: |-
+    answer(200, JSON.stringify(decision({})));
+    runCode(mockData);
+    callLater(() => {
+      const marked = ran;
+      asked = 0;
+      mock('getAllEventData', marked);
+      marked.event_name = 'refund';
+      runCode(mockData);
+      marked.event_name = 'purchase';
+      mock('getTimestampMillis', now - 1);
+      runCode(mockData);
+      assertThat(asked).isEqualTo(2);
+    });
+- name: A secret that is too short does nothing
+  code: |-
+    mockData.guardSecret = 'short';
+    runCode(mockData);
+    assertThat(asked).isEqualTo(0);
+    assertApi('gtmOnFailure').wasCalled();
 setup: |-
   const callLater = require('callLater');
   const JSON = require('JSON');
@@ -581,6 +642,9 @@ setup: |-
   let asked = 0;
   let sent;
   let ran;
+  let runs = 0;
+  let options_;
+  const timeouts = [];
   function decision(changes) {
     const decided = {drop: false, rename: null, set: {}, unset: []};
     for (const key in changes) decided[key] = changes[key];
@@ -590,6 +654,8 @@ setup: |-
     mock('sendHttpRequest', (url, options, text) => {
       asked = asked + 1;
       sent = JSON.parse(text);
+      options_ = options;
+      timeouts.push(options.timeout);
       return Promise.create((resolve) => resolve({statusCode: status, headers: {}, body: body}));
     });
   }
@@ -604,6 +670,7 @@ setup: |-
   mock('getRequestBody', undefined);
   mock('runContainer', (given, onComplete) => {
     ran = given;
+    runs = runs + 1;
     onComplete();
   });
 

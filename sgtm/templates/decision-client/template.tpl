@@ -288,7 +288,7 @@ function isDecision(answer) {
 // The event as it is to leave. Without a decision: as it came, but marked, so that it can.
 function decidedEvent(event, answer) {
   const result = {};
-  for (const name in event) if (name !== RESERVED) result[name] = event[name];
+  for (const name in event) result[name] = event[name];
   const mark = {};
   if (answer) {
     const attributes = getType(answer.profile) === 'object' ? answer.profile.attributes || {} : {};
@@ -646,6 +646,16 @@ scenarios:
     callLater(() => {
       assertApi('setPixelResponse').wasCalled();
       assertApi('setResponseHeader').wasCalledWith('Access-Control-Allow-Origin', 'https://shop.example.com');
+    });
+- name: Another origin may not read the answer
+  code: |-
+    mock('getRequestHeader', (name) => name === 'origin' ? 'https://evil.example.net' : undefined);
+    mockData.allowedOrigins = 'https://shop.example.com';
+    answer(200, {drop: true, rename: null, set: {}, unset: []});
+    runCode(mockData);
+    callLater(() => {
+      assertApi('setResponseHeader').wasNotCalledWith('Access-Control-Allow-Origin', 'https://evil.example.net');
+      assertApi('setResponseHeader').wasCalledWith('Cache-Control', 'private, no-store');
     });
 setup: |-
   const callLater = require('callLater');

@@ -548,6 +548,34 @@ scenarios:
     answer(200, 'null');
     runCode(mockData);
     callLater(() => assertApi('gtmOnFailure').wasCalled());
+- name: No cookie is kept longer than browsers do
+  code: |-
+    const action = cookie('variant', 'a');
+    action.expiry_minutes = 99999999;
+    event['x-tagstitch'] = {actions: [action]};
+    let age;
+    mock('setCookie', (name, value, given) => {
+      age = given['max-age'];
+    });
+    runCode(mockData);
+    assertThat(age).isEqualTo(400 * 24 * 3600);
+- name: No message is sent for nothing
+  code: |-
+    event['x-tagstitch'] = {actions: [cookie('show_banner', 'a')]};
+    runCode(mockData);
+    assertApi('sendMessage').wasNotCalled();
+- name: Decide is not told of the mark
+  code: |-
+    mockData.source = 'request';
+    event['x-tagstitch'] = {guard: 'g'};
+    let sent;
+    mock('sendHttpRequest', (url, given, text) => {
+      sent = JSON.parse(text);
+      return Promise.create(() => {});
+    });
+    runCode(mockData);
+    assertThat(sent.event).isEqualTo({event_name: 'view_item', client_id: '1.2'});
+    assertThat(sent.include).isEqualTo(['personalization']);
 setup: |-
   const callLater = require('callLater');
   const JSON = require('JSON');

@@ -411,6 +411,22 @@ scenarios:
     answer(202, '<html>');
     runCode(mockData);
     callLater(() => assertApi('gtmOnFailure').wasCalled());
+- name: The mark of a decision stays here
+  code: |-
+    event['x-tagstitch'] = {guard: 'g'};
+    mockData.includeEvent = true;
+    answer(202, '{"request_id": "r-1"}');
+    runCode(mockData);
+    assertThat(sent.event['x-tagstitch']).isUndefined();
+    assertThat(sent.event.event_name).isEqualTo('login');
+- name: An answer that accepts nothing is a failure
+  code: |-
+    answer(200, '{"request_id": "r-1"}');
+    runCode(mockData);
+    callLater(() => {
+      assertApi('gtmOnFailure').wasCalled();
+      assertApi('gtmOnSuccess').wasNotCalled();
+    });
 setup: |-
   const callLater = require('callLater');
   const JSON = require('JSON');

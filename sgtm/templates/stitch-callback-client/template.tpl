@@ -443,6 +443,34 @@ scenarios:
     mock('getRequestMethod', 'GET');
     runCode(mockData);
     assertApi('claimRequest').wasNotCalled();
+- name: A signed message without its id or time is refused
+  code: |-
+    headers['webhook-id'] = undefined;
+    runCode(mockData);
+    headers['webhook-id'] = 'r-1';
+    headers['webhook-timestamp'] = undefined;
+    runCode(mockData);
+    refused();
+- name: A signed message without data is refused
+  code: |-
+    mock('getRequestBody', '{"type": "visitor.stitched"}');
+    runCode(mockData);
+    assertApi('setResponseStatus').wasCalledWith(400);
+    assertApi('runContainer').wasNotCalled();
+- name: Of the ids it has seen it keeps the last 500
+  code: |-
+    let kept;
+    const many = [];
+    while (many.length < 500) many.push('r');
+    mockObject('templateDataStorage', {
+      getItemCopy: () => many,
+      setItemCopy: (key, value) => {
+        kept = value;
+      }
+    });
+    runCode(mockData);
+    assertThat(kept).hasLength(500);
+    assertThat(kept[499]).isEqualTo('r-1');
 setup: |-
   const JSON = require('JSON');
   const sha256Sync = require('sha256Sync');

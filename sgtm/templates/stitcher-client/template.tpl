@@ -771,6 +771,65 @@ scenarios:
     runCode(mockData);
     assertApi('sendHttpRequest').wasNotCalled();
     assertApi('setResponseStatus').wasCalledWith(401);
+- name: The origin of the server itself is its own
+  code: |-
+    headers.origin = 'https://sgtm.example.com';
+    answer(200, view);
+    runCode(mockData);
+    callLater(() => assertThat(body).isEqualTo({attributes: {tier: 'Gold'}}));
+- name: A cookie that no identifier can be asks nobody
+  code: |-
+    let long = 'aaaaaaaa';
+    while (long.length <= 256) long = long + long;
+    mock('getCookieValues', [long]);
+    runCode(mockData);
+    assertApi('sendHttpRequest').wasNotCalled();
+    assertThat(body).isEqualTo({attributes: {}});
+- name: No cache keeps an answer, and no script tag reads it
+  code: |-
+    answer(200, view);
+    runCode(mockData);
+    callLater(() => {
+      assertApi('setResponseHeader').wasCalledWith('Cache-Control', 'private, no-store');
+      assertApi('setResponseHeader').wasCalledWith('X-Content-Type-Options', 'nosniff');
+      assertApi('setResponseHeader').wasCalledWith('Vary', 'Origin, Cookie');
+    });
+- name: A view with the status of an error is not shown
+  code: |-
+    answer(500, view);
+    runCode(mockData);
+    callLater(() => assertThat(body).isEqualTo({attributes: {}, degraded: true}));
+- name: A stitch that is not accepted is told as unavailable
+  code: |-
+    mockData.mode = 'async';
+    mock('getRequestMethod', 'POST');
+    answer(503, {error: {code: 'unavailable'}});
+    runCode(mockData);
+    callLater(() => assertApi('setResponseStatus').wasCalledWith(503));
+- name: A server that the service does not answer is told so
+  code: |-
+    server();
+    mock('sendHttpRequest', () => Promise.create((resolve, reject) => reject({reason: 'timed_out'})));
+    runCode(mockData);
+    callLater(() => {
+      assertApi('setResponseStatus').wasCalledWith(503);
+      assertApi('returnResponse').wasCalled();
+    });
+- name: A server's mistake does not run the container
+  code: |-
+    server();
+    mockData.runsContainer = true;
+    answer(400, {error: {code: 'invalid_field'}});
+    runCode(mockData);
+    callLater(() => assertApi('runContainer').wasNotCalled());
+- name: The secret that the container came with lets nobody in
+  code: |-
+    server();
+    mockData.serverSecret = 'REPLACE with 24 or more random characters';
+    headers['x-stitcher-secret'] = 'REPLACE with 24 or more random characters';
+    runCode(mockData);
+    assertApi('sendHttpRequest').wasNotCalled();
+    assertApi('setResponseStatus').wasCalledWith(401);
 setup: |-
   const callLater = require('callLater');
   const JSON = require('JSON');

@@ -439,6 +439,45 @@ scenarios:
   code: |-
     mockData.identifiers = [{type: 'client_id', value: undefined}];
     assertThat(runCode(mockData)).isEqualTo('none');
+- name: Attributes of somebody who was not found are not used
+  code: |-
+    answer(200, JSON.stringify({found: false, reason: 'CONSENT_DENIED', attributes: {tier: 'Gold'}, degraded: []}));
+    return runCode(mockData).then((value) => assertThat(value).isEqualTo('none'));
+- name: Another view has another place in the cache
+  code: |-
+    answer(200, known());
+    return runCode(mockData).then(() => {
+      mockData.view = 'other';
+      return runCode(mockData);
+    }).then(() => {
+      assertThat(asked).isEqualTo(2);
+      assertThat(sent.view).isEqualTo('other');
+    });
+- name: Nothing is kept longer than an hour
+  code: |-
+    mockData.cacheSeconds = '99999';
+    answer(200, known());
+    return runCode(mockData).then(() => {
+      mock('getTimestampMillis', now + 3600001);
+      return runCode(mockData);
+    }).then(() => assertThat(asked).isEqualTo(2));
+- name: Without a cache each look asks
+  code: |-
+    mockData.cacheSeconds = '0';
+    answer(200, known());
+    return runCode(mockData).then(() => runCode(mockData)).then(() => assertThat(asked).isEqualTo(2));
+- name: A server keeps the last 500 visitors
+  code: |-
+    const many = [];
+    while (many.length < 500) many.push('visitor ' + many.length);
+    const removed = [];
+    mockObject('templateDataStorage', {
+      getItemCopy: (key) => key === 'keys' ? many : null,
+      setItemCopy: () => undefined,
+      removeItem: (key) => removed.push(key)
+    });
+    answer(200, known());
+    return runCode(mockData).then(() => assertThat(removed).isEqualTo(['visitor 0']));
 setup: |-
   const JSON = require('JSON');
   const Promise = require('Promise');
