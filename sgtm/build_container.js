@@ -47,7 +47,7 @@ export function buildContainer() {
       },
       tag,
       trigger,
-      variable: numbered("variable", VARIABLES),
+      variable: numbered("variable", VARIABLES).map((part) => ({ ...part, formatValue: {} })),
       client: numbered("client", CLIENTS),
       transformation: numbered("transformation", TRANSFORMATIONS),
       builtInVariable: [
