@@ -48,7 +48,7 @@ def test_the_sgtm_side_passes_its_own_tests(file: Path) -> None:
     )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert re.search(r"^# pass [1-9]\d+$", ran.stdout, re.MULTILINE), ran.stdout
+    assert re.search(r"^# pass [1-9]\d*$", ran.stdout, re.MULTILINE), ran.stdout
     assert re.search(r"^# skipped 0$", ran.stdout, re.MULTILINE), ran.stdout
 
 
