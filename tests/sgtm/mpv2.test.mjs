@@ -121,3 +121,24 @@ test("what nobody set as Google's own leaves with the tag, whatever it is called
     tid: "G-1",
   });
 });
+
+test("items come out of the protocol as they went in", () => {
+  const items = [
+    {
+      item_id: "SKU_1",
+      item_name: "Tee",
+      price: 10.01,
+      quantity: 3,
+      index: 0,
+      stock_status: "in_stock",
+      size: "M",
+    },
+    { item_id: "SKU_2" },
+  ];
+
+  const [event] = extract({
+    query: `v=2&${encodeEvent({ event_name: "view_item", items }, "G-1")}`,
+  });
+
+  assert.deepEqual(event.items, items);
+});

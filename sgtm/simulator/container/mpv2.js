@@ -145,11 +145,25 @@ export function encodeEvent(event, measurementId) {
   for (const [key, value] of Object.entries({ ...event, "x-ga-measurement_id": measurementId })) {
     const code = codes.get(key);
     if (code) query.set(code, String(value));
-    else if (Array.isArray(value))
-      value.forEach((item, i) => query.set(`pr${i + 1}`, JSON.stringify(item)));
-    else if (key.startsWith("x-ga-") || key.startsWith("x-sst-")) continue;
+    else if (key === "items" && Array.isArray(value)) {
+      value.forEach((item, i) => query.set(`pr${i + 1}`, itemText(item)));
+    } else if (key.startsWith("x-ga-") || key.startsWith("x-sst-")) continue;
     else if (typeof value === "number") query.set(`epn.${key}`, String(value));
     else query.set(`ep.${key}`, typeof value === "object" ? JSON.stringify(value) : String(value));
   }
   return query.toString();
+}
+
+/** @param {Record<string, any>} item @returns {string} the parameter of a `pr1` */
+function itemText(item) {
+  const codes = new Map(Object.entries(ITEM_KEYS).map(([code, key]) => [key, code]));
+  let own = 0;
+  return Object.entries(item)
+    .map(([key, value]) => {
+      const code = codes.get(key);
+      if (code) return `${code}${value}`;
+      own += 1;
+      return `k${own - 1}${key}~v${own - 1}${value}`;
+    })
+    .join("~");
 }
