@@ -82,7 +82,7 @@ resource "google_bigquery_table_iam_member" "appender" {
   project    = var.project_id
   dataset_id = google_bigquery_dataset.audit.dataset_id
   table_id   = google_bigquery_table.audit.table_id
-  role       = google_project_iam_custom_role.audit_appender.name
+  role       = "projects/${var.project_id}/roles/${google_project_iam_custom_role.audit_appender.role_id}"
   member     = google_service_account.function["audit_sink"].member
 }
 
@@ -132,7 +132,7 @@ resource "google_pubsub_subscription" "archive" {
 
   project                    = var.project_id
   name                       = "audit-archive"
-  topic                      = google_pubsub_topic.topic["audit"].id
+  topic                      = google_pubsub_topic.topic["audit"].name
   ack_deadline_seconds       = 60
   message_retention_duration = "${local.topology.topics.audit.retention_s}s"
 
@@ -151,7 +151,7 @@ resource "google_pubsub_subscription" "archive" {
   }
 
   dead_letter_policy {
-    dead_letter_topic     = google_pubsub_topic.topic["dead-letter"].id
+    dead_letter_topic     = "projects/${var.project_id}/topics/${google_pubsub_topic.topic["dead-letter"].name}"
     max_delivery_attempts = 100
   }
 

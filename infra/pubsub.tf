@@ -32,7 +32,7 @@ resource "google_pubsub_subscription" "push" {
 
   project                    = var.project_id
   name                       = each.key
-  topic                      = google_pubsub_topic.topic[each.value.topic].id
+  topic                      = google_pubsub_topic.topic[each.value.topic].name
   ack_deadline_seconds       = each.value.ack_deadline_s
   message_retention_duration = "${local.topology.topics[each.value.topic].retention_s}s"
 
@@ -57,7 +57,7 @@ resource "google_pubsub_subscription" "push" {
   dynamic "dead_letter_policy" {
     for_each = contains(keys(each.value), "dead_letter_topic") ? [each.value] : []
     content {
-      dead_letter_topic     = google_pubsub_topic.topic[dead_letter_policy.value.dead_letter_topic].id
+      dead_letter_topic     = "projects/${var.project_id}/topics/${google_pubsub_topic.topic[dead_letter_policy.value.dead_letter_topic].name}"
       max_delivery_attempts = dead_letter_policy.value.max_delivery_attempts
     }
   }

@@ -91,7 +91,7 @@ resource "google_project_iam_member" "firestore" {
   for_each = local.topology.functions
 
   project = var.project_id
-  role    = google_project_iam_custom_role.firestore[local.firestore_role[each.key]].name
+  role    = "projects/${var.project_id}/roles/${google_project_iam_custom_role.firestore[local.firestore_role[each.key]].role_id}"
   member  = google_service_account.function[each.key].member
 
   condition {

@@ -78,11 +78,11 @@ def _message_classes() -> dict[str, Any]:
         for field_name, (number, kind) in fields.items():
             label = 3 if kind.startswith("*") else 1
             field = message.field.add(name=field_name, number=number, label=label)
-            kind = kind.removeprefix("*")
-            if kind in _SCALARS:
-                field.type = _SCALARS[kind]
+            type_name = kind.removeprefix("*")
+            if type_name in _SCALARS:
+                field.type = _SCALARS[type_name]
             else:
-                field.type, field.type_name = 11, f".p.{kind}"
+                field.type, field.type_name = 11, f".p.{type_name}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {

@@ -67,16 +67,25 @@ def fetch_package(cache: Path = CACHE) -> Path:
 class Terraform:
     """A copy of `infra/` in a folder, with the stub in place of the google provider."""
 
-    def __init__(self, folder: Path, package: Path) -> None:
+    def __init__(self, folder: Path, package: Path | None) -> None:
         self.folder = folder / "infra"
         self._plugins = folder / "plugins"
         self._schema = folder / "schema.json"
+        if package is not None:
+            self._make(package)
+
+    @classmethod
+    def at(cls, folder: Path) -> Terraform:
+        """Return what stands in a folder already: a copy of one that is ready."""
+        return cls(folder, None)
+
+    def _make(self, package: Path) -> None:
         for pattern in _COPIED:
             for source in INFRA.glob(pattern):
                 target = self.folder / source.relative_to(INFRA)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target)
-        shutil.copytree(ROOT / "schemas", folder / "schemas", ignore=_not_json_or_sql)
+        shutil.copytree(ROOT / "schemas", self.folder.parent / "schemas", ignore=_not_json_or_sql)
         self._install(read_schema(package, self._types()))
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
