@@ -92,7 +92,7 @@ class Terraform:
         """Run one command of terraform in the copy."""
         run = subprocess.run(
             ["terraform", *arguments],
-            cwd=self.folder, env=self._environment(), capture_output=True, text=True,
+            cwd=self.folder, env=self.environment(), capture_output=True, text=True,
             timeout=_TERRAFORM_S, check=False,
         )  # fmt: skip
         if check and run.returncode != 0:
@@ -123,7 +123,8 @@ class Terraform:
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{stub}"\n', "utf-8")
         program.chmod(0o755)
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return what terraform needs in its environment to find the stub."""
         ours = {
             SCHEMA_VARIABLE: str(self._schema),
             "TF_DISABLE_PLUGIN_TLS": "1",
