@@ -46,14 +46,11 @@ def write(path: Path, callback_url: str | None) -> list[str]:
     written = json.loads(path.read_text("utf-8")) if path.exists() else {}
     kept = written.get("secrets", {})
     added = {n: value for n, value in new_secrets(callback_url).items() if n not in kept}
-    with path.open("w", encoding="utf-8", opener=_private) as file:
+    private = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(private, "w", encoding="utf-8") as file:
         json.dump({**written, "secrets": {**kept, **added}}, file, indent=2)
         file.write("\n")
     return sorted(added)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def main(arguments: list[str]) -> int:
