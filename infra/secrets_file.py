@@ -25,7 +25,12 @@ SCOPES: Final = ["lookup", "decide", "stitch"]
 def new_secrets(callback_url: str | None) -> dict[str, str]:
     """Return a value for every secret."""
     webhook = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-    callback = {"id": "main", "url": callback_url, "secret": webhook, "attributes": []}
+    callback: dict[str, Any] = {
+        "id": "main",
+        "url": callback_url,
+        "secret": webhook,
+        "attributes": [],
+    }
     signing = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     return {
         "identity-key": secrets.token_urlsafe(32),

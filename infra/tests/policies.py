@@ -173,17 +173,17 @@ def pushes_prove_who_they_are(plan: Plan) -> Iterator[str]:
     for subscription in plan.subscriptions():
         spec = TOPOLOGY["subscriptions"].get(subscription.values["name"])
         if spec is not None:
-            token = next(iter(subscription.first("push_config").get("oidc_token") or ()), {})
-            yield from _unaccepted(subscription, token, environments[spec["function"]])
+            push = subscription.first("push_config")
+            yield from _unaccepted(subscription, push, environments[spec["function"]])
     for job in plan.all("google_cloud_scheduler_job"):
         function = TOPOLOGY["schedules"][str(job.index)]["function"]
-        token = next(iter(job.first("http_target").get("oidc_token") or ()), {})
-        yield from _unaccepted(job, token, environments[function])
+        yield from _unaccepted(job, job.first("http_target"), environments[function])
 
 
 def _unaccepted(
-    caller: Resource, token: Mapping[str, Any], environment: Mapping[str, str]
+    caller: Resource, call: Mapping[str, Any], environment: Mapping[str, str]
 ) -> Iterator[str]:
+    token: Mapping[str, Any] = next(iter(call.get("oidc_token") or ()), {})
     accounts = environment.get("TAGSTITCH_PUSH_ACCOUNTS", "").split(",")
     if token.get("service_account_email") not in accounts:
         yield f"{caller.address} pushes as nobody whom the function accepts"

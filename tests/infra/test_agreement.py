@@ -53,7 +53,7 @@ def collections_of_the_code() -> set[str]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found |= set(re.findall(r"^([a-z]+(?:_[a-z]+)*)/(?:current)?$", node.value))
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("list_all"):
-            found |= {a.value for a in node.args[1:] if isinstance(a, ast.Constant)}
+            found |= {text for argument in node.args[1:2] for text in texts_of(argument)}
     return found - {"projects", "sgtm", "tagstitch"}
 
 
@@ -62,10 +62,10 @@ def log_messages() -> set[str]:
     levels = {"debug", "info", "warning", "error", "exception", "log"}
     calls = [node for node in trees() if isinstance(node, ast.Call) and node.args]
     return {"request"} | {
-        call.args[0].value
+        text
         for call in calls
         if ast.unparse(call.func).rpartition(".")[2] in levels
-        and isinstance(call.args[0], ast.Constant)
+        for text in texts_of(call.args[0])
     }
 
 
