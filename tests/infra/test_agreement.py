@@ -237,3 +237,28 @@ def test_the_dashboard_is_readable_and_draws_what_the_log_counts(plan: dict[str,
     assert len({(tile["xPos"], tile["yPos"]) for tile in layout["tiles"]}) == len(layout["tiles"])
     for metric in of(plan, "google_logging_metric").values():
         assert f"user/{metric.values['name']}" in drawn
+
+
+def test_every_alert_is_documented_and_no_other() -> None:
+    text = (ROOT / "docs" / "deploy.md").read_text("utf-8").partition("\n## Alerts\n")[2]
+    documented = re.findall(
+        r"^\| (?!alert|---)([^|]+) \|", text.partition("\n## ")[0], re.MULTILINE
+    )
+    titles = re.findall(r' title +[=] "([^"]+)"\n +severity', (INFRA / "monitoring.tf").read_text())
+
+    assert sorted(documented) == sorted(titles)
+
+
+def test_every_collection_is_documented_as_it_is_deployed() -> None:
+    text = (ROOT / "docs" / "deploy.md").read_text("utf-8").partition("\n### Documents\n")[2]
+    rows = re.findall(r"^\| (`.*`) \| (.*) \| (.*)\|$", text.partition("\n### ")[0], re.MULTILINE)
+    documented = {
+        name: {
+            "ttl": None if expires == "never" else "expires_at",
+            "indexed": re.findall(r"`(\w+)`", indexed),
+        }
+        for names, expires, indexed in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+
+    assert documented == json.loads((INFRA / "firestore.json").read_text("utf-8"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from infra.secrets_file import new_secrets
 from infra.teardown import main as tear_down
-from infra.tests.terraform import INFRA, Terraform
+from infra.tests.terraform import INFRA, ROOT, Terraform
 
 WRONG = {
     "an argument that is not there": (
@@ -92,6 +93,36 @@ def test_no_secret_is_kept_and_everything_is_torn_down(
     assert len(kept) > 100
     assert done == 0
     assert resources_in(copy.folder) == []
+
+
+def test_two_commands_deploy_and_make_secrets_only_once(copy: Terraform) -> None:
+    root = copy.folder.parent
+    for name in ("Makefile", "infra/secrets_file.py"):
+        (root / name).write_text((ROOT / name).read_text("utf-8"))
+    (copy.folder / "terraform.tfvars").write_text('region = "europe-west1"\n')
+    secrets = copy.folder / "secrets.auto.tfvars.json"
+    command = ["make", "deploy", f"PYTHON={sys.executable}", "TERRAFORM_ARGS=-auto-approve"]
+    environment = {
+        **copy.environment(), "TF_CLI_ARGS_init": f"-plugin-dir={root / 'plugins'}",
+    }  # fmt: skip
+
+    def deploy() -> str:
+        run = subprocess.run(
+            command, cwd=root, env=environment, capture_output=True, text=True, timeout=180,
+            check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    first = deploy()
+    made = json.loads(secrets.read_text("utf-8"))["secrets"]
+    secrets.unlink()
+    again = deploy()
+
+    assert "identity-key" in made
+    assert "decide_url" in first
+    assert "No changes." in again
+    assert not secrets.exists()
 
 
 def resources_in(folder: Path) -> list[str]:
