@@ -24,7 +24,8 @@ resource "google_firestore_backup_schedule" "daily" {
 
 # Nothing is indexed unless a query needs it: an index on a large map costs a write for each of its
 # entries, and one on a time limits a collection to some 500 writes a second
-# (https://cloud.google.com/firestore/docs/best-practices).
+# (https://cloud.google.com/firestore/docs/best-practices). The provider takes "*" with an index_config
+# and no ttl_config (https://github.com/GoogleCloudPlatform/magic-modules/pull/12856).
 resource "google_firestore_field" "unindexed" {
   for_each = local.firestore
 

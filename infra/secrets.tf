@@ -36,7 +36,7 @@ resource "google_secret_manager_secret" "secret" {
   project   = var.project_id
   secret_id = "${var.prefix}-${each.key}"
 
-  # A deleted secret can be had back within a day: without the identity key every profile is lost.
+  # A version that somebody destroys by hand can be had back within a day.
   version_destroy_ttl = "86400s"
 
   replication {

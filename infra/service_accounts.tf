@@ -56,7 +56,7 @@ resource "google_service_account_iam_member" "pubsub_signs" {
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"
   member             = local.pubsub_service
 
-  depends_on = [google_project_service.api]
+  depends_on = [google_pubsub_topic.topic] # the first one makes Pub/Sub's own account
 }
 
 # What https://cloud.google.com/functions/docs/securing/build-custom-sa asks for. The platform copies
