@@ -19,8 +19,8 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "cli", "local_stack")
 """What only a checkout runs. The local adapters stay, with the topology that they read: they are
 small, the cloud never imports them, and a staged function can be tried on one machine."""
 
-NOT_SCHEMAS = shutil.ignore_patterns("__pycache__", "*.py", "views")
-"""A function reads the columns of its rows; generators and views stay in the checkout."""
+NOT_SCHEMAS = shutil.ignore_patterns("__pycache__", "*.py", "views", "queries")
+"""A function reads the columns of its rows; generators, views and queries stay in the checkout."""
 
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
