@@ -81,19 +81,19 @@ class TestRuleImpact:
     async def test_the_days_before_and_after_a_rule_began(
         self, world: World, ask: Ask, name: str
     ) -> None:
-        halve = {
+        halve: dict[str, Any] = {
             "target_event_name": name,
             "conditions": {"coupon": {"exists": True}},
             "action_type": "modify_parameter",
             "action_details": {"parameter": "value", "operator": "multiply", "operand": 0.5},
         }
-        rename = {
+        rename: dict[str, Any] = {
             "target_event_name": name,
             "conditions": {"value": {"lessThan": 5}},
             "action_type": "rename_event",
             "action_details": {"new_event_name": f"{name}_small"},
         }
-        drop = {
+        drop: dict[str, Any] = {
             "target_event_name": name,
             "conditions": {"value": {"lessThan": 0}},
             "action_type": "drop_event",
@@ -105,9 +105,10 @@ class TestRuleImpact:
         )
         for day, decider in enumerate([old] * 3 + [new] * 2):
             world.now = START + timedelta(days=5 * day)
-            for number, parameters in enumerate(
-                [{"value": 8.0, "coupon": "X"}, {"value": 4.0}, {"value": -1.0}, {}]
-            ):
+            sent: list[dict[str, Any]] = [
+                {"value": 8.0, "coupon": "X"}, {"value": 4.0}, {"value": -1.0}, {},
+            ]  # fmt: skip
+            for number, parameters in enumerate(sent):
                 event = {"event_name": name, "client_id": f"{day}.{number}", **parameters}
                 await decider.decide({"event": event, "deadline_ms": 5000}, SERVER)
 
