@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 _PIPELINES: Final = {
     "stitch_sync": ("pipeline.look_up", "pipeline.activate"),
     "decide": ("pipeline.decide", "pipeline.load_rules"),
-    "stitch_async": ("pipeline.stitch",),  # a sweep, which compiles rules, imports its own
+    "stitch_async": (
+        "pipeline.stitch",
+        "pipeline.load_traits",
+    ),  # a sweep, which compiles rules, imports its own
     "audit_sink": ("pipeline.record_audit", "pipeline.record_dead_letter"),
 }
 _PORTS: Final[Mapping[str, tuple[LazyPort, ...]]] = {
@@ -68,8 +71,11 @@ class Wiring:
         """Begin to load the definitions that the function's first request will need."""
         if function == "decide":
             self.rule_book.start()
+            self.traits.start()
         if function == "stitch_sync":
             self.views.start()
+        if function == "stitch_async":
+            self.traits.start()
 
     @cached_property
     def backend(self) -> Backend:
@@ -134,7 +140,7 @@ class Wiring:
         from tagstitch.pipeline.refreshed import Refreshed
 
         return Refreshed(
-            load_traits(self.backend.documents),
+            load_traits(self.backend.documents, time_zone=self.settings.time_zone),
             name="traits",
             interval_s=self.settings.rules_refresh_s,
             clock=self.backend.clock,
@@ -179,6 +185,7 @@ class Wiring:
     def stitcher(self) -> Stitcher:
         """stitch_async's pipeline."""
         from tagstitch.pipeline.stitch import Stitcher
+        from tagstitch.pipeline.stitch_plan import StitchPlanner
 
         return Stitcher(
             self.backend,
@@ -187,16 +194,24 @@ class Wiring:
             finder=self.finder,
             audit=self.audit,
             delivery=self.delivery,
-            views=self.views,
-            consent_default_granted=self._consent_default_granted,
+            planner=StitchPlanner(
+                self.keyring,
+                self.identity,
+                finder=self.finder,
+                views=self.views,
+                traits=self.traits,
+                consent_default_granted=self._consent_default_granted,
+            ),
         )
 
     @cached_property
     def sweep(self) -> Callable[..., Awaitable[SweepResult]]:
-        """stitch_async's schedule: publishes again what was forgotten."""
+        """stitch_async's schedule: publishes again what was forgotten, and repeats erasures."""
+        from tagstitch.pipeline.erase_person import PersonEraser
         from tagstitch.pipeline.sweep import sweep
 
-        return partial(sweep, self.backend, self.audit)
+        eraser = PersonEraser(self.backend, self.keyring, self.audit)
+        return partial(sweep, self.backend, self.audit, eraser)
 
     @cached_property
     def record_audit(self) -> Callable[..., Awaitable[None]]:
@@ -217,6 +232,7 @@ class Wiring:
         """Decide's pipeline."""
         from tagstitch.pipeline.decide import Decider
         from tagstitch.pipeline.decision import DecisionMaker
+        from tagstitch.pipeline.publish_event import EventPublisher
 
         maker = DecisionMaker(
             self.finder,
@@ -232,7 +248,9 @@ class Wiring:
             maker=maker,
             audit=self.audit,
             views=self.views,
-            claims=self.claims,
+            events=EventPublisher(
+                self.backend, self.keyring, claims=self.claims, traits=self.traits
+            ),
             audit_parameters=self.settings.audit_parameters,
         )
 

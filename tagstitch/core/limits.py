@@ -64,6 +64,13 @@ OUTBOX_EXPIRY_DAYS: Final = 30
 DEAD_LETTER_EXPIRY_DAYS: Final = 7
 EXPOSURE_EXPIRY_DAYS: Final = 90
 
+TOMBSTONE_DAYS: Final = 400
+"""Days for which nobody comes back: as long as the audit, longer than any profile, queue or log."""
+
+ERASURE_PASSES_S: Final = (90.0 * 60, 8.0 * 24 * 60 * 60)
+"""Seconds after an erasure when it is repeated: when rows that were on their way are in the table,
+and when no topic holds a message of that time any longer (7 days)."""
+
 AUDIT_RECORDS_PER_MESSAGE_MAX: Final = 500
 """Audit records in one message, so that one append stays far below 10 MB."""
 
@@ -414,3 +421,11 @@ than one kilobyte."""
 TRAITS_BYTES_MAX: Final = 160 * 1024
 """Bytes of all traits' states of a profile together, at worst: its document must stay below
 `PROFILE_BYTES_MAX` with everything else in it."""
+
+EVENT_IDS_MAX: Final = 1_000
+"""Events that a contribution remembers, in 8 bytes each, so that none counts twice: more than
+anybody causes while a message may be delivered again."""
+
+MERGED_BYTES_MAX: Final = 3 * PROFILE_BYTES_MAX
+"""Bytes of the profiles that one event merges: the entry of the link log holds all of them, and a
+document has room for 1 MiB (https://cloud.google.com/firestore/quotas)."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
 from tagstitch.core.identity_graph import GraphNode, IdentityGraph
 from tagstitch.core.limits import PROFILE_HINTS_MAX
@@ -37,11 +38,16 @@ class Visitor:
     """Version of the profile's document; "" when there is none. Without a profile: of the expired
     document in the place where a new one would go."""
     is_erased: bool = False
-    """Whether a tombstone lies there: nobody may be created in its place."""
+    """Whether the identifiers lead to a tombstone: nobody may be created or remembered."""
     matched: Identifier | None = None
     """The identifier that led to the profile; None when a document id did, or nothing."""
     riders: Mapping[str, Document] = field(default_factory=dict)
     """Other documents that were asked for in the same read, those that exist."""
+
+    @property
+    def is_nobody(self) -> bool:
+        """Whether nothing is known, not even that somebody was erased."""
+        return self.profile is None and not self.is_erased
 
     def knows_all(self, keys: Iterable[str]) -> bool:
         """Return whether every key is linked to this profile, or recorded as kept apart from it."""
@@ -102,10 +108,10 @@ class VisitorFinder:
         first, rest = identifiers[:_FIRST_CANDIDATES], identifiers[_FIRST_CANDIDATES:]
         found = await self._read([*self._places(first), *riders], deadline)
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
-        if visitor.profile is None and rest:
+        if visitor.is_nobody and rest:
             more = await self._read(self._places(rest), deadline)
             visitor = await self._first_known(rest, more, now=now, deadline=deadline)
-        if visitor.profile is None:
+        if visitor.is_nobody:
             visitor = self._vacancy(identifiers[0], found)
         return replace(visitor, riders={path: found[path] for path in riders if path in found})
 
@@ -132,8 +138,9 @@ class VisitorFinder:
         nodes = tuple(self._node(identifier, found, now) for identifier in identifiers)
         versions = {path: document.version for path, document in found.items()}
         erased = any(
-            "erased_at" in found[path].fields
-            for path in map(self._place, identifiers)
+            is_tombstone(found[path].fields, now=now)
+            for identifier in identifiers
+            for path in self._ways(identifier, found)
             if path in found
         )
         return LoadedGraph(IdentityGraph(nodes), versions, erased, found)
@@ -165,10 +172,10 @@ class VisitorFinder:
         found = await self._read([own_path, *paths] if own_path else paths, deadline)
         if own_path in found:
             visitor = await self._follow(found[own_path], now=now, deadline=deadline)
-            if visitor.profile is not None:
+            if not visitor.is_nobody:
                 return visitor
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
-        if visitor.profile is None and rest:
+        if visitor.is_nobody and rest:
             more = await self._read(self._places(rest), deadline)
             visitor = await self._first_known(rest, more, now=now, deadline=deadline)
         return visitor
@@ -246,7 +253,10 @@ class VisitorFinder:
         now: datetime,
         deadline: Deadline,
     ) -> Visitor:
-        """Return the visitor of the first identifier that leads to a living profile."""
+        """Return the visitor of the first identifier that leads to a profile or to a tombstone.
+
+        What is known of weaker ones is not asked for then: whoever was erased stays unknown.
+        """
         place = found.get(self._place(identifiers[0]))
         profile = _living(place, now=now)
         if place is not None and profile is not None:  # almost everybody
@@ -263,7 +273,10 @@ class VisitorFinder:
                     document = await self._documents.get(path, deadline=deadline)
                     if document is not None:
                         documents[path] = document
-                profile = _living(documents.get(path), now=now)
+                present = documents.get(path)
+                if present is not None and is_tombstone(present.fields, now=now):
+                    return Visitor(None, present.version, is_erased=True)
+                profile = _living(present, now=now)
                 if profile is not None:
                     self._remember(self._keyring.identifier_key(identifier), profile)
                     return Visitor(profile, documents[path].version, matched=identifier)
@@ -272,19 +285,21 @@ class VisitorFinder:
     async def _follow(self, document: Document, *, now: datetime, deadline: Deadline) -> Visitor:
         """Return the profile of a document, or the survivor that it was merged into."""
         profile = parse_profile(_id_of(document), document.fields, now=now)
-        if profile is None or profile.merged_into is None:
-            return Visitor(profile, document.version if profile else "")
+        if profile is None:
+            return Visitor(None, "", is_erased=is_tombstone(document.fields, now=now))
+        if profile.merged_into is None:
+            return Visitor(profile, document.version)
         survivor = await self._documents.get(f"profiles/{profile.merged_into}", deadline=deadline)
         if survivor is None:
             return NOBODY
-        return Visitor(parse_profile(_id_of(survivor), survivor.fields, now=now), survivor.version)
+        profile = parse_profile(_id_of(survivor), survivor.fields, now=now)
+        is_erased = profile is None and is_tombstone(survivor.fields, now=now)
+        return Visitor(profile, survivor.version, is_erased)
 
     def _vacancy(self, primary: Identifier, found: Mapping[str, Document]) -> Visitor:
         """Return nobody, with what lies where the profile of this identifier would go."""
         place = found.get(self._place(primary))
-        if place is None:
-            return NOBODY
-        return Visitor(None, place.version, is_erased="erased_at" in place.fields)
+        return NOBODY if place is None else Visitor(None, place.version)
 
     def _places(self, identifiers: Sequence[Identifier]) -> list[str]:
         return [self._place(identifier) for identifier in identifiers]
