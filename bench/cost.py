@@ -97,7 +97,7 @@ def usage_of(volumes: Volumes, counted: Mapping[str, Usage]) -> Usage:
         "stitch: a new visitor": events * volumes.new_share,
         "stitch: a link": events * volumes.link_share,
         "lookup": events * volumes.lookup_share,
-        "look for new rules and views": volumes.instances * MONTH_S / volumes.refresh_s,
+        "look for new definitions": volumes.instances * MONTH_S / volumes.refresh_s,
         "sweep": SWEEPS,
     }
     total = Usage()

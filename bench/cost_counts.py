@@ -149,7 +149,7 @@ async def count_usage(data_dir: Path) -> dict[str, Usage]:
         counted[kind] = usage * 1
 
     await wiring.rule_book.get(Deadline.after(10))  # the first time it reads the bundle too
-    await count("look for new rules and views", _refresh(wiring))
+    await count("look for new definitions", _refresh(wiring))
     await _count_requests(wiring, last, count)
     await count("sweep", wiring.sweep(deadline=Deadline.after(20)))
     close_local_backend(real)
@@ -161,6 +161,7 @@ async def _refresh(wiring: Wiring) -> None:
     wiring.rule_book._next_load_at = 0  # as if the interval were over
     await wiring.rule_book.get(Deadline.after(10))
     await wiring.views.get(Deadline.after(10))
+    await wiring.traits.get(Deadline.after(10))
 
 
 async def _count_requests(

@@ -86,6 +86,14 @@ resource "google_bigquery_table_iam_member" "appender" {
   member     = google_service_account.function["audit_sink"].member
 }
 
+resource "google_bigquery_table_iam_member" "eraser" {
+  project    = var.project_id
+  dataset_id = google_bigquery_dataset.audit.dataset_id
+  table_id   = google_bigquery_table.audit.table_id
+  role       = "projects/${var.project_id}/roles/${google_project_iam_custom_role.audit_eraser.role_id}"
+  member     = google_service_account.function["stitch_async"].member
+}
+
 resource "google_bigquery_dataset_iam_member" "reader" {
   for_each = toset(var.audit_readers)
 

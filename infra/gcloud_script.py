@@ -58,7 +58,11 @@ ROLES: Final = {
     "documents_reader": "datastore.entities.get,datastore.entities.list",
     "documents_writer": "datastore.entities.create,datastore.entities.get,"
     "datastore.entities.list,datastore.entities.update",
+    "documents_eraser": "datastore.entities.create,datastore.entities.delete,"
+    "datastore.entities.get,datastore.entities.list,datastore.entities.update",
     "audit_appender": "bigquery.tables.get,bigquery.tables.updateData",
+    "audit_eraser": "bigquery.tables.get,bigquery.tables.getData,bigquery.tables.updateData",
+    "query_runner": "bigquery.jobs.create",
 }
 
 SIZES: Final = {"stitch_sync": ("512Mi", 1), "decide": ("1Gi", 1)}
@@ -114,13 +118,16 @@ def _accounts(topology: Mapping[str, Any]) -> Iterator[str]:
             f" --permissions={permissions}"
         )
     for function in topology["functions"]:
-        kind = "reader" if function == "stitch_sync" else "writer"
+        kind = {"stitch_sync": "reader", "stitch_async": "eraser"}.get(function, "writer")
         yield _on_project(
             service(function),
             f"projects/$PROJECT/roles/{PREFIX}_documents_{kind}",
             "title=this-database-only,expression=resource.name =="
             " 'projects/$PROJECT/databases/(default)'",
         )
+    yield _on_project(
+        service("stitch_async"), f"projects/$PROJECT/roles/{PREFIX}_query_runner", "None"
+    )
     for role in ("roles/logging.logWriter", "roles/storage.objectViewer"):
         yield _on_project(f"{PREFIX}-build", role, "None")
     yield (
@@ -189,11 +196,12 @@ def _audit() -> Iterator[str]:
             f'there bq show "{dataset}.{view}" ||'
             f' bq mk --use_legacy_sql=false --view="{sql}" "{dataset}.{view}"'
         )
-    yield (
-        f"bq add-iam-policy-binding --table=true"
-        f' --member="serviceAccount:{account(service("audit_sink"))}"'
-        f' --role="projects/$PROJECT/roles/{PREFIX}_audit_appender" "{dataset}.audit"'
-    )
+    for function, role in (("audit_sink", "audit_appender"), ("stitch_async", "audit_eraser")):
+        yield (
+            "bq add-iam-policy-binding --table=true"
+            f' --member="serviceAccount:{account(service(function))}"'
+            f' --role="projects/$PROJECT/roles/{PREFIX}_{role}" "{dataset}.audit"'
+        )
 
 
 def _topics(topology: Mapping[str, Any]) -> Iterator[str]:

@@ -124,6 +124,16 @@ locals {
       minutes   = 0
       text      = "decide could not publish to `audit` in time. Export the lines AUDIT_FALLBACK from the log and load them with `tagstitch audit load FILE`, within the days that the log is kept."
     }
+    stuck_erasures = {
+      title     = "An erasure does not come to its end"
+      severity  = "ERROR"
+      filter    = local.log_metric["stuck_erasures"]
+      aligner   = "ALIGN_DELTA"
+      reducer   = "REDUCE_SUM"
+      threshold = 3
+      minutes   = 0
+      text      = "The sweep tries again each minute; the person is gone from lookups and decisions already. Look at `why` in the log's erasure_left_to_next_sweep: mostly a store that does not answer, or a role that stitch_async lacks on the table audit. `tagstitch identity erasure-proof` says what is left."
+    }
     failed_sweep = {
       title     = "The sweep does not run"
       severity  = "ERROR"

@@ -31,5 +31,6 @@ output "settings" {
     TAGSTITCH_DATASET         = google_bigquery_dataset.audit.dataset_id
     TAGSTITCH_CONSENT_DEFAULT = var.consent_default
     TAGSTITCH_AUTH            = "iam"
+    TAGSTITCH_TIME_ZONE       = var.time_zone
   }
 }

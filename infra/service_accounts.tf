@@ -5,11 +5,11 @@ locals {
   service_name   = { for name in keys(local.topology.functions) : name => "${var.prefix}-${replace(name, "_", "-")}" }
   pubsub_service = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
 
-  # What each function does with documents: `Writer` reads, creates and changes, and deletes nothing.
+  # What each function does with documents. Only stitch_async deletes any: it erases people.
   firestore_role = {
     stitch_sync  = "reader"
     decide       = "writer"
-    stitch_async = "writer"
+    stitch_async = "eraser"
     audit_sink   = "writer"
   }
 
@@ -18,6 +18,10 @@ locals {
     writer = [
       "datastore.entities.create", "datastore.entities.get", "datastore.entities.list",
       "datastore.entities.update",
+    ]
+    eraser = [
+      "datastore.entities.create", "datastore.entities.delete", "datastore.entities.get",
+      "datastore.entities.list", "datastore.entities.update",
     ]
   }
 }
@@ -83,7 +87,7 @@ resource "google_project_iam_custom_role" "firestore" {
   project     = var.project_id
   role_id     = "${replace(var.prefix, "-", "_")}_documents_${each.key}"
   title       = "Tagstitch: documents, ${each.key}"
-  description = "What a function does with documents in Firestore. None deletes any."
+  description = "What a function does with documents in Firestore."
   permissions = each.value
 }
 
@@ -106,4 +110,27 @@ resource "google_project_iam_custom_role" "audit_appender" {
   title       = "Tagstitch: audit, appending"
   description = "Appends rows. Without the right to run jobs or to read rows it can neither change nor delete any."
   permissions = ["bigquery.tables.get", "bigquery.tables.updateData"]
+}
+
+resource "google_project_iam_custom_role" "audit_eraser" {
+  project     = var.project_id
+  role_id     = "${replace(var.prefix, "-", "_")}_audit_eraser"
+  title       = "Tagstitch: audit, erasing"
+  description = "Makes rows of the audit nobody's: an UPDATE reads them too."
+  permissions = ["bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.updateData"]
+}
+
+# A job belongs to the project: there is no smaller thing to grant this on.
+resource "google_project_iam_custom_role" "query_runner" {
+  project     = var.project_id
+  role_id     = "${replace(var.prefix, "-", "_")}_query_runner"
+  title       = "Tagstitch: running queries"
+  description = "Runs queries over what its holder may read or change."
+  permissions = ["bigquery.jobs.create"]
+}
+
+resource "google_project_iam_member" "query_runner" {
+  project = var.project_id
+  role    = "projects/${var.project_id}/roles/${google_project_iam_custom_role.query_runner.role_id}"
+  member  = google_service_account.function["stitch_async"].member
 }

@@ -95,6 +95,12 @@ variable "rules_refresh_s" {
   default     = 10
 }
 
+variable "time_zone" {
+  description = "By whose clock traits such as hour_of_day tell the hour and the day: a name of the IANA database, for example Europe/Vienna."
+  type        = string
+  default     = "UTC"
+}
+
 variable "secrets" {
   description = "Values of the secrets by name, from secrets.auto.tfvars.json (python3 infra/secrets_file.py writes it). They go to Secret Manager and nowhere else, and are needed only when a secret is made or its version below is raised."
   type        = map(string)

@@ -28,7 +28,7 @@ PUSH_HANDLER_S: Final = 35
 EXPIRING: Final = frozenset(
     {
         "profiles", "identifiers", "links", "contributions", "processed", "outbox", "quarantine",
-        "dead_letters", "dead_letter_parts", "exposures",
+        "dead_letters", "dead_letter_parts", "exposures", "erasures",
     }
 )  # fmt: skip
 """The collections whose documents expire, by their field `expires_at`."""
@@ -41,8 +41,13 @@ KEPT: Final = frozenset(
 )  # fmt: skip
 """The collections that somebody edits, or that are made from those."""
 
-QUERIED: Final = frozenset({("processed", "pending"), ("outbox", "pending")})
-"""The fields by which the code looks for documents."""
+QUERIED: Final = frozenset(
+    {
+        ("processed", "pending"), ("outbox", "pending"), ("erasures", "pending"),
+        ("processed", "subject"), ("outbox", "subject"), ("exposures", "subject"),
+    }
+)  # fmt: skip
+"""The fields by which the code looks for documents: what was left behind, and what is a person's."""
 
 SECRET_SETTINGS: Final[Mapping[str, frozenset[str]]] = {
     "TAGSTITCH_IDENTITY_KEY": frozenset(TOPOLOGY["functions"]),
@@ -59,6 +64,7 @@ PLAIN_SETTINGS: Final = frozenset(
         "LOG_EXECUTION_ID", "TAGSTITCH_AUDIT_PARAMETERS", "TAGSTITCH_AUTH", "TAGSTITCH_BACKEND",
         "TAGSTITCH_CONSENT_DEFAULT", "TAGSTITCH_DATASET", "TAGSTITCH_PROJECT",
         "TAGSTITCH_PUSH_ACCOUNTS", "TAGSTITCH_PUSH_AUDIENCE", "TAGSTITCH_RULES_REFRESH_S",
+        "TAGSTITCH_TIME_ZONE",
     }
 )  # fmt: skip
 """The settings that are no secrets and may stand in a function's environment."""
@@ -83,7 +89,14 @@ PERMISSIONS: Final = frozenset(
         "datastore.entities.update", "bigquery.tables.get", "bigquery.tables.updateData",
     }
 )  # fmt: skip
-"""What roles of our own may hold: nothing that deletes, and nothing that grants."""
+"""What roles of our own may hold for anybody."""
+
+ERASING: Final = frozenset(
+    {"datastore.entities.delete", "bigquery.tables.getData", "bigquery.jobs.create"}
+)
+"""What only the function that erases people may do."""
+
+ERASER: Final = "stitch_async"
 
 REQUIRED_ALERTS: Final = (
     "dead_letters", "dead_letters_unread", "callback_failures", "decide_slow", "stale_rules",
@@ -269,23 +282,29 @@ def each_function_has_an_account_of_its_own(plan: Plan) -> Iterator[str]:
 
 def roles_are_the_least(plan: Plan) -> Iterator[str]:
     """Check roles on the project, roles on things and permissions of our own roles."""
-    own = set()
+    own: dict[str, frozenset[str]] = {}
     for role in plan.all("google_project_iam_custom_role"):
-        own.add(role.values["role_id"])
-        for permission in sorted(set(role.values["permissions"]) - PERMISSIONS):
+        own[role.values["role_id"]] = frozenset(role.values["permissions"])
+        for permission in sorted(own[role.values["role_id"]] - PERMISSIONS - ERASING):
             yield f"{role.address} holds {permission}"
     for grant in plan.resources:
         name = grant.values.get("role")
         if not re.search(r"_iam_(member|binding|policy)$", grant.type) or not isinstance(name, str):
             continue
-        is_own = last_part(name) in own
+        permissions = own.get(last_part(name))
         if grant.type.startswith("google_project_iam"):
-            if not (name in PROJECT_ROLES or (is_own and grant.first("condition"))):
+            is_narrow = bool(grant.first("condition")) or permissions == {"bigquery.jobs.create"}
+            if not (name in PROJECT_ROLES or (permissions is not None and is_narrow)):
                 yield f"{grant.address} grants {name} on the whole project"
-        elif not is_own and name not in RESOURCE_ROLES and not _is_archive(grant):
+        elif permissions is None and name not in RESOURCE_ROLES and not _is_archive(grant):
             yield f"{grant.address} grants {name}"
-        if name == "roles/run.invoker" and grant.type.startswith("google_project_iam"):
-            yield f"{grant.address} lets somebody call everything"
+        yield from _erases_unasked(plan, grant, permissions or frozenset())
+
+
+def _erases_unasked(plan: Plan, grant: Resource, permissions: frozenset[str]) -> Iterator[str]:
+    eraser = next(c["service_account_email"] for name, _, c in plan.functions() if name == ERASER)
+    if permissions & ERASING and grant.values.get("member") != f"serviceAccount:{eraser}":
+        yield f"{grant.address} lets another than {ERASER} delete"
 
 
 def _is_archive(grant: Resource) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # ruff: noqa: S608 - queries are made of our own words
 import secrets
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -203,19 +202,9 @@ class TestErasure:
         proof = query("erasure_proof", dataset="tagstitch", subject=subject)
 
         (before,) = await queries.run(proof, deadline=Deadline.after(20))
-        self.erase(world, subject)
+        await world.audit_rows.erase([subject], deadline=Deadline.after(20))
         (after,) = await queries.run(proof, deadline=Deadline.after(20))
 
         assert before["rows_left"] == 3
         assert (before["request_ids_left"], before["receipts_left"]) == (1, 1)
         assert tuple(after.values()) == (0, 0, 0, 0, None)
-
-    @staticmethod
-    def erase(world: World, subject: str) -> None:
-        """Set to NULL what an erasure sets to NULL; no command does that yet."""
-        with sqlite3.connect(world.database.path) as connection:
-            connection.execute(
-                "UPDATE audit SET subject = NULL, request_id = NULL, modifications = NULL,"
-                " receipt = NULL WHERE subject = ?",
-                (subject,),
-            )

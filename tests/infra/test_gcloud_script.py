@@ -17,7 +17,13 @@ import pytest
 from infra.gcloud_script import COMMON_SECRETS, SECRETS, definitions, script
 from infra.secrets_file import write as write_secrets
 from infra.tests.plan import Plan, last_part
-from infra.tests.policies import PERMISSIONS, PROJECT_ROLES, RESOURCE_ROLES, SECRET_SETTINGS
+from infra.tests.policies import (
+    ERASING,
+    PERMISSIONS,
+    PROJECT_ROLES,
+    RESOURCE_ROLES,
+    SECRET_SETTINGS,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,6 +127,7 @@ def test_every_function_runs_as_it_does_with_terraform(
     deployed = dict(of(commands, "gcloud", "functions", "deploy"))
     with_terraform_only = {
         "LOG_EXECUTION_ID", "TAGSTITCH_RULES_REFRESH_S", "TAGSTITCH_AUDIT_PARAMETERS",
+        "TAGSTITCH_TIME_ZONE",
     }  # fmt: skip
 
     for name, function, config in Plan.of(plan).functions():
@@ -222,7 +229,7 @@ def test_the_roles_and_secrets_are_the_least(commands: list[Command], folder: Pa
     made = (folder / "log.secrets").read_text().removesuffix("\0").split("\0")
     kept = json.loads((folder / "infra" / "secrets.auto.tfvars.json").read_text())["secrets"]
 
-    assert permissions == PERMISSIONS
+    assert permissions == PERMISSIONS | ERASING
     assert sorted(made) == sorted(
         value for name, value in kept.items() if name != "signing-secrets"
     )

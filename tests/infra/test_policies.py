@@ -135,8 +135,8 @@ MUTATIONS = [
     ),
     Mutation(
         1, "queries_have_an_index_and_nothing_else", "firestore.json",
-        '"outbox": {"ttl": "expires_at", "indexed": ["pending"]}',
-        '"outbox": {"ttl": "expires_at", "indexed": []}',
+        '"outbox": {"ttl": "expires_at", "indexed": ["pending", "subject"]}',
+        '"outbox": {"ttl": "expires_at", "indexed": ["subject"]}',
         "the query by outbox.pending has no index",
     ),
     Mutation(
@@ -208,8 +208,14 @@ MUTATIONS = [
     ),
     Mutation(
         0, "roles_are_the_least", "service_accounts.tf",
-        '"datastore.entities.update",', '"datastore.entities.update", "datastore.entities.delete",',
-        'google_project_iam_custom_role.firestore["writer"] holds datastore.entities.delete',
+        '"bigquery.tables.get", "bigquery.tables.updateData"]',
+        '"bigquery.tables.get", "bigquery.tables.updateData", "bigquery.tables.delete"]',
+        "google_project_iam_custom_role.audit_appender holds bigquery.tables.delete",
+    ),
+    Mutation(
+        0, "roles_are_the_least", "service_accounts.tf",
+        'audit_sink   = "writer"', 'audit_sink   = "eraser"',
+        'google_project_iam_member.firestore["audit_sink"] lets another than stitch_async delete',
     ),
     Mutation(
         0, "roles_are_the_least", "secrets.tf",
