@@ -120,6 +120,10 @@ class _AuditTable:
         rejected: Sequence[RejectedRow] = await self.port.append(rows, deadline=deadline)
         return rejected
 
+    async def erase(self, subjects: Sequence[str], *, deadline: Deadline) -> int:
+        erased: int = await self.port.erase(subjects, deadline=deadline)
+        return erased
+
 
 async def count_usage(data_dir: Path) -> dict[str, Usage]:
     """Return kind of work -> what one piece of it costs."""

@@ -293,7 +293,9 @@ def roles_are_the_least(plan: Plan) -> Iterator[str]:
             continue
         permissions = own.get(last_part(name))
         if grant.type.startswith("google_project_iam"):
-            is_narrow = bool(grant.first("condition")) or permissions == {"bigquery.jobs.create"}
+            is_narrow = bool(grant.first("condition")) or permissions == frozenset(
+                {"bigquery.jobs.create"}
+            )
             if not (name in PROJECT_ROLES or (permissions is not None and is_narrow)):
                 yield f"{grant.address} grants {name} on the whole project"
         elif permissions is None and name not in RESOURCE_ROLES and not _is_archive(grant):

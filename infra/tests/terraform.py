@@ -7,6 +7,7 @@ Needs `terraform` and `npm`; the schema package is fetched once and kept in `bui
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -58,7 +59,7 @@ def fetch_package(cache: Path = CACHE) -> Path:
             wanted = [m for m in archive.getmembers() if m.name.startswith("package/lib/")]
             archive.extractall(making, members=wanted, filter="data")
         next(making.glob("*.tgz")).unlink()
-        if not target.exists():
+        with contextlib.suppress(OSError):  # another process was first
             making.rename(target)
         shutil.rmtree(making, ignore_errors=True)
     return target / "package"
