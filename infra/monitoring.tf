@@ -1,4 +1,4 @@
-# Each alert says what it means and what to do. docs/deploy.md lists them.
+# Each alert says what it means and what to do; docs/runbook.md says more.
 
 locals {
   run     = { for name, service in local.service_name : name => "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${service}\"" }

@@ -255,7 +255,10 @@ def test_every_alert_is_documented_and_no_other() -> None:
     )
     titles = re.findall(r' title +[=] "([^"]+)"\n +severity', (INFRA / "monitoring.tf").read_text())
 
+    runbook = (ROOT / "docs" / "runbook.md").read_text("utf-8").partition("\n## Alerts\n")[2]
+
     assert sorted(documented) == sorted(titles)
+    assert re.findall(r"^### (.+)$", runbook, re.MULTILINE) == documented
 
 
 def test_every_collection_is_documented_as_it_is_deployed() -> None:

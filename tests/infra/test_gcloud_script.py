@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -240,21 +242,40 @@ def test_the_roles_and_secrets_are_the_least(commands: list[Command], folder: Pa
 
 
 def test_gcloud_knows_every_command_and_flag(commands: list[Command]) -> None:
-    tree = known_commands()
     for command in commands:
-        if command[0] != "gcloud":
-            continue
-        node, rest = tree, command[1:]
-        flags = set(tree["flags"])
-        while rest and rest[0] in node["commands"]:
-            node = node["commands"][rest.pop(0)]
-            flags |= set(node["flags"])
-        used = {word.partition("=")[0] for word in rest if word.startswith("--")}
-        used = {flag if flag in flags else flag.replace("--no-", "--", 1) for flag in used}
-        assert node["commands"] == {}, f"not a whole command: {command}"
-        assert used - flags == set(), command
+        if command[0] == "gcloud":
+            assert unknown_flags(command, known_commands()) == set(), command
 
 
+def test_gcloud_knows_what_the_documents_tell_to_run() -> None:
+    told = [
+        shlex.split(line)
+        for name in ("deploy", "runbook")
+        for block in re.findall(
+            r"```bash\n(.*?)```", (ROOT / "docs" / f"{name}.md").read_text("utf-8"), re.DOTALL
+        )
+        for line in block.splitlines()
+        if line.strip().startswith("gcloud ")
+    ]
+
+    assert len(told) >= 8
+    for command in told:
+        assert unknown_flags(command[: [*command, ">"].index(">")], known_commands()) == set()
+
+
+def unknown_flags(command: Command, tree: dict[str, Any]) -> set[str]:
+    """Return the flags that gcloud's command does not have; fails when there is no such command."""
+    node, rest = tree, command[1:]
+    flags = set(tree["flags"])
+    while rest and rest[0] in node["commands"]:
+        node, rest = node["commands"][rest[0]], rest[1:]
+        flags |= set(node["flags"])
+    assert node["commands"] == {}, f"not a whole command: {command}"
+    used = {word.partition("=")[0] for word in rest if word.startswith("--")}
+    return {flag if flag in flags else flag.replace("--no-", "--", 1) for flag in used} - flags
+
+
+@functools.cache
 def known_commands() -> dict[str, Any]:
     """Return gcloud's own table of commands and flags, which its completion uses."""
     gcloud = shutil.which("gcloud")
