@@ -8,8 +8,8 @@ RULE_ENGINES := .venv-bench/.installed
 FUNCTIONS := stitch_sync stitch_async decide audit_sink
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check check-middleware check-infra test-emulators bqemulator bench bench-engines
-.PHONY: schemas package deploy teardown lock clean
+.PHONY: help up demo test check check-middleware check-sgtm check-infra test-emulators bqemulator
+.PHONY: bench bench-engines schemas package deploy teardown lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -34,6 +34,9 @@ check: $(VENV)/.dev ## Formatter, linter, type checker, import contracts
 
 check-middleware: ## Types and tests of examples/middleware (needs Node 20 and npm)
 	cd examples/middleware && npm ci && npm test
+
+check-sgtm: ## Types, linter and template tests of sgtm (needs Node 20 and npm)
+	cd sgtm && npm ci && npm run check && npm run lint && npm run test:templates
 
 check-infra: $(VENV)/.dev ## Terraform offline: format, types, plans and their policies (needs Terraform and npm)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/infra $(PYTEST_ARGS)
@@ -73,7 +76,7 @@ lock: ## Resolve the pinned requirements anew
 	sed -i '1i -r requirements.txt\n-r requirements-local.txt' requirements-dev.txt
 
 clean: ## Remove what the targets made, the local data folder included
-	rm -rf build examples/middleware/node_modules $(VENV) .venv-bqemulator .venv-bench .tagstitch
+	rm -rf build examples/middleware/node_modules sgtm/node_modules $(VENV) .venv-bqemulator .venv-bench .tagstitch
 
 # The project itself is installed last, without its dependencies: those are pinned by hash.
 $(INSTALLED): requirements.txt requirements-local.txt pyproject.toml
