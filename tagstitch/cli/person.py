@@ -83,6 +83,7 @@ def export(
 
     document = run(_with_person(type_, value, profile, work), as_json=json)
     if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json_text(document) + "\n", encoding="utf-8")
         err().print(f"written to {output}", markup=False)
     elif json:
