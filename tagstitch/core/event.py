@@ -28,6 +28,10 @@ EVENT_NAME_CHARS_MAX = 256
 UNASSERTED_TYPES: Final = frozenset({"client_id"})
 """What a browser's hit may select and link by without anybody vouching for it."""
 
+ANONYMOUS_TYPES: Final = frozenset({"client_id", "device_id", "session_id", "anonymous_id"})
+"""What a lookup may select by without anybody vouching for it: ids that browsers and devices draw
+at random. A user id, an address or a number can be guessed, and would show somebody else."""
+
 _VALUES_PER_FIELD_MAX: Final = 5
 """Addresses or numbers of one event that count: each is hashed and costs document reads."""
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from tagstitch.core.event import ANONYMOUS_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
-from tagstitch.core.identity_graph import GraphNode, IdentityGraph
+from tagstitch.core.identity_graph import GraphNode, IdentityGraph, resolve
 from tagstitch.core.limits import PROFILE_HINTS_MAX
 from tagstitch.core.profile import Profile, parse_profile
 from tagstitch.pipeline.backend import Document, DocumentStore
@@ -45,10 +46,13 @@ class Visitor:
 
     def knows_all(self, keys: Iterable[str]) -> bool:
         """Return whether every key is linked to this profile, or recorded as kept apart from it."""
-        if self.profile is None:
+        profile = self.profile
+        if profile is None:
             return False
-        settled = self.profile.identifiers.keys() | self.profile.demoted.keys()
-        return settled >= set(keys)
+        return all(
+            key in profile.identifiers or key in profile.demoted or key in profile.kept_apart
+            for key in keys
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,10 @@ class VisitorFinder:
     ) -> Visitor:
         """Return the visitor of the first identifier that is known, in the order given.
 
-        One read for a profile's primary identifier, two when an alias leads to another document,
-        one when this process has followed it before. Documents at `riders` come with it.
+        Not of one that stitching would keep apart from a stronger one, which nobody knows yet:
+        whoever logs in for the first time is not the one who was there before. One read for a
+        profile's primary identifier, two when an alias leads to another document, one when this
+        process has followed it before. Documents at `riders` come with it.
         """
         if not identifiers:
             return await self._ride_alone(riders, deadline)
@@ -100,11 +106,13 @@ class VisitorFinder:
         if hinted is not None:
             return hinted
         first, rest = identifiers[:_FIRST_CANDIDATES], identifiers[_FIRST_CANDIDATES:]
-        found = await self._read([*self._places(first), *riders], deadline)
+        found = await self._read([*self._places(first), *self._hinted(first), *riders], deadline)
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
         if visitor.profile is None and rest:
             more = await self._read(self._places(rest), deadline)
-            visitor = await self._first_known(rest, more, now=now, deadline=deadline)
+            visitor = await self._first_known(
+                rest, {**found, **more}, stronger=first, now=now, deadline=deadline
+            )
         if visitor.profile is None:
             visitor = self._vacancy(identifiers[0], found)
         return replace(visitor, riders={path: found[path] for path in riders if path in found})
@@ -151,14 +159,18 @@ class VisitorFinder:
             versions={**loaded.versions, **versions},
         )
 
-    async def find_bare(self, bare_id: str, *, now: datetime, deadline: Deadline) -> Visitor:
+    async def find_bare(
+        self, bare_id: str, *, asserted: bool, now: datetime, deadline: Deadline
+    ) -> Visitor:
         """Return the visitor of an id of unknown type: a document id, else each declared type.
 
-        Nobody for a blocked one.
+        Nobody for a blocked one. When nobody vouches for it, of the types that need nobody.
         """
         candidates = bare_identifiers(bare_id, self._settings)
         if not candidates:
             return NOBODY
+        if not asserted:
+            candidates = tuple(i for i in candidates if i.type in ANONYMOUS_TYPES)
         own_path = f"profiles/{bare_id}" if _is_document_id(bare_id) else ""
         first, rest = candidates[:_FIRST_CANDIDATES], candidates[_FIRST_CANDIDATES:]
         paths = self._places(first)
@@ -167,11 +179,14 @@ class VisitorFinder:
             visitor = await self._follow(found[own_path], now=now, deadline=deadline)
             if visitor.profile is not None:
                 return visitor
-        visitor = await self._first_known(first, found, now=now, deadline=deadline)
-        if visitor.profile is None and rest:
-            more = await self._read(self._places(rest), deadline)
-            visitor = await self._first_known(rest, more, now=now, deadline=deadline)
-        return visitor
+        for candidates in (first, rest):  # each stands for itself: they are one value
+            if candidates is rest and candidates:
+                found = await self._read(self._places(rest), deadline)
+            for candidate in candidates:
+                visitor = await self._first_known([candidate], found, now=now, deadline=deadline)
+                if visitor.profile is not None:
+                    return visitor
+        return NOBODY
 
     def forget(self) -> None:
         """Forget where anybody was found, as a new process would."""
@@ -243,16 +258,21 @@ class VisitorFinder:
         identifiers: Sequence[Identifier],
         found: Mapping[str, Document],
         *,
+        stronger: Sequence[Identifier] = (),
         now: datetime,
         deadline: Deadline,
     ) -> Visitor:
-        """Return the visitor of the first identifier that leads to a living profile."""
+        """Return the visitor of the first identifier that leads to a living profile.
+
+        `stronger` are those that were asked before; `found` holds their documents too.
+        """
         place = found.get(self._place(identifiers[0]))
         profile = _living(place, now=now)
-        if place is not None and profile is not None:  # almost everybody
+        if place is not None and profile is not None and not stronger:  # almost everybody
             return Visitor(profile, place.version, matched=identifiers[0])
         documents = dict(found)
-        asked = set(map(self._place, identifiers))
+        asked = found.keys() | set(map(self._place, identifiers))
+        before = list(stronger)
         for identifier in identifiers:
             tried: set[str] = set()
             while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
@@ -266,8 +286,22 @@ class VisitorFinder:
                 profile = _living(documents.get(path), now=now)
                 if profile is not None:
                     self._remember(self._keyring.identifier_key(identifier), profile)
-                    return Visitor(profile, documents[path].version, matched=identifier)
+                    if self._may_be_one([*before, identifier], documents, now):
+                        return Visitor(profile, documents[path].version, matched=identifier)
+                    break
+            before.append(identifier)
         return NOBODY
+
+    def _may_be_one(
+        self, identifiers: Sequence[Identifier], documents: Mapping[str, Document], now: datetime
+    ) -> bool:
+        """Return whether stitching would let the last identifier join the ones before it."""
+        if len(identifiers) == 1:
+            return True
+        nodes = tuple(self._node(identifier, documents, now) for identifier in identifiers)
+        resolution = resolve(IdentityGraph(nodes), self._settings, at=now)
+        people = (resolution.before, *resolution.merged)
+        return nodes[-1].profile in people
 
     async def _follow(self, document: Document, *, now: datetime, deadline: Deadline) -> Visitor:
         """Return the profile of a document, or the survivor that it was merged into."""
@@ -285,6 +319,11 @@ class VisitorFinder:
         if place is None:
             return NOBODY
         return Visitor(None, place.version, is_erased="erased_at" in place.fields)
+
+    def _hinted(self, identifiers: Sequence[Identifier]) -> set[str]:
+        """Return the paths where the weaker ones of these were found last."""
+        keys = self.keys(identifiers[1:])
+        return {f"profiles/{self._hints[key]}" for key in keys if key in self._hints}
 
     def _places(self, identifiers: Sequence[Identifier]) -> list[str]:
         return [self._place(identifier) for identifier in identifiers]

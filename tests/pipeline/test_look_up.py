@@ -20,7 +20,7 @@ from tests.pipeline.world import KEYRING, START, World
 
 CLIENT = Identifier("client_id", "AUJctU7H7hBB/aMuhE4pKwGu5DWDdklg5abyyyn8i/I=.1747154479")
 USER = Identifier("user_id", "u-1001")
-READER = Caller("reader", frozenset({"lookup"}))
+READER = Caller("reader", frozenset({"lookup", "assert"}))
 WRITER = Caller("writer", frozenset({"lookup", "stitch", "assert"}))
 
 
@@ -235,7 +235,7 @@ class TestWhatIsShown:
 
     async def test_concealed_attributes_need_the_scope(self, world: World) -> None:
         lookup = await self.views(world)
-        insider = Caller("insider", frozenset({"lookup", "concealed"}))
+        insider = Caller("insider", frozenset({"lookup", "assert", "concealed"}))
 
         outside = await self.ask(lookup, READER, **identifiers(USER), view="ads")
         inside = await self.ask(lookup, insider, **identifiers(USER), view="ads")

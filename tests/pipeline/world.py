@@ -29,6 +29,7 @@ from tagstitch.pipeline.backend import (
     Backend,
     CallbackAnswer,
     Document,
+    DocumentStore,
     Put,
     RejectedRow,
     Write,
@@ -82,11 +83,13 @@ class World:
     """(number of the effect, "before" or "behind")."""
     views: Views = field(default_factory=Views)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
+    documents: DocumentStore | None = None
+    """Where the documents lie; in SQLite by default."""
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.database = SqliteDatabase(self.folder)
-        self.store = SqliteDocuments(self.database)
+        self.store: DocumentStore = self.documents or SqliteDocuments(self.database)
         self.audit_rows = SqliteAuditTable(self.database)
         self.backend = Backend(
             documents=_Documents(self),
@@ -121,7 +124,7 @@ class World:
     def lookup(self, *, consent_default_granted: bool = True) -> ProfileLookup:
         return ProfileLookup(
             self.backend,
-            IdentitySettings(),
+            self.identity,
             finder=self.finder,
             views=self.refreshed(self.views),
             claims=self.claims,
@@ -173,7 +176,7 @@ class World:
     async def stitch(self, message: Mapping[str, Any], message_id: str = "m1") -> None:
         """Deliver one stitch request, as the function does."""
         request = parse_stitch_request(
-            message, IdentitySettings(), default_request_id=message_id, received_at=self.now
+            message, self.identity, default_request_id=message_id, received_at=self.now
         )
         await self.stitcher().process(request, deadline=Deadline.after(20))
 
@@ -227,8 +230,18 @@ class World:
         return dict(found.fields) if found else {}
 
     async def paths(self, collection: str) -> list[str]:
-        found = await self.store.list_documents(collection, deadline=Deadline.after(5))
-        return [document.path for document in found]
+        return list(await self.collection(collection))
+
+    async def collection(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return path -> fields of every document."""
+        found: dict[str, dict[str, Any]] = {}
+        after = None
+        while page := await self.store.list_documents(
+            name, after=after, deadline=Deadline.after(20)
+        ):
+            found |= {document.path: dict(document.fields) for document in page}
+            after = page[-1].path
+        return found
 
     def crash(self) -> NoReturn:
         """Die: everything that is under way in this process ends here."""
