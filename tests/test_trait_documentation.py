@@ -12,7 +12,7 @@ import yaml
 from tagstitch.core import limits
 from tagstitch.core.consent import Consent
 from tagstitch.core.event import Event
-from tagstitch.core.profile_traits import Traits, compile_traits, fold_event, trait_values
+from tagstitch.core.profile_traits import compile_traits, fold_event
 from tagstitch.core.trait_operations import OPERATIONS
 from tagstitch.core.trait_parsing import (
     DESCRIPTIVE,
@@ -22,6 +22,7 @@ from tagstitch.core.trait_parsing import (
     TRAIT_EVENT_WORDS,
     UNITS,
 )
+from tagstitch.core.trait_state import Traits, trait_values
 
 TEXT: Final = (Path(__file__).parent.parent / "docs" / "traits.md").read_text(encoding="utf-8")
 GRANTED: Final = Consent({}, {}, default_granted=True)
@@ -51,7 +52,7 @@ def test_the_worked_example_is_what_comes_out() -> None:
         at = moment(event.pop("at"))
         traits = fold_event(
             definitions, traits, Event(event["event_name"], event), at=at, consent=GRANTED
-        )
+        ).traits
 
     wanted = {at: yaml.safe_load(values) for at, values in _WANTED.findall(block("events"))}
     found = {at: trait_values(traits, now=moment(at)) for at in wanted}

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 _PIPELINES: Final = {
     "stitch_sync": ("pipeline.look_up", "pipeline.activate"),
     "decide": ("pipeline.decide", "pipeline.load_rules"),
-    "stitch_async": ("pipeline.stitch",),  # a sweep, which compiles rules, imports its own
+    "stitch_async": (
+        "pipeline.stitch",
+        "pipeline.load_traits",
+    ),  # a sweep, which compiles rules, imports its own
     "audit_sink": ("pipeline.record_audit", "pipeline.record_dead_letter"),
 }
 _PORTS: Final[Mapping[str, tuple[LazyPort, ...]]] = {
@@ -70,6 +73,8 @@ class Wiring:
             self.rule_book.start()
         if function == "stitch_sync":
             self.views.start()
+        if function == "stitch_async":
+            self.traits.start()
 
     @cached_property
     def backend(self) -> Backend:
@@ -179,6 +184,7 @@ class Wiring:
     def stitcher(self) -> Stitcher:
         """stitch_async's pipeline."""
         from tagstitch.pipeline.stitch import Stitcher
+        from tagstitch.pipeline.stitch_plan import StitchPlanner
 
         return Stitcher(
             self.backend,
@@ -187,8 +193,14 @@ class Wiring:
             finder=self.finder,
             audit=self.audit,
             delivery=self.delivery,
-            views=self.views,
-            consent_default_granted=self._consent_default_granted,
+            planner=StitchPlanner(
+                self.keyring,
+                self.identity,
+                finder=self.finder,
+                views=self.views,
+                traits=self.traits,
+                consent_default_granted=self._consent_default_granted,
+            ),
         )
 
     @cached_property

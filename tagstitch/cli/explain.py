@@ -165,7 +165,7 @@ def _profile(file: Path | None) -> Profile | None:
     profile_id = fields.pop("profile_id", "")
     if isinstance(fields.get("attributes"), Mapping):
         fields.setdefault("identifiers", {})
-    return typed_profile(str(profile_id), fields)
+    return typed_profile(str(profile_id), fields, now=datetime.now(UTC))
 
 
 def _read(file: Path) -> Any:

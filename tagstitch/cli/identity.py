@@ -18,6 +18,7 @@ from tagstitch.core.link_log import LinkEntry
 from tagstitch.core.profile import Profile
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.link_log import entries_of, home_as_of
+from tagstitch.pipeline.load_traits import load_traits
 from tagstitch.pipeline.publish_audit import AuditPublisher
 from tagstitch.pipeline.split_profiles import ProfileSplitter, SplitResult
 from tagstitch.pipeline.visitor import VisitorFinder
@@ -114,9 +115,13 @@ def split(
 async def _split(
     opened: Opened, undo: str | None, merged: str | None, named: tuple[str, str]
 ) -> SplitResult:
-    audit = AuditPublisher(opened.backend.publisher)
-    splitter = ProfileSplitter(opened.backend, opened.keyring, audit)
     deadline = Deadline.after(_TIMEOUT_S)
+    splitter = ProfileSplitter(
+        opened.backend,
+        opened.keyring,
+        audit=AuditPublisher(opened.backend.publisher),
+        definitions=await load_traits(opened.backend.documents)(None, deadline),
+    )
     if undo is not None:
         return await splitter.undo_merge(undo, merged_id=merged, deadline=deadline)
     key = opened.keyring.identifier_key(_identifier(*named))

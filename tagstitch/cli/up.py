@@ -57,7 +57,9 @@ class BackendChoice(StrEnum):
 def up(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
-    data_dir: Annotated[Path, typer.Option(file_okay=False)] = Path(".tagstitch"),
+    data_dir: Annotated[Path, typer.Option(file_okay=False, envvar="TAGSTITCH_DATA_DIR")] = Path(
+        ".tagstitch"
+    ),
     backend: Annotated[
         BackendChoice, typer.Option(help="`emulators`: Google's, which need gcloud and Java.")
     ] = BackendChoice.local,

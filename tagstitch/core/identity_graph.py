@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, Final, Literal
 
-from tagstitch.core.identifier import Identifier, IdentitySettings, MergeStrategy
+from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.limits import (
     DEMOTED_PER_PROFILE_MAX,
     IDENTIFIERS_PER_PROFILE_MAX,
     MERGES_PER_PROFILE_MAX,
     PROFILE_EXPIRY_DAYS,
 )
-from tagstitch.core.profile import Profile, typed_profile
-from tagstitch.core.profile_merge import merged_fields
+from tagstitch.core.profile import Profile
 
 Outcome = Literal["created", "linked", "merged", "unchanged", "unknown"]
 
@@ -62,14 +61,9 @@ class Resolution:
     limit, or taken apart before."""
     merged: tuple[Profile, ...] = ()
     """The profiles that become one with the survivor, the oldest first."""
-    is_new: bool = field(default=False)
-
-    def person(self, strategies: Mapping[str, MergeStrategy], *, now: datetime) -> Profile | None:
-        """Return the profile as it is with all that are merged into it; None when it is created."""
-        if self.before is None or not self.merged:
-            return self.before
-        fields = merged_fields(self.before, self.merged, strategies=strategies, now=now)
-        return typed_profile(self.before.profile_id, fields)
+    is_new: bool = False
+    strongest: GraphNode | None = None
+    """The identifier for which the request's event counts."""
 
     @property
     def changes_graph(self) -> bool:
@@ -80,16 +74,19 @@ class Resolution:
 NOBODY: Final = Resolution("unknown", None, None)
 
 
-def resolve(graph: IdentityGraph, settings: IdentitySettings, *, at: datetime) -> Resolution:
+def resolve(
+    graph: IdentityGraph, settings: IdentitySettings, *, at: datetime, may_merge: bool = True
+) -> Resolution:
     """Return which profile the request belongs to, what it links and which profiles it merges.
 
     The identifiers join one after the other, the strongest first. One that would bring a profile
     beyond a limit, such as a second user id, is kept apart with whatever it leads to, and the
     weaker ones are asked all the same. `at` is when the event happened: limits count from there.
+    Without `may_merge` every other profile is kept apart.
     """
     if not graph.nodes:
         return NOBODY
-    person = _Person(settings, at)
+    person = _Person(settings, at, merges_max=MERGES_PER_PROFILE_MAX if may_merge else 0)
     apart = [node for node in graph.nodes if not person.join(node)]
     profiles = person.oldest_first()
     survivor, merged = (profiles[0], profiles[1:]) if profiles else (None, [])
@@ -98,17 +95,28 @@ def resolve(graph: IdentityGraph, settings: IdentitySettings, *, at: datetime) -
     linked = tuple(node for node in person.nodes if node.profile is None)
     if survivor is None:
         primary = person.nodes[0].own_profile_id
-        return Resolution("created", primary, None, linked, demoted, is_new=True)
+        return Resolution(
+            "created", primary, None, linked, demoted, is_new=True, strongest=person.nodes[0]
+        )
     outcome: Outcome = "merged" if merged else "linked" if linked else "unchanged"
-    return Resolution(outcome, survivor.profile_id, survivor, linked, demoted, tuple(merged))
+    return Resolution(
+        outcome,
+        survivor.profile_id,
+        survivor,
+        linked,
+        demoted,
+        tuple(merged),
+        strongest=person.nodes[0],
+    )
 
 
 class _Person:
     """What is one person so far, as the identifiers of a request join."""
 
-    def __init__(self, settings: IdentitySettings, at: datetime) -> None:
+    def __init__(self, settings: IdentitySettings, at: datetime, *, merges_max: int) -> None:
         self._settings = settings
         self._at = at
+        self._merges_max = merges_max
         self.nodes: list[GraphNode] = []
         self._profiles: dict[str, Profile] = {}
         self._linked_at: dict[str, datetime | None] = {}
@@ -152,7 +160,7 @@ class _Person:
         """Return whether one more profile would be too many."""
         if profile is None or not self._profiles:
             return False
-        return self._merges + profile.merges + len(self._profiles) > MERGES_PER_PROFILE_MAX
+        return self._merges + profile.merges + len(self._profiles) > self._merges_max
 
     def _keeps_limit(self, linked_at: Mapping[str, datetime | None], type_: str) -> bool:
         limit = self._settings.limit(type_)

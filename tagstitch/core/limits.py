@@ -414,3 +414,11 @@ than one kilobyte."""
 TRAITS_BYTES_MAX: Final = 160 * 1024
 """Bytes of all traits' states of a profile together, at worst: its document must stay below
 `PROFILE_BYTES_MAX` with everything else in it."""
+
+EVENT_IDS_MAX: Final = 1_000
+"""Events that a contribution remembers, in 8 bytes each, so that none counts twice: more than
+anybody causes while a message may be delivered again."""
+
+MERGED_BYTES_MAX: Final = 3 * PROFILE_BYTES_MAX
+"""Bytes of the profiles that one event merges: the entry of the link log holds all of them, and a
+document has room for 1 MiB (https://cloud.google.com/firestore/quotas)."""

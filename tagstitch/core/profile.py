@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tagstitch.core.limits import CONSENT_PURPOSES_MAX
+from tagstitch.core.trait_state import stored_traits, trait_values
 
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -31,6 +32,7 @@ class Profile:
 
     profile_id: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    """What somebody set, and what the computed traits come to at the moment of the look-up."""
     state: Mapping[str, Any] = field(default_factory=dict)
     """What decisions remember (`user_state.*`); written by decide only."""
     caps: Mapping[str, Any] = field(default_factory=dict)
@@ -70,7 +72,7 @@ def parse_profile(profile_id: str, fields: Mapping[str, Any], *, now: datetime) 
     Firestore deletes expired documents late (typically within 24 hours), so the time is checked
     here.
     """
-    profile = typed_profile(profile_id, fields)
+    profile = typed_profile(profile_id, fields, now=now)
     if profile.fields.get("erased_at") is not None:
         return None
     if profile.expires_at is not None and profile.expires_at <= now:
@@ -78,12 +80,20 @@ def parse_profile(profile_id: str, fields: Mapping[str, Any], *, now: datetime) 
     return profile
 
 
-def typed_profile(profile_id: str, fields: Mapping[str, Any]) -> Profile:
-    """Return what a profile's document says, whether or not it still holds."""
+def typed_profile(
+    profile_id: str, fields: Mapping[str, Any], *, now: datetime | None = None
+) -> Profile:
+    """Return what a profile's document says, whether or not it still holds.
+
+    `now` is when the computed traits are looked at; without it they are not among the attributes.
+    """
     fields = own_shape(fields)
+    attributes = fields["attributes"]
+    if now is not None and (traits := stored_traits(fields.get("traits"))):
+        attributes = {**attributes, **trait_values(traits, now=now)}
     return Profile(
         profile_id=profile_id,
-        attributes=fields["attributes"],
+        attributes=attributes,
         state=_mapping(fields.get("state")),
         caps=_mapping(fields.get("caps")),
         assignments=_mapping(fields.get("assignments")),

@@ -12,9 +12,12 @@ import msgspec
 from tagstitch.core.assignment import merge_assignments, stored_assignments
 from tagstitch.core.attribute_times import times_of
 from tagstitch.core.cap_uses import merge_uses
+from tagstitch.core.contribution import merge_contributors
 from tagstitch.core.identifier import MergeStrategy
+from tagstitch.core.identity_graph import Resolution
 from tagstitch.core.limits import MERGED_LIST_MAX
-from tagstitch.core.profile import Profile, is_grant
+from tagstitch.core.profile import Profile, is_grant, typed_profile
+from tagstitch.core.profile_traits import TraitDefinitions
 from tagstitch.core.values import is_number, to_json_value
 
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,11 +33,32 @@ class Said(NamedTuple):
     """When it was set."""
 
 
+def merged_person(
+    resolution: Resolution,
+    strategies: Mapping[str, MergeStrategy],
+    definitions: TraitDefinitions,
+    *,
+    now: datetime,
+) -> Profile | None:
+    """Return the surviving profile as it is with all that are merged into it.
+
+    None when it is created. `definitions` are today's traits: states of others do not survive.
+    """
+    before = resolution.before
+    if before is None or not resolution.merged:
+        return before
+    fields = merged_fields(
+        before, resolution.merged, strategies=strategies, definitions=definitions, now=now
+    )
+    return typed_profile(before.profile_id, fields, now=now)
+
+
 def merged_fields(
     survivor: Profile,
     others: Sequence[Profile],
     *,
     strategies: Mapping[str, MergeStrategy],
+    definitions: TraitDefinitions,
     now: datetime,
 ) -> dict[str, Any]:
     """Return the survivor's document after the others became one with it.
@@ -45,6 +69,7 @@ def merged_fields(
     """
     people = (survivor, *others)
     attributes, times = _attributes(people, strategies)
+    traits, _ = merge_contributors(people, definitions)
     return {
         **survivor.fields,
         "identifiers": _identifiers(people),
@@ -54,6 +79,7 @@ def merged_fields(
         "caps": reduce(merge_uses, (person.caps for person in people)),
         "assignments": _assignments(people),
         "consent": _strictest_consent(people),
+        **traits,
         **_marks(people),
         "merges": sum(person.merges for person in people) + len(others),
         "updated_at": now,

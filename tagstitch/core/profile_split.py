@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from tagstitch.core.contribution import Contributions, trait_fields
 from tagstitch.core.identity_graph import new_profile_fields, touch_profile
 from tagstitch.core.profile import Profile
 
@@ -34,6 +35,7 @@ def split_profile(
     keys: frozenset[str],
     *,
     merge: Merge | None,
+    contributions: Contributions,
     now: datetime,
     salt: bytes,
 ) -> Split:
@@ -41,7 +43,9 @@ def split_profile(
 
     `merge` undoes one: what each profile brought goes back, unless it was set anew since; without
     it the attributes stay. Uses of caps stay with both: a split never grants once more what was
-    granted once. So does consent. `salt` is the one of the profile that leaves.
+    granted once. So does consent. `contributions` are all of the profile's: each goes with its
+    identifier, and traits are computed anew from them. `salt` is the one of the profile that
+    leaves.
     """
     identifiers = dict(together.identifiers)
     moved = {key: identifiers.pop(key) for key in sorted(keys & identifiers.keys())}
@@ -57,6 +61,9 @@ def split_profile(
         "consent": dict(together.consent),
         "caps": dict(together.caps),
     }
+    if contributions:
+        stays |= trait_fields({k: each for k, each in contributions.items() if k not in moved})
+        leaves |= trait_fields({k: each for k, each in contributions.items() if k in moved})
     if merge is not None:
         stays |= _without(together, merge)
         stays["merges"] = max(0, together.merges - 1)

@@ -1,11 +1,11 @@
-"""The traits of a whole profile: every definition folded, every state merged and read."""
+"""The traits of a whole profile: every definition of a project, folded over an event."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from tagstitch.core.broken_rule import BrokenRule
 from tagstitch.core.consent import Consent
@@ -14,13 +14,10 @@ from tagstitch.core.event import Event
 from tagstitch.core.limits import TRAITS_BYTES_MAX
 from tagstitch.core.rule_definitions import RawDefinitions
 from tagstitch.core.targeting import EVERY_EVENT
-from tagstitch.core.trait import TraitDefinition, facts_of, fold_counted
+from tagstitch.core.trait import TraitDefinition, facts_of
 from tagstitch.core.trait_parsing import parse_trait
-from tagstitch.core.trait_state import State, merge_states, microseconds, read_value
+from tagstitch.core.trait_state import State, Traits, fold_values, microseconds
 from tagstitch.core.work import WorkExceeded
-
-Traits = Mapping[str, State]
-"""Name -> state, as a profile's document and a contribution hold them."""
 
 _TOO_MANY: Final = Problem(
     "",
@@ -76,55 +73,54 @@ def compile_traits(definitions: RawDefinitions, *, time_zone: str = "UTC") -> Tr
     return TraitDefinitions(by_name, by_event, tuple(broken))
 
 
+class Folded(NamedTuple):
+    """What one event made of the traits."""
+
+    traits: Traits
+    """The same object when nothing changed."""
+    counted: tuple[str, ...]
+    """The traits that the event counts for, whether or not it changes them."""
+
+
 def fold_event(
     definitions: TraitDefinitions, traits: Traits, event: Event, *, at: datetime, consent: Consent
-) -> Traits:
-    """Return the traits with one event, or the same object when nothing changes.
+) -> Folded:
+    """Return the traits with one event.
 
     `at` is when the event happened (`event_time`). What the visitor does not allow is not counted.
     An event whose conditions are too much work together counts for those that came first by name.
     """
     folded: dict[str, State] = {}
-    facts = facts_of(event, at)
+    counted: list[str] = []
+    facts, moment = facts_of(event, at), microseconds(at)
     for definition in definitions.of_event(event.name):
         if not definition.is_allowed(consent):
             continue
-        before = traits.get(definition.name)
         try:
-            after = fold_counted(definition, before, event, at=at, facts=facts)
+            if not definition.counts(event, facts):
+                continue
         except WorkExceeded:
             break
+        counted.append(definition.name)
+        before = traits.get(definition.name)
+        after = fold_values(definition.terms, before, definition.values(event, at), moment)
         if after is not None and after is not before:
             folded[definition.name] = after
-    return {**traits, **folded} if folded else traits
-
-
-def merge_traits(one: Traits, other: Traits) -> Traits:
-    """Return the traits of both; the order does not matter, and none at all change nothing."""
-    if not one or not other:
-        return one or other
-    merged = dict(one)
-    for name, state in other.items():
-        both = merge_states(one.get(name), state)
-        merged[name] = state if both is None else both
-    return merged
+    return Folded({**traits, **folded} if folded else traits, tuple(counted))
 
 
 def current_traits(definitions: TraitDefinitions, traits: Traits) -> Traits:
-    """Return the states that today's definitions made; others would never change again.
+    """Return the states that today's definitions made, or newer ones than this process knows.
 
-    Before contributions are merged it removes what an earlier edition left in some of them.
+    Others would never change again. Before contributions are merged it removes what an earlier
+    edition left in some of them.
     """
     return {
         name: state
         for name, state in traits.items()
         if (definition := definitions.by_name.get(name)) is not None
-        and definition.terms.rank == (state["edition"], state["digest"])
+        and (
+            definition.terms.rank == (state["edition"], state["digest"])
+            or state["edition"] > definition.terms.edition
+        )
     }
-
-
-def trait_values(traits: Traits, *, now: datetime) -> dict[str, Any]:
-    """Return the attributes that the traits come to at this moment; what has no value is absent."""
-    moment = microseconds(now)
-    values = {name: read_value(state, moment) for name, state in traits.items()}
-    return {name: value for name, value in values.items() if value is not None}

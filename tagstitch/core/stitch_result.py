@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -119,10 +119,18 @@ def stitch_record(
     *,
     record_id: str,
     subject: str | None,
+    counted: Sequence[str] = (),
+    degraded: Sequence[str] = (),
+    is_updated: bool = False,
     now: datetime,
 ) -> AuditRecord:
-    """Return the audit record of a stitch request; identifiers appear by their type only."""
+    """Return the audit record of a stitch request; identifiers appear by their type only.
+
+    `counted` are the traits that its event counts for; one that was delivered before has the same
+    record again. `is_updated` says that the profile's document changes.
+    """
     resolution = result.resolution
+    outcome = _OUTCOMES[result.reason]
     record_type: RecordType = "identity_link"
     if result.reason == "BLOCKED_IDENTIFIER":
         record_type = "identity_blocked"
@@ -130,22 +138,26 @@ def stitch_record(
         record_type = "profile_update"
     elif result.reason == "PROFILES_MERGED" and result.may_link:
         record_type = "identity_merge"
+    elif outcome == "unchanged" and (counted or is_updated):
+        record_type, outcome = "profile_update", "updated"
     return AuditRecord(
         record_id=record_id,
         record_type=record_type,
         occurred_at=now,
         event_at=request.occurred_at,
-        outcome=_OUTCOMES[result.reason],
+        outcome=outcome,
         request_id=request.request_id,
         subject=subject,
         event_name=request.event.name if request.event else None,
         consent=consent.to_record(),
+        degraded=degraded,
         extra={
             "reason": result.reason,
             "linked": [node.identifier.type for node in resolution.linked],
             "demoted": [node.identifier.type for node in resolution.demoted],
             "merged": len(resolution.merged),
             "blocked": result.blocked,
+            **({"traits": list(counted)} if counted else {}),
         }
         if result.may_link
         else {"reason": result.reason},

@@ -102,14 +102,7 @@ def fold(
     Purposes are the caller's to ask for. Raises WorkExceeded when the event makes its conditions
     too much work.
     """
-    return fold_counted(definition, state, event, at=at, facts=facts_of(event, at))
-
-
-def fold_counted(
-    definition: TraitDefinition, state: State | None, event: Event, *, at: datetime, facts: Facts
-) -> State | None:
-    """Do what `fold` does, with facts that several definitions share."""
-    if not definition.counts(event, facts):
+    if not definition.counts(event, facts_of(event, at)):
         return state
     return fold_values(definition.terms, state, definition.values(event, at), microseconds(at))
 

@@ -20,6 +20,13 @@ from tagstitch.core.trait_window import MICROSECONDS, Window, session_bucket
 State = Mapping[str, Any]
 """Terms, `at` (the newest time folded), `parts` (bucket -> part), in sessions `spans`."""
 
+Traits = Mapping[str, State]
+"""Name -> state, as a profile's document and a contribution hold them."""
+
+_STATE_FIELDS: Final = (
+    ("operation", str), ("edition", int), ("digest", str), ("at", int), ("parts", Mapping),
+)  # fmt: skip
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SESSION_KEPT_S: Final = TRAIT_SESSION_S_MAX + int(CLOCK_SKEW_S)
 
@@ -109,6 +116,45 @@ def read_value(state: State, now: int) -> Any:
         first = terms.window.first_bucket(start)
         inside = [part for bucket, part in parts.items() if int(bucket) >= first]
     return operation.read(inside, Reading(terms, now, start)) if inside else None
+
+
+def merge_traits(one: Traits, other: Traits) -> Traits:
+    """Return the traits of both; the order does not matter, and none at all change nothing."""
+    if not one or not other:
+        return one or other
+    merged = dict(one)
+    for name, state in other.items():
+        both = merge_states(one.get(name), state)
+        merged[name] = state if both is None else both
+    return merged
+
+
+def stored_traits(stored: object) -> Traits:
+    """Return the states of a stored document; what is no state is left out."""
+    if not isinstance(stored, Mapping):
+        return {}
+    return {name: state for name, state in stored.items() if _is_state(state)}
+
+
+def trait_values(traits: Traits, *, now: datetime) -> dict[str, Any]:
+    """Return the attributes that the traits come to at this moment; what has no value is absent."""
+    moment = microseconds(now)
+    values = {name: _readable_value(state, moment) for name, state in traits.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _is_state(stored: object) -> bool:
+    return isinstance(stored, Mapping) and all(
+        isinstance(stored.get(name), kind) for name, kind in _STATE_FIELDS
+    )
+
+
+def _readable_value(state: State, now: int) -> Any:
+    """Return the value, or None where somebody edited the stored state: a lookup must not fail."""
+    try:
+        return read_value(state, now)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None
 
 
 def _rank(state: State) -> tuple[int, str]:

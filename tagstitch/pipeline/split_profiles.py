@@ -9,12 +9,19 @@ from datetime import datetime
 from typing import Any, Final
 
 from tagstitch.core.audit import AuditRecord
+from tagstitch.core.contribution import (
+    Contributions,
+    distant_contributors,
+    held_contributions,
+    read_contribution,
+)
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.identity_graph import SALT_BYTES
 from tagstitch.core.link_log import LinkEntry, entry_id, pointer_id, read_entry
 from tagstitch.core.profile import Profile, parse_profile
-from tagstitch.core.profile_split import Merge, split_profile
-from tagstitch.pipeline.backend import Backend, Document, Put, Write
+from tagstitch.core.profile_split import Merge, Split, split_profile
+from tagstitch.core.profile_traits import TraitDefinitions
+from tagstitch.pipeline.backend import Backend, Delete, Document, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import IdempotencyMark
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
@@ -59,10 +66,18 @@ class _Wanted:
 class ProfileSplitter:
     """Takes profiles apart, and records it."""
 
-    def __init__(self, backend: Backend, keyring: Keyring, audit: AuditPublisher) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        keyring: Keyring,
+        *,
+        audit: AuditPublisher,
+        definitions: TraitDefinitions,
+    ) -> None:
         self._backend = backend
         self._keyring = keyring
         self._audit = audit
+        self._definitions = definitions
 
     async def undo_merge(
         self, record_id: str, *, merged_id: str | None = None, deadline: Deadline
@@ -128,10 +143,12 @@ class ProfileSplitter:
         now = self._backend.clock()
         together, target = wanted.together, wanted.target
         salt = salts_in((target,), wanted.found)[target]
+        contributions = self._contributions(wanted)
         split = split_profile(
             together,
             wanted.keys,
             merge=wanted.merge,
+            contributions=contributions,
             now=now,
             salt=salt if isinstance(salt, bytes) else os.urandom(SALT_BYTES),
         )
@@ -148,6 +165,7 @@ class ProfileSplitter:
                 salts=salts_in(map(own_profile_id, links), wanted.found),
             ),
         ]
+        writes += _contribution_writes(contributions, split)
         key = self._keyring.derived_id("split", together.profile_id, target, now.isoformat())
         record_id = f"split_{key}"
         for home, other, arrives in (
@@ -176,6 +194,20 @@ class ProfileSplitter:
         )
         return result
 
+    def _contributions(self, wanted: _Wanted) -> Contributions:
+        """Return every contribution to the profile's traits, as today's definitions have it."""
+        held = held_contributions(wanted.together.fields)
+        documents = {
+            key: wanted.found.get(f"contributions/{key}")
+            for key in distant_contributors(wanted.together.fields)
+        }
+        distant = {
+            key: read_contribution(document.fields if document is not None else {})
+            for key, document in documents.items()
+        }
+        both = {**held, **distant}
+        return {key: each.current(self._definitions) for key, each in both.items()}
+
     async def _merge_entry(self, record_id: str, *, deadline: Deadline) -> LinkEntry:
         documents = self._backend.documents
         pointer = await documents.get(f"links/{pointer_id(record_id)}", deadline=deadline)
@@ -201,11 +233,32 @@ class ProfileSplitter:
         profile = parse_profile(survivor_id, fields, now=self._backend.clock()) if fields else None
         if profile is None or profile.merged_into is not None:
             raise InvalidInput("invalid_field", "nobody is known there any more", "record_id")
+        distant = [f"contributions/{key}" for key in distant_contributors(profile.fields)]
+        if distant:
+            more = await self._backend.documents.get_many(distant, deadline=deadline)
+            found = {**found, **more}
         return profile, found
 
     async def _read(self, path: str, deadline: Deadline) -> dict[str, Document]:
         document = await self._backend.documents.get(path, deadline=deadline)
         return {} if document is None else {path: document}
+
+
+def _contribution_writes(contributions: Contributions, split: Split) -> list[Write]:
+    """Return the writes after which each contribution lies where its profile looks for it.
+
+    Nobody changes contributions without the profile: its precondition holds for them too.
+    """
+    if len(contributions) <= 1:
+        return []
+    writes: list[Write] = []
+    for fields in (split.stays, split.leaves):
+        distant = distant_contributors(fields)
+        writes += [
+            Put(f"contributions/{key}", contributions[key].to_fields(fields)) for key in distant
+        ]
+        writes += [Delete(f"contributions/{key}") for key in held_contributions(fields)]
+    return writes
 
 
 def _log(

@@ -27,12 +27,18 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def running_up(data_dir: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+def running_up(
+    data_dir: Path, *options: str, by_setting: bool = False
+) -> Iterator[tuple[subprocess.Popen[str], Any]]:
     """Run `tagstitch up --json` and give the process and its document; ends it if need be."""
-    command = [sys.executable, "-m", "tagstitch.cli", "up", "--port", "0", "--json"]
+    command = [sys.executable, "-m", "tagstitch.cli", "up", "--port", "0", "--json", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if by_setting:
+        environment["TAGSTITCH_DATA_DIR"] = str(data_dir)
+    else:
+        command += ["--data-dir", str(data_dir)]
     process = subprocess.Popen(
-        [*command, "--data-dir", str(data_dir), *options],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -61,6 +67,13 @@ def test_up_serves_the_samples_and_stops_cleanly(tmp_path: Path, number: signal.
     assert document["samples"] == {"rules": 7, "profiles": 7}
     assert exit_code == 0
     assert rest == ""
+
+
+def test_up_works_on_the_folder_that_the_setting_names(tmp_path: Path) -> None:
+    with running_up(tmp_path / "one", by_setting=True) as (_, document):
+        assert document["samples"] is not None
+    with running_up(tmp_path / "one") as (_, document):
+        assert document["samples"] is None
 
 
 def test_samples_come_only_into_an_empty_folder(tmp_path: Path) -> None:

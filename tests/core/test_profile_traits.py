@@ -12,9 +12,8 @@ from tagstitch.core.profile_traits import (
     compile_traits,
     current_traits,
     fold_event,
-    merge_traits,
-    trait_values,
 )
+from tagstitch.core.trait_state import merge_traits, trait_values
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 GRANTED = Consent({}, {}, default_granted=True)
@@ -55,8 +54,8 @@ def test_which_definitions_an_event_may_count_for() -> None:
 
 
 def test_every_definition_of_an_event_is_folded() -> None:
-    traits = fold_event(DEFINITIONS, {}, purchase(5), at=NOON, consent=GRANTED)
-    traits = fold_event(DEFINITIONS, traits, purchase(2.5), at=NOON, consent=GRANTED)
+    traits = fold_event(DEFINITIONS, {}, purchase(5), at=NOON, consent=GRANTED).traits
+    traits = fold_event(DEFINITIONS, traits, purchase(2.5), at=NOON, consent=GRANTED).traits
 
     assert trait_values(traits, now=NOON + timedelta(days=2)) == {
         "orders": 2,
@@ -66,17 +65,17 @@ def test_every_definition_of_an_event_is_folded() -> None:
 
 
 def test_what_the_visitor_does_not_allow_is_not_counted() -> None:
-    traits = fold_event(DEFINITIONS, {}, purchase(5), at=NOON, consent=NO_LOYALTY)
+    traits = fold_event(DEFINITIONS, {}, purchase(5), at=NOON, consent=NO_LOYALTY).traits
 
     assert traits.keys() == {"orders", "seen"}
 
 
 def test_an_event_that_changes_nothing_gives_the_same_object() -> None:
     definitions = compile_traits({"vip": {"event": "*", "operation": "first", "field": "tier"}})
-    traits = fold_event(definitions, {}, Event("x", {"tier": "a"}), at=NOON, consent=GRANTED)
+    traits = fold_event(definitions, {}, Event("x", {"tier": "a"}), at=NOON, consent=GRANTED).traits
 
     later = NOON + timedelta(days=1)
-    again = fold_event(definitions, traits, Event("x", {}), at=later, consent=GRANTED)
+    again = fold_event(definitions, traits, Event("x", {}), at=later, consent=GRANTED).traits
 
     assert again is traits
 
@@ -90,12 +89,12 @@ def test_an_event_that_is_too_much_work_counts_as_far_as_the_work_went() -> None
     )
     event = Event("x", {"tags": ["y"] * 300_000})
 
-    assert fold_event(definitions, {}, event, at=NOON, consent=GRANTED).keys() == {"a"}
+    assert fold_event(definitions, {}, event, at=NOON, consent=GRANTED).traits.keys() == {"a"}
 
 
 def test_traits_of_two_identifiers_are_merged_by_name() -> None:
-    one = fold_event(DEFINITIONS, {}, purchase(5), at=NOON, consent=NO_LOYALTY)
-    other = fold_event(DEFINITIONS, {}, purchase(2), at=NOON, consent=GRANTED)
+    one = fold_event(DEFINITIONS, {}, purchase(5), at=NOON, consent=NO_LOYALTY).traits
+    other = fold_event(DEFINITIONS, {}, purchase(2), at=NOON, consent=GRANTED).traits
 
     merged = merge_traits(one, other)
 
@@ -106,7 +105,7 @@ def test_traits_of_two_identifiers_are_merged_by_name() -> None:
 
 
 def test_only_states_of_todays_definitions_are_current() -> None:
-    traits = fold_event(DEFINITIONS, {}, purchase(5), at=NOON, consent=GRANTED)
+    traits = fold_event(DEFINITIONS, {}, purchase(5), at=NOON, consent=GRANTED).traits
     changed = compile_traits(
         {
             "orders": {"event": "purchase", "operation": "count", "version": 2},

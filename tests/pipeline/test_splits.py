@@ -8,6 +8,7 @@ import pytest
 
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import Identifier
+from tagstitch.core.profile_traits import compile_traits
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.link_log import home_as_of
 from tagstitch.pipeline.split_profiles import ProfileSplitter, SplitResult
@@ -18,7 +19,9 @@ DEVICE = Identifier("device_id", "tablet")
 
 
 def splitter(world: World) -> ProfileSplitter:
-    return ProfileSplitter(world.backend, KEYRING, world.audit)
+    return ProfileSplitter(
+        world.backend, KEYRING, audit=world.audit, definitions=compile_traits(world.traits)
+    )
 
 
 async def merged(world: World) -> str:

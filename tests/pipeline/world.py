@@ -21,6 +21,7 @@ from tagstitch.adapters.sqlite_documents import SqliteDocuments
 from tagstitch.core.callback import CallbackEndpoint
 from tagstitch.core.errors import Unavailable
 from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.profile_traits import compile_traits
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.stitch_request import parse_stitch_request
@@ -47,6 +48,7 @@ from tagstitch.pipeline.record_audit import record_audit
 from tagstitch.pipeline.record_dead_letter import record_dead_letter
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.stitch import Stitcher
+from tagstitch.pipeline.stitch_plan import StitchPlanner
 from tagstitch.pipeline.visitor import VisitorFinder
 
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
@@ -82,6 +84,8 @@ class World:
     crash_at: tuple[int, str] | None = None
     """(number of the effect, "before" or "behind")."""
     views: Views = field(default_factory=Views)
+    traits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Definitions of computed traits."""
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     documents: DocumentStore | None = None
     """Where the documents lie; in SQLite by default."""
@@ -117,8 +121,14 @@ class World:
             finder=self.finder,
             audit=self.audit,
             delivery=self.delivery,
-            views=self.refreshed(self.views),
-            consent_default_granted=consent_default_granted,
+            planner=StitchPlanner(
+                KEYRING,
+                self.identity,
+                finder=self.finder,
+                views=self.refreshed(self.views),
+                traits=self.refreshed(compile_traits(self.traits)),
+                consent_default_granted=consent_default_granted,
+            ),
         )
 
     def lookup(self, *, consent_default_granted: bool = True) -> ProfileLookup:

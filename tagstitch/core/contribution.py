@@ -1,0 +1,207 @@
+"""Contributions: what the events of one identifier add to the traits of its profile.
+
+A profile's traits are the merge of its identifiers' contributions, so that a split can take each
+one's away. Most profiles have one contributor: then its contribution is in the profile's own
+document, and an event costs one write. From the second on each has `contributions/{key}`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import reduce
+from typing import Any, Final
+
+from tagstitch.core.consent import Consent
+from tagstitch.core.event import Event
+from tagstitch.core.limits import EVENT_IDS_MAX
+from tagstitch.core.profile import Profile
+from tagstitch.core.profile_traits import TraitDefinitions, current_traits, fold_event
+from tagstitch.core.trait_state import Traits, merge_traits, stored_traits
+
+_ID_BYTES: Final = 8
+"""Of the digest of an event id: of a thousand, two are the same once in 10^13 profiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraitEvent:
+    """An event that may count for traits."""
+
+    event: Event
+    event_id: str
+    at: datetime
+    """When it happened."""
+    consent: Consent
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """The traits from the events of one identifier, and which events those were."""
+
+    traits: Traits
+    event_ids: bytes = b""
+    """Digests of the event ids that were counted last, the newest at the end."""
+
+    def has_counted(self, event_id: str) -> bool:
+        """Return whether the event is among those remembered."""
+        digest = _digest(event_id)
+        return any(
+            self.event_ids[start : start + _ID_BYTES] == digest
+            for start in range(0, len(self.event_ids), _ID_BYTES)
+        )
+
+    def current(self, definitions: TraitDefinitions) -> Contribution:
+        """Return what today's definitions made of it."""
+        return Contribution(current_traits(definitions, self.traits), self.event_ids)
+
+    def to_fields(self, profile: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the document `contributions/{key}`; it expires with its profile's document."""
+        return {
+            "traits": dict(self.traits),
+            "event_ids": self.event_ids,
+            "updated_at": profile.get("updated_at"),
+            "expires_at": profile.get("expires_at"),
+        }
+
+
+Contributions = Mapping[str, Contribution]
+"""Identifier key -> contribution."""
+
+NOTHING: Final = Contribution({})
+
+
+@dataclass(frozen=True, slots=True)
+class CountedEvent:
+    """What one event means for the traits of a profile."""
+
+    profile: Mapping[str, Any]
+    """The fields of the profile's document that change; empty when nothing does."""
+    documents: Contributions
+    """The contributions that change and are documents of their own."""
+    counted: tuple[str, ...]
+    """The traits that the event counts for."""
+
+
+UNCOUNTED: Final = CountedEvent({}, {}, ())
+
+FAILED: Final = CountedEvent({}, {}, ())
+"""What stored states made impossible: nothing is counted, and the record says so."""
+
+
+def contributors(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the identifier keys that contributed to the traits of a profile's document."""
+    stored = fields.get("contributors")
+    return tuple(map(str, stored)) if isinstance(stored, list) else ()
+
+
+def read_contribution(fields: Mapping[str, Any]) -> Contribution:
+    """Return the contribution that a document holds: its own one, or that of its profile."""
+    event_ids = fields.get("event_ids")
+    return Contribution(
+        stored_traits(fields.get("traits")), event_ids if isinstance(event_ids, bytes) else b""
+    )
+
+
+def held_contributions(fields: Mapping[str, Any]) -> dict[str, Contribution]:
+    """Return the contribution in the profile's own document: the one of its only contributor."""
+    keys = contributors(fields)
+    return {keys[0]: read_contribution(fields)} if len(keys) == 1 else {}
+
+
+def distant_contributors(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys whose contributions are documents of their own."""
+    keys = contributors(fields)
+    return keys if len(keys) > 1 else ()
+
+
+def trait_fields(contributions: Contributions) -> dict[str, Any]:
+    """Return what the document of a profile with exactly these contributions says of traits."""
+    keys = sorted(contributions)
+    alone = contributions[keys[0]] if len(keys) == 1 else NOTHING
+    return {
+        "traits": dict(merged_traits(contributions.values())),
+        "contributors": keys,
+        "event_ids": alone.event_ids,
+    }
+
+
+def merged_traits(contributions: Iterable[Contribution]) -> Traits:
+    """Return the traits of all."""
+    nothing: Traits = {}
+    return reduce(merge_traits, (each.traits for each in contributions), nothing)
+
+
+def merge_contributors(
+    people: Iterable[Profile], definitions: TraitDefinitions
+) -> tuple[dict[str, Any], Contributions]:
+    """Return what the document of several profiles that are one says of traits.
+
+    With it come the contributions that leave the documents of those profiles for their own.
+    """
+    documents = [person.fields for person in people]
+    keys = sorted({key for fields in documents for key in contributors(fields)})
+    if not keys:
+        return {}, {}
+    held: dict[str, Contribution] = {}
+    for fields in documents:
+        held |= held_contributions(fields)
+    if len(keys) == 1:
+        return trait_fields(held), {}
+    traits = merged_traits(read_contribution(each).current(definitions) for each in documents)
+    merged = {"traits": dict(traits), "contributors": keys, "event_ids": b""}
+    return merged, {key: found.current(definitions) for key, found in held.items()}
+
+
+def count_event(
+    definitions: TraitDefinitions,
+    fields: Mapping[str, Any],
+    key: str,
+    stored: Contributions,
+    counting: TraitEvent,
+) -> CountedEvent:
+    """Return what an event of one identifier changes in its profile's document.
+
+    `stored` are the documents of the contributions that are not in the profile's, at least this
+    identifier's. An event that was counted before changes nothing.
+    """
+    keys = contributors(fields)
+    held = held_contributions(fields)
+    mine = held.get(key) or (stored.get(key, NOTHING) if key in keys else NOTHING)
+    folded = fold_event(
+        definitions,
+        current_traits(definitions, mine.traits),
+        counting.event,
+        at=counting.at,
+        consent=counting.consent,
+    )
+    if not folded.counted or mine.has_counted(counting.event_id):
+        return CountedEvent({}, {}, folded.counted)
+    if folded.traits == mine.traits:
+        return CountedEvent({}, {}, ())
+    added = Contribution(folded.traits, _with(mine.event_ids, counting.event_id))
+    if set(keys) <= {key}:
+        return CountedEvent(trait_fields({key: added}), {}, folded.counted)
+    whole = fold_event(
+        definitions,
+        current_traits(definitions, read_contribution(fields).traits),
+        counting.event,
+        at=counting.at,
+        consent=counting.consent,
+    )
+    profile = {
+        "traits": dict(whole.traits),
+        "contributors": sorted({*keys, key}),
+        "event_ids": b"",
+    }
+    moved = {other: held[other].current(definitions) for other in held}
+    return CountedEvent(profile, {**moved, key: added}, folded.counted)
+
+
+def _digest(event_id: str) -> bytes:
+    return hashlib.sha256(event_id.encode()).digest()[:_ID_BYTES]
+
+
+def _with(event_ids: bytes, event_id: str) -> bytes:
+    return (event_ids + _digest(event_id))[-EVENT_IDS_MAX * _ID_BYTES :]
