@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from tagstitch.adapters.settings import Settings
-from tagstitch.core.identifier import IdentitySettings
 
 if TYPE_CHECKING:
     from tagstitch.adapters.cloud import LazyPort
@@ -64,7 +63,7 @@ class Wiring:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.identity = IdentitySettings()
+        self.identity = settings.identity
         self._consent_default_granted = settings.consent_default == "granted"
 
     def start(self, function: str) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from tagstitch.cli.opened_backend import Opened, opened_backend
 from tagstitch.cli.output import CommandFailed, JsonOption, emit, run, table_of
 from tagstitch.core.fields import optional_time
-from tagstitch.core.identifier import Identifier, IdentitySettings, make_identifier
+from tagstitch.core.identifier import Identifier, make_identifier
 from tagstitch.core.identity_graph import type_of
 from tagstitch.core.link_log import LinkEntry
 from tagstitch.core.profile import Profile
@@ -38,7 +38,7 @@ def show(type_: _Type, value: _Value, *, json: JsonOption = False) -> None:
     async def work() -> dict[str, Any]:
         async with opened_backend() as opened:
             deadline = Deadline.after(_TIMEOUT_S)
-            profile = await _profile_of(opened, _identifier(type_, value), deadline)
+            profile = await _profile_of(opened, _identifier(opened, type_, value), deadline)
             if profile is None:
                 raise CommandFailed("nobody is known by this identifier")
             entries = await entries_of(
@@ -64,7 +64,7 @@ def as_of(
         at = optional_time({"time": time}, "time")
         async with opened_backend() as opened:
             deadline = Deadline.after(_TIMEOUT_S)
-            identifier = _identifier(type_, value)
+            identifier = _identifier(opened, type_, value)
             profile = await _profile_of(opened, identifier, deadline)
             home = await home_as_of(
                 opened.backend.documents,
@@ -124,19 +124,19 @@ async def _split(
     )
     if undo is not None:
         return await splitter.undo_merge(undo, merged_id=merged, deadline=deadline)
-    key = opened.keyring.identifier_key(_identifier(*named))
+    key = opened.keyring.identifier_key(_identifier(opened, *named))
     return await splitter.take_out(key, deadline=deadline)
 
 
-def _identifier(type_: str, value: str) -> Identifier:
+def _identifier(opened: Opened, type_: str, value: str) -> Identifier:
     identifier = make_identifier(type_, value, path="value")
-    if IdentitySettings().is_blocked(identifier):
+    if opened.settings.identity.is_blocked(identifier):
         raise CommandFailed("many visitors share this value: it leads to nobody")
     return identifier
 
 
 async def _profile_of(opened: Opened, identifier: Identifier, deadline: Deadline) -> Profile | None:
-    finder = VisitorFinder(opened.backend.documents, opened.keyring, IdentitySettings())
+    finder = VisitorFinder(opened.backend.documents, opened.keyring, opened.settings.identity)
     now = opened.backend.clock()
     return (await finder.find([identifier], now=now, deadline=deadline)).profile
 
