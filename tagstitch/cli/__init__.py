@@ -7,6 +7,7 @@ import typer
 from tagstitch.cli import audit, deadletters, decisions, identity, profiles, rules
 from tagstitch.cli.backtest import backtest
 from tagstitch.cli.demo import demo
+from tagstitch.cli.identity_simulate import simulate
 from tagstitch.cli.replay import replay
 from tagstitch.cli.up import up
 
@@ -20,6 +21,7 @@ app.command()(up)
 app.command()(demo)
 app.command()(replay)
 rules.app.command()(backtest)
+identity.app.command()(simulate)
 app.add_typer(rules.app, name="rules")
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(identity.app, name="identity")

@@ -79,11 +79,22 @@ def identify_event(
     counts. Values that cannot be identifiers (wrong type, too long, blocked) are left out: an
     event must not fail for them.
     """
+    found = _named(event, settings, asserted=asserted)
+    usable = (identifier for identifier in found if not settings.is_blocked(identifier))
+    return in_priority_order(usable, settings)[:IDENTIFIERS_PER_REQUEST_MAX]
+
+
+def named_identifiers(event: Event, settings: IdentitySettings) -> tuple[Identifier, ...]:
+    """Return whatever an event that somebody vouches for names, also what is blocked."""
+    found = _named(event, settings, asserted=True)
+    return in_priority_order(found, settings)[:IDENTIFIERS_PER_REQUEST_MAX]
+
+
+def _named(event: Event, settings: IdentitySettings, *, asserted: bool) -> set[Identifier]:
     found = set(_client_ids(event.parameters))
     if asserted:
         found.update(_other_ids(event.parameters, settings))
-    usable = (identifier for identifier in found if not settings.is_blocked(identifier))
-    return in_priority_order(usable, settings)[:IDENTIFIERS_PER_REQUEST_MAX]
+    return found
 
 
 def event_time(event: Event, *, received_at: datetime) -> datetime:

@@ -16,7 +16,7 @@ from tagstitch.core.identifier import Identifier
 from tagstitch.core.lookup import LookupAnswer
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.split_profiles import ProfileSplitter
+from tests.pipeline.test_splits import splitter
 from tests.pipeline.world import KEYRING, START, World
 
 USER = Identifier("user_id", "u-1001")
@@ -47,9 +47,8 @@ async def stitch(world: World, *named: Identifier) -> None:
 
 
 async def split(world: World, identifier: Identifier) -> None:
-    splitter = ProfileSplitter(world.backend, KEYRING, world.audit)
     key = KEYRING.identifier_key(identifier)
-    await splitter.take_out(key, deadline=Deadline.after(10))
+    await splitter(world).take_out(key, deadline=Deadline.after(10))
 
 
 async def put(world: World, profile_id: str, **fields: Any) -> None:
