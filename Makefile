@@ -8,7 +8,7 @@ RULE_ENGINES := .venv-bench/.installed
 FUNCTIONS := stitch_sync stitch_async decide audit_sink
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check check-middleware test-emulators bqemulator bench bench-engines schemas package lock clean
+.PHONY: help up demo test check check-middleware test-emulators bqemulator bench bench-engines bench-identity schemas package lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -41,6 +41,9 @@ bench: $(VENV)/.dev $(RULE_ENGINES) $(if $(shell command -v gcloud),$(BQEMULATOR
 
 bench-engines: $(VENV)/.dev $(RULE_ENGINES) ## Compare with other rule engines, write that section anew
 	$(BIN)/python -m bench.rule_engines
+
+bench-identity: $(VENV)/.dev ## Stitch 400,000 edges against a union-find, write that section anew
+	$(BIN)/python -m bench.identity_graph --write
 
 schemas: $(VENV)/.dev ## Write the generated JSON Schemas anew
 	$(BIN)/python -m schemas.generate

@@ -71,7 +71,7 @@ def throw_away(
         settings = _settings(Path(folder), source)
         if identity is not None:
             settings = replace(settings, identity=identity)
-        local = open_local_backend(settings)
+        local = open_local_backend(settings, is_durable=False)
         try:
             yield _thrown_away(settings, local, source.documents if source else None)
         finally:
