@@ -186,6 +186,8 @@ def test_a_rule_file_is_judged_alike(value: Any, valid: bool, tmp_path: Path) ->
             parse_experiment(experiment_id, experiment)
         for audience_id, audience in definitions.audiences.items():
             parse_audience(audience_id, audience)
+        for trait_id, trait in definitions.traits.items():
+            parse_trait(trait_id, trait)
 
     assert (accepts(schema("rule"), value), parser_accepts(parse)) == (valid, valid)
 
@@ -207,7 +209,7 @@ def test_the_rules_of_the_decision_cases_are_valid(kind: str, rule: Any) -> None
     "file", sorted((ROOT / "examples" / "rules").iterdir()), ids=lambda p: p.name
 )
 def test_the_sample_rules_are_valid(file: Path) -> None:
-    content = {name: found for name, found in read_rule_files(file).collections.items() if found}
+    content = {name: found for name, found in read_rule_files(file).edited.items() if found}
 
     Draft202012Validator(schema("rule")).validate(content)
 

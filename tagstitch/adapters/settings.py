@@ -62,6 +62,8 @@ class Settings:
     identity: IdentitySettings
     audit_parameters: tuple[str, ...]
     rules_refresh_s: float
+    time_zone: str
+    """IANA name of the project's time zone: that of traits which name none."""
     dataset: str
     data_dir: Path
     retry_scale: float
@@ -131,6 +133,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         identity=reader.identity("TAGSTITCH_IDENTITY"),
         audit_parameters=_names(reader.text("TAGSTITCH_AUDIT_PARAMETERS")),
         rules_refresh_s=reader.number("TAGSTITCH_RULES_REFRESH_S", 10.0),
+        time_zone=reader.time_zone("TAGSTITCH_TIME_ZONE"),
         dataset=reader.text("TAGSTITCH_DATASET") or "tagstitch",
         data_dir=data_dir,
         retry_scale=reader.number("TAGSTITCH_RETRY_SCALE", 1.0),
@@ -211,6 +214,19 @@ class _Reader:
             value = -1.0
         if not 0 < value < 1e9:
             raise SettingsError(f"{name} must be a number above 0")
+        return value
+
+    def time_zone(self, name: str) -> str:
+        value = self.text(name) or "UTC"
+        if value == "UTC":
+            return value
+        from tagstitch.core.problems import Problems
+        from tagstitch.core.time_zone import parse_time_zone
+
+        problems = Problems()
+        parse_time_zone(value, name, problems)
+        for problem in problems.found:
+            raise SettingsError(f"{name}: {problem.message}; {problem.hint}")
         return value
 
     def secret(self, name: str) -> str | None:

@@ -70,6 +70,7 @@ class Wiring:
         """Begin to load the definitions that the function's first request will need."""
         if function == "decide":
             self.rule_book.start()
+            self.traits.start()
         if function == "stitch_sync":
             self.views.start()
         if function == "stitch_async":
@@ -138,7 +139,7 @@ class Wiring:
         from tagstitch.pipeline.refreshed import Refreshed
 
         return Refreshed(
-            load_traits(self.backend.documents),
+            load_traits(self.backend.documents, time_zone=self.settings.time_zone),
             name="traits",
             interval_s=self.settings.rules_refresh_s,
             clock=self.backend.clock,
@@ -228,6 +229,7 @@ class Wiring:
         """Decide's pipeline."""
         from tagstitch.pipeline.decide import Decider
         from tagstitch.pipeline.decision import DecisionMaker
+        from tagstitch.pipeline.publish_event import EventPublisher
 
         maker = DecisionMaker(
             self.finder,
@@ -243,7 +245,9 @@ class Wiring:
             maker=maker,
             audit=self.audit,
             views=self.views,
-            claims=self.claims,
+            events=EventPublisher(
+                self.backend, self.keyring, claims=self.claims, traits=self.traits
+            ),
             audit_parameters=self.settings.audit_parameters,
         )
 

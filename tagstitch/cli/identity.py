@@ -120,7 +120,9 @@ async def _split(
         opened.backend,
         opened.keyring,
         audit=AuditPublisher(opened.backend.publisher),
-        definitions=await load_traits(opened.backend.documents)(None, deadline),
+        definitions=await load_traits(
+            opened.backend.documents, time_zone=opened.settings.time_zone
+        )(None, deadline),
     )
     if undo is not None:
         return await splitter.undo_merge(undo, merged_id=merged, deadline=deadline)

@@ -21,9 +21,9 @@ from tagstitch.adapters.sqlite_documents import SqliteDocuments
 from tagstitch.core.callback import CallbackEndpoint
 from tagstitch.core.errors import Unavailable
 from tagstitch.core.identifier import Identifier, IdentitySettings
-from tagstitch.core.profile_traits import compile_traits
+from tagstitch.core.profile_traits import TraitDefinitions, compile_traits
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
-from tagstitch.core.rule_definitions import RuleDefinitions
+from tagstitch.core.rule_definitions import RawDefinitions, RuleDefinitions
 from tagstitch.core.stitch_request import parse_stitch_request
 from tagstitch.core.view import Views
 from tagstitch.pipeline.backend import (
@@ -44,6 +44,7 @@ from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.look_up import ProfileLookup
 from tagstitch.pipeline.publish_audit import AuditPublisher
+from tagstitch.pipeline.publish_event import EventPublisher
 from tagstitch.pipeline.record_audit import record_audit
 from tagstitch.pipeline.record_dead_letter import record_dead_letter
 from tagstitch.pipeline.refreshed import Refreshed
@@ -150,6 +151,7 @@ class World:
         consent_default_granted: bool = True,
         rule_book: Refreshed[RuleBook] | None = None,
         audit_parameters: Sequence[str] = ("value",),
+        traits: RawDefinitions | Refreshed[TraitDefinitions] | None = None,
         **others: Any,
     ) -> Decider:
         """Return a decider; `others` are the rule book's experiments, audiences, protected."""
@@ -171,9 +173,16 @@ class World:
             maker=maker,
             audit=self.audit,
             views=self.refreshed(self.views),
-            claims=self.claims,
+            events=self.events(traits),
             audit_parameters=audit_parameters,
         )
+
+    def events(
+        self, traits: RawDefinitions | Refreshed[TraitDefinitions] | None = None
+    ) -> EventPublisher:
+        if not isinstance(traits, Refreshed):
+            traits = self.refreshed(compile_traits(self.traits if traits is None else traits))
+        return EventPublisher(self.backend, KEYRING, claims=self.claims, traits=traits)
 
     def refreshed(self, value: Any) -> Refreshed[Any]:
         """Return a holder whose value is there already."""
