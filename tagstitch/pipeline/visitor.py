@@ -106,7 +106,8 @@ class VisitorFinder:
         if hinted is not None:
             return hinted
         first, rest = identifiers[:_FIRST_CANDIDATES], identifiers[_FIRST_CANDIDATES:]
-        found = await self._read([*self._places(first), *self._hinted(first), *riders], deadline)
+        places = dict.fromkeys((*self._places(first), *self._hinted(first)))
+        found = await self._read([*places, *riders], deadline)
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
         if visitor.profile is None and rest:
             more = await self._read(self._places(rest), deadline)

@@ -418,6 +418,44 @@ def test_people_are_the_components_of_the_graph(
         assert (found[one] == found[other]) == (roots[one] == roots[other])
 
 
+NAMED = st.one_of(
+    st.builds(lambda n: user(f"user {n}"), st.integers(0, 3)),
+    st.builds(lambda n: Identifier("email_sha256", f"{n:x}123456789abcdef" * 4), st.integers(0, 3)),
+    st.builds(lambda n: client(f"client {n}"), st.integers(0, 7)),
+)
+REQUESTS = st.lists(st.lists(NAMED, min_size=1, max_size=4), min_size=1, max_size=12)
+
+
+@given(REQUESTS)
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_with_limits_nobody_is_two_users_and_everybody_is_found(
+    tmp_path_factory: pytest.TempPathFactory, requests: list[list[Identifier]]
+) -> None:
+    world = World(tmp_path_factory.mktemp("graph"))
+
+    async def run() -> None:
+        for number, named in enumerate(requests):
+            world.now += timedelta(seconds=1)
+            await world.stitch(message(f"r{number}", *named))
+        assert await aliases_are_of_depth_1(world)
+        homes = {
+            KEYRING.identifier_key(each): await profile_of(world, each)
+            for each in itertools.chain.from_iterable(requests)
+        }
+        for path, fields in (await living(world)).items():
+            types = [key.partition(":")[0] for key in fields["identifiers"]]
+            assert types.count("user_id") <= 1
+            assert max(types.count("client_id"), types.count("email_sha256")) <= 5
+            assert {homes[key] for key in fields["identifiers"]} == {path.partition("/")[2]}
+
+    asyncio.run(run())
+    world.database.close()
+
+
 def components(edges: Iterable[tuple[int, int]]) -> Mapping[int, int]:
     """Return node -> the least node of its component."""
     parent: dict[int, int] = {}
