@@ -21,6 +21,7 @@ from tagstitch.core.limits import (
     IDENTIFIER_VALUE_CHARS_MAX,
     IDENTIFIERS_PER_PROFILE_MAX,
 )
+from tagstitch.core.lookup import QUERY_FIELDS
 
 
 def identity_schema() -> dict[str, Any]:
@@ -36,7 +37,7 @@ def identity_schema() -> dict[str, Any]:
                     "description": "Identifier types, the strongest first. The usual ones that are"
                     " not named follow in their order.",
                     "type": "array",
-                    "items": type_,
+                    "items": {**type_, "not": {"enum": sorted(QUERY_FIELDS)}},
                     "maxItems": IDENTIFIER_TYPES_MAX,
                     "uniqueItems": True,
                     "default": list(IDENTIFIER_TYPES),

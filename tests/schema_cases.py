@@ -803,6 +803,7 @@ IDENTITY_SETTINGS: list[Case] = [
     ("nulls", dict.fromkeys(("types", "limits", "blocked_values", "merge_strategies")), True),
     ("no default limit and no quarantine", {"default_limit": None, "quarantine": None}, True),
     ("a type in capitals", {"types": ["UserId"]}, False),
+    ("a type that a lookup's query has", {"types": ["view"]}, False),
     ("a type twice", {"types": ["user_id", "user_id"]}, False),
     ("a type that is a number", {"types": [7]}, False),
     ("types that are an object", {"types": {"user_id": 1}}, False),

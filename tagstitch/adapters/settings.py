@@ -13,7 +13,6 @@ import msgspec
 
 from tagstitch.core.callback import CallbackEndpoint, is_strong_secret
 from tagstitch.core.identifier import IdentitySettings
-from tagstitch.core.problems import Problems
 
 AuthMode = Literal["key", "signature", "iam", "none"]
 BackendName = Literal["cloud", "local"]
@@ -263,6 +262,7 @@ class _Reader:
         if text is None:
             return IdentitySettings()
         from tagstitch.core.identity_settings import parse_identity_settings  # RE2 takes a while
+        from tagstitch.core.problems import Problems
 
         try:
             raw = msgspec.json.decode(text, type=dict[str, Any])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tagstitch.cli import audit, deadletters, decisions, identity, profiles, rules
+from tagstitch.cli import audit, deadletters, decisions, identity, identity_review, profiles, rules
 from tagstitch.cli.backtest import backtest
 from tagstitch.cli.demo import demo
 from tagstitch.cli.identity_simulate import simulate
@@ -24,6 +24,7 @@ rules.app.command()(backtest)
 identity.app.command()(simulate)
 app.add_typer(rules.app, name="rules")
 app.add_typer(profiles.app, name="profiles")
+identity.app.add_typer(identity_review.app, name="review")
 app.add_typer(identity.app, name="identity")
 app.add_typer(audit.app, name="audit")
 app.add_typer(decisions.app, name="decisions")

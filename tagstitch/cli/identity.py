@@ -16,6 +16,7 @@ from tagstitch.core.identifier import Identifier, make_identifier
 from tagstitch.core.identity_graph import type_of
 from tagstitch.core.link_log import LinkEntry
 from tagstitch.core.profile import Profile
+from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.link_log import entries_of, home_as_of
 from tagstitch.pipeline.load_traits import load_traits
@@ -44,7 +45,7 @@ def show(type_: _Type, value: _Value, *, json: JsonOption = False) -> None:
             entries = await entries_of(
                 opened.backend.documents, profile.profile_id, deadline=deadline
             )
-            return _shown(profile, entries)
+            return _shown(profile, entries, now=opened.backend.clock())
 
     found = run(work(), as_json=json)
     emit(found, as_json=json, show=lambda out: _print(out, found))
@@ -138,17 +139,19 @@ def _identifier(opened: Opened, type_: str, value: str) -> Identifier:
 
 
 async def _profile_of(opened: Opened, identifier: Identifier, deadline: Deadline) -> Profile | None:
+    """Return the profile that an identifier belongs to, also while it recognises nobody."""
     finder = VisitorFinder(opened.backend.documents, opened.keyring, opened.settings.identity)
     now = opened.backend.clock()
-    return (await finder.find([identifier], now=now, deadline=deadline)).profile
+    loaded = await finder.load_graph([identifier], now=now, deadline=deadline)
+    return loaded.graph.nodes[0].profile
 
 
-def _shown(profile: Profile, entries: Sequence[LinkEntry]) -> dict[str, Any]:
+def _shown(profile: Profile, entries: Sequence[LinkEntry], *, now: datetime) -> dict[str, Any]:
     return {
         "profile_id": profile.profile_id,
         "identifiers": [
             {"type": type_of(key), "first_seen": link.get("first_seen"),
-             "last_seen": link.get("last_seen")}
+             "last_seen": link.get("last_seen"), "held": is_held(profile, key, now=now)}
             for key, link in profile.identifiers.items()
         ],
         "demoted": [type_of(key) for key in profile.demoted],

@@ -42,7 +42,14 @@ _SHOWN_MAX: Final = 50
 _DRAWN_MAX: Final = 100
 """Profiles of a diagram: Mermaid takes 500 edges by itself."""
 
-_SIGNS: Final = {"linked": "+", "demoted": "≠", "apart": "≠", "blocked": "✗", "unasserted": "?"}
+_SIGNS: Final = {
+    "linked": "+",
+    "demoted": "≠",
+    "apart": "≠",
+    "blocked": "✗",
+    "unasserted": "?",
+    "held": "!",
+}
 
 
 def simulate(

@@ -35,6 +35,7 @@ from tagstitch.core.limits import (
     IDENTIFIER_VALUE_CHARS_MAX,
     IDENTIFIERS_PER_PROFILE_MAX,
 )
+from tagstitch.core.lookup import QUERY_FIELDS
 from tagstitch.core.patterns import PatternSet, compile_pattern
 from tagstitch.core.problems import Problems
 
@@ -89,6 +90,8 @@ def _types(raw: Any, where: str, problems: Problems) -> tuple[str, ...]:
     for place, name in _texts(raw, where, problems, entries_max=IDENTIFIER_TYPES_MAX):
         if not TYPE_PATTERN.fullmatch(name):
             problems.add(place, "not an identifier type", _TYPE_HINT)
+        elif name in QUERY_FIELDS:
+            problems.add(place, "means something else in a lookup", "another name, such as my_id")
         elif name in named:
             problems.add(place, "stands there twice")
         named.append(name)

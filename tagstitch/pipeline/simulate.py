@@ -22,8 +22,9 @@ from tagstitch.pipeline.backend import Document, DocumentStore, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.visitor import VisitorFinder
 
-Part = Literal["linked", "demoted", "apart", "known", "unknown", "blocked", "unasserted"]
-"""What became of one identifier. `demoted`: kept apart for the first time; `apart`: as before."""
+Part = Literal["linked", "demoted", "apart", "known", "unknown", "held", "blocked", "unasserted"]
+"""What became of one identifier. `demoted`: kept apart for the first time; `apart`: as before;
+`held`: in quarantine, or blocked after a review."""
 
 _CHANGES: Final = frozenset({"created", "linked", "merged"})
 _REPEATED: Final = "repeated"
@@ -223,17 +224,16 @@ class Simulation:
         entry: Mapping[str, Any],
         profile_id: str | None,
     ) -> Part:
-        if node is None:
-            return "blocked"
-        if not _counts(request, node.identifier):
-            return "unasserted"
+        if node is None or not _counts(request, node.identifier):
+            return "blocked" if node is None else "unasserted"
         if node.key in entry.get("linked", ()):
             return "linked"
         if node.key in entry.get("demoted", ()):
             return "demoted"
-        if _home(node) is None:
-            return "unknown"
-        return "known" if _home(node) == profile_id else "apart"
+        home = _home(node)
+        if node.is_held or home is None:
+            return "held" if node.is_held else "unknown"
+        return "known" if home == profile_id else "apart"
 
 
 def _counts(request: StitchRequest, identifier: Identifier) -> bool:

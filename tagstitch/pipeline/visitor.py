@@ -14,6 +14,7 @@ from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identif
 from tagstitch.core.identity_graph import GraphNode, IdentityGraph, resolve
 from tagstitch.core.limits import PROFILE_HINTS_MAX
 from tagstitch.core.profile import Profile, parse_profile
+from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
@@ -39,6 +40,9 @@ class Visitor:
     document in the place where a new one would go."""
     is_erased: bool = False
     """Whether a tombstone lies there: nobody may be created in its place."""
+    is_held: bool = False
+    """Whether the first identifier recognises nobody, and no other one does: who it is cannot be
+    told, and nobody may be created in its place."""
     matched: Identifier | None = None
     """The identifier that led to the profile; None when a document id did, or nothing."""
     riders: Mapping[str, Document] = field(default_factory=dict)
@@ -72,6 +76,7 @@ class LoadedGraph:
 
 
 NOBODY: Final = Visitor(None, "")
+HELD: Final = Visitor(None, "", is_held=True)
 
 
 class VisitorFinder:
@@ -109,13 +114,14 @@ class VisitorFinder:
         places = dict.fromkeys((*self._places(first), *self._hinted(first)))
         found = await self._read([*places, *riders], deadline)
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
+        starts_held = visitor.is_held
         if visitor.profile is None and rest:
             more = await self._read(self._places(rest), deadline)
             visitor = await self._first_known(
                 rest, {**found, **more}, stronger=first, now=now, deadline=deadline
             )
         if visitor.profile is None:
-            visitor = self._vacancy(identifiers[0], found)
+            visitor = HELD if starts_held else self._vacancy(identifiers[0], found)
         return replace(visitor, riders={path: found[path] for path in riders if path in found})
 
     async def load_graph(
@@ -217,13 +223,14 @@ class VisitorFinder:
     def _node(
         self, identifier: Identifier, found: Mapping[str, Document], now: datetime
     ) -> GraphNode:
-        living = (_living(found.get(path), now=now) for path in self._ways(identifier, found))
-        return GraphNode(
-            identifier,
-            self._keyring.identifier_key(identifier),
-            self._keyring.profile_id(identifier),
-            next((profile for profile in living if profile is not None), None),
+        key = self._keyring.identifier_key(identifier)
+        ways = self._ways(identifier, found)
+        living = (_living(found.get(path), now=now) for path in ways)
+        profile = next((profile for profile in living if profile is not None), None)
+        held = _is_blocked(found.get(ways[0])) or (
+            profile is not None and is_held(profile, key, now=now)
         )
+        return GraphNode(identifier, key, self._keyring.profile_id(identifier), profile, held)
 
     async def _ride_alone(self, riders: Sequence[str], deadline: Deadline) -> Visitor:
         if not riders:
@@ -247,7 +254,12 @@ class VisitorFinder:
         found = await self._read([path, *riders], deadline)
         document = found.get(path)
         profile = parse_profile(profile_id, document.fields, now=now) if document else None
-        if profile is None or profile.merged_into or key not in profile.identifiers:
+        if (
+            profile is None
+            or profile.merged_into
+            or key not in profile.identifiers
+            or is_held(profile, key, now=now)
+        ):
             self._hints.pop(key, None)  # another request may have noticed it meanwhile
             return None
         assert document is not None  # noqa: S101 - a profile came from it
@@ -268,41 +280,58 @@ class VisitorFinder:
         `stronger` are those that were asked before; `found` holds their documents too.
         """
         place = found.get(self._place(identifiers[0]))
-        profile = _living(place, now=now)
-        if place is not None and profile is not None and not stronger:  # almost everybody
-            return Visitor(profile, place.version, matched=identifiers[0])
-        documents = dict(found)
-        asked = found.keys() | set(map(self._place, identifiers))
-        before = list(stronger)
+        profile = _living(place, now=now) if not stronger else None
+        key = self._keyring.identifier_key(identifiers[0])
+        if place is not None and profile is not None and not is_held(profile, key, now=now):
+            return Visitor(profile, place.version, matched=identifiers[0])  # almost everybody
+        documents, asked = dict(found), {*found, *self._places(identifiers)}
+        nodes = [self._node(identifier, documents, now) for identifier in stronger]
         for identifier in identifiers:
-            tried: set[str] = set()
-            while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
-                path = untried[0]
-                tried.add(path)
-                if path not in asked:
-                    asked.add(path)
-                    document = await self._documents.get(path, deadline=deadline)
-                    if document is not None:
-                        documents[path] = document
-                profile = _living(documents.get(path), now=now)
-                if profile is not None:
-                    self._remember(self._keyring.identifier_key(identifier), profile)
-                    if self._may_be_one([*before, identifier], documents, now):
-                        return Visitor(profile, documents[path].version, matched=identifier)
-                    break
-            before.append(identifier)
-        return NOBODY
+            await self._follow_ways(identifier, documents, asked, now=now, deadline=deadline)
+            node = self._node(identifier, documents, now)
+            nodes.append(node)
+            if node.profile is None or node.is_held:
+                continue
+            self._remember(node.key, node.profile)
+            if self._may_be_one(nodes, now):
+                version = documents[f"profiles/{node.profile.profile_id}"].version
+                return Visitor(node.profile, version, matched=identifier)
+        return HELD if nodes[len(stronger)].is_held else NOBODY
 
-    def _may_be_one(
-        self, identifiers: Sequence[Identifier], documents: Mapping[str, Document], now: datetime
-    ) -> bool:
+    async def _follow_ways(
+        self,
+        identifier: Identifier,
+        documents: dict[str, Document],
+        asked: set[str],
+        *,
+        now: datetime,
+        deadline: Deadline,
+    ) -> None:
+        """Read on until the identifier leads to a living profile, or nowhere.
+
+        What is read is added to `documents`; what is among `asked` is not read again.
+        """
+        place = self._place(identifier)
+        if _is_blocked(documents.get(place)):
+            return
+        tried = {place}
+        while _living(documents.get(place), now=now) is None:
+            place = next((p for p in self._ways(identifier, documents) if p not in tried), "")
+            if not place:
+                return
+            tried.add(place)
+            if place not in asked:
+                asked.add(place)
+                document = await self._documents.get(place, deadline=deadline)
+                if document is not None:
+                    documents[place] = document
+
+    def _may_be_one(self, nodes: Sequence[GraphNode], now: datetime) -> bool:
         """Return whether stitching would let the last identifier join the ones before it."""
-        if len(identifiers) == 1:
+        if len(nodes) == 1:
             return True
-        nodes = tuple(self._node(identifier, documents, now) for identifier in identifiers)
-        resolution = resolve(IdentityGraph(nodes), self._settings, at=now)
-        people = (resolution.before, *resolution.merged)
-        return nodes[-1].profile in people
+        resolution = resolve(IdentityGraph(tuple(nodes)), self._settings, at=now)
+        return nodes[-1].profile in (resolution.before, *resolution.merged)
 
     async def _follow(self, document: Document, *, now: datetime, deadline: Deadline) -> Visitor:
         """Return the profile of a document, or the survivor that it was merged into."""
@@ -351,6 +380,11 @@ def _living(document: Document | None, *, now: datetime) -> Profile | None:
         return None
     profile = parse_profile(_id_of(document), document.fields, now=now)
     return None if profile is None or profile.merged_into else profile
+
+
+def _is_blocked(place: Document | None) -> bool:
+    """Return whether a review blocked the identifier whose own place this is."""
+    return place is not None and "blocked_at" in place.fields and "merged_into" in place.fields
 
 
 def _id_of(document: Document) -> str:

@@ -6,9 +6,11 @@ Fixtures of the subclass: `audit_table` and `audit_queries` over the same rows.
 from __future__ import annotations
 
 # ruff: noqa: S608, PLR0917 - queries are made of constants, and tests take fixtures
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from tagstitch.pipeline.deadline import Deadline
 
 NOON = datetime(2026, 11, 21, 12, 30, 0, 123456, tzinfo=UTC)
 SECRET = "anna@example.com"
+IDENTITY_DOCUMENT = Path(__file__).parents[2] / "docs" / "identity.md"
 
 MODIFICATIONS: list[dict[str, Any]] = [
     {"rule_id": "a", "type": "rename_event", "old_name": "purchase", "new_name": "micro_purchase"},
@@ -331,6 +334,44 @@ class AuditTableContract:
     ) -> None:
         with pytest.raises(Unavailable):
             await audit_queries.run("SELECT 1", deadline=Deadline.after(-1))
+
+    async def test_the_documented_query_of_blocked_identifiers_finds_them_all(
+        self,
+        audit_table: AuditTable,
+        audit_queries: AuditQueries,
+        full: dict[str, Any],
+        request_id: str,
+    ) -> None:
+        extras: list[dict[str, Any]] = [
+            {"reason": "QUARANTINED", "type": "client_id", "profiles": 11},
+            {"reason": "KNOWN_PROFILE", "blocked": 1, "blocked_types": ["user_id"]},
+            {"reason": "KNOWN_PROFILE", "blocked": 0, "held": ["client_id"]},
+            {"reason": "KNOWN_PROFILE", "blocked": 0},
+        ]
+        rows = [
+            {
+                **full,
+                "record_id": f"{request_id}-{n}",
+                "record_type": "identity_link" if n else "identity_blocked",
+                "occurred_at": NOON + timedelta(minutes=n),
+                "extra": extra,
+            }
+            for n, extra in enumerate(extras)
+        ]
+        await audit_table.append(rows, deadline=soon())
+        [query] = re.findall(r"```sql\n(.*?)```", IDENTITY_DOCUMENT.read_text("utf-8"), re.DOTALL)
+
+        found = await audit_queries.run(query, deadline=soon())
+
+        assert [
+            (row["reason"], row["type"], row["blocked_types"] is None, row["held"] is None)
+            for row in found
+            if row["request_id"] == request_id
+        ] == [
+            ("QUARANTINED", "client_id", True, True),
+            ("KNOWN_PROFILE", None, False, True),
+            ("KNOWN_PROFILE", None, True, False),
+        ]
 
     # Views
 

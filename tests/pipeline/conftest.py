@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tagstitch.adapters.firestore_documents import FirestoreDocuments
 from tagstitch.local_stack.emulators import Emulators
 from tests.pipeline.world import World
 
@@ -20,18 +21,14 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("firestore", marks=pytest.mark.emulators)])
-async def either_world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    """Give a world on each of the two document stores; Firestore's is a project of its own."""
+async def place(request: pytest.FixtureRequest, world: World) -> AsyncIterator[World]:
+    """A world on each store; on Firestore with a database of its own."""
     if request.param == "sqlite":
-        world = World(tmp_path)
         yield world
-        world.database.close()
         return
-    from tagstitch.adapters.firestore_documents import FirestoreDocuments
-
     emulators: Emulators = request.getfixturevalue("emulators")
-    store = FirestoreDocuments("world-" + secrets.token_hex(6), emulator=emulators.firestore)
-    world = World(tmp_path, documents=store)
+    project = f"tagstitch-{secrets.token_hex(6)}"
+    store = FirestoreDocuments(project, emulator=emulators.firestore)
+    world.store = store
     yield world
     await store.close()
-    world.database.close()

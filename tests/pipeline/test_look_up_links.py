@@ -29,8 +29,8 @@ CALLER = Caller("container", frozenset({"lookup", "stitch", "assert"}))
 
 
 @pytest.fixture
-def world(either_world: World) -> World:
-    return either_world
+def world(place: World) -> World:
+    return place
 
 
 async def look_up(world: World, *named: Identifier, may_publish: bool = True) -> LookupAnswer:

@@ -56,8 +56,8 @@ class TestTheTableOfCases:
     """Each case on both document stores."""
 
     @pytest.fixture
-    def world(self, either_world: World) -> World:
-        return either_world
+    def world(self, place: World) -> World:
+        return place
 
     async def test_switch(self, world: World) -> None:
         jose = await world.put_profile(user("jose"))
@@ -214,10 +214,10 @@ CHAIN = ((0, 1), (2, 3), (1, 2), (1, 2))
 
 @pytest.mark.parametrize("order", [*set(itertools.permutations(CHAIN))])
 async def test_a_chain_is_one_person_whatever_the_order(
-    either_world: World, order: Iterable[tuple[int, int]]
+    place: World, order: Iterable[tuple[int, int]]
 ) -> None:
     """A-B, C-D, B-C: the same attributes for every order."""
-    world = either_world
+    world = place
     world.identity = WITHOUT_LIMITS
     for n in range(4):
         await world.put_profile(

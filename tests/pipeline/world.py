@@ -88,13 +88,11 @@ class World:
     traits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Definitions of computed traits."""
     identity: IdentitySettings = field(default_factory=IdentitySettings)
-    documents: DocumentStore | None = None
-    """Where the documents lie; in SQLite by default."""
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.database = SqliteDatabase(self.folder)
-        self.store: DocumentStore = self.documents or SqliteDocuments(self.database)
+        self.store: DocumentStore = SqliteDocuments(self.database)
         self.audit_rows = SqliteAuditTable(self.database)
         self.backend = Backend(
             documents=_Documents(self),
