@@ -228,11 +228,11 @@ class Simulation:
             return "blocked" if node is None else "unasserted"
         if node.key in entry.get("linked", ()):
             return "linked"
-        if node.key in entry.get("demoted", ()):
-            return "demoted"
+        if node.is_held or node.key in entry.get("demoted", ()):
+            return "held" if node.is_held else "demoted"
         home = _home(node)
-        if node.is_held or home is None:
-            return "held" if node.is_held else "unknown"
+        if home is None:
+            return "unknown"
         return "known" if home == profile_id else "apart"
 
 

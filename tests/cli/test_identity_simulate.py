@@ -220,6 +220,20 @@ def test_a_year_passes_in_a_line(cli: Cli, tmp_path: Path) -> None:
     assert [step["outcome"] for step in steps] == ["created", *["linked"] * 6, "created"]
 
 
+def test_a_kiosk_ends_in_quarantine(cli: Cli, tmp_path: Path) -> None:
+    visits = [
+        {"identifiers": [{"type": "user_id", "value": f"u-{n}"}, PHONE]} for n in range(1, 14)
+    ]
+    file = written(tmp_path / "events.jsonl", visits)
+
+    steps = cli("identity", "simulate", file, "--json").document["steps"]
+
+    became = [parts(step)["client_id 100.1"] for step in steps]
+    assert became == ["linked", *["demoted"] * 9, *["held"] * 3]
+    assert len({step["profile_id"] for step in steps}) == 13
+    assert "!client_id 100.1" in cli("identity", "simulate", file).out
+
+
 def test_the_same_request_again_is_told_as_such(cli: Cli, tmp_path: Path) -> None:
     request = {"identifiers": [ANN, LAPTOP], "request_id": "r1", "asserted": True}
     file = written(tmp_path / "events.jsonl", [request, request])

@@ -225,6 +225,13 @@ async def a_device_of_two(world: World) -> tuple[Identifier, ...]:
     return USER, CLIENT, DEVICE
 
 
+async def quarantined(world: World) -> tuple[Identifier, ...]:
+    for n in range(12):
+        await stitch(world, Identifier("user_id", f"u-30{n}"), CLIENT)
+    await stitch(world, USER)
+    return USER, CLIENT
+
+
 async def blocked(world: World) -> tuple[Identifier, ...]:
     await stitch(world, USER)
     return USER, Identifier("client_id", "undefined")
@@ -238,6 +245,7 @@ DISAGREEMENTS = [
     taken_out,
     taken_out_seen_from_the_weaker_one,
     a_device_of_two,
+    quarantined,
     blocked,
 ]
 
