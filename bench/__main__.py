@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 from bench import (
     call_counts,
+    concurrent_merges,
     http_throughput,
     identity_graph,
     request_profile,
@@ -80,6 +81,9 @@ def main() -> int:
         f"## {identity_graph.TITLE}",
         "",
         *identity_graph.run(quick=options.quick),
+        f"## {concurrent_merges.TITLE}",
+        "",
+        *concurrent_merges.run(rounds=2 if options.quick else 7),
         "## Start-up",
         "",
         *start_up.run(rounds=2 if options.quick else 7),
