@@ -8,7 +8,7 @@ RULE_ENGINES := .venv-bench/.installed
 FUNCTIONS := stitch_sync stitch_async decide audit_sink
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check check-middleware test-emulators bqemulator bench bench-engines bench-identity schemas package lock clean
+.PHONY: help up demo test check check-middleware check-sgtm test-emulators bqemulator bench bench-engines bench-identity schemas package lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -33,6 +33,9 @@ check: $(VENV)/.dev ## Formatter, linter, type checker, import contracts
 
 check-middleware: ## Types and tests of examples/middleware (needs Node 20 and npm)
 	cd examples/middleware && npm ci && npm test
+
+check-sgtm: ## Types, linter and template tests of sgtm (needs Node 20 and npm)
+	cd sgtm && npm ci && npm run check && npm run lint && npm run test:templates
 
 bqemulator: $(BQEMULATOR) ## Install the BigQuery emulator in a virtual environment of its own
 
@@ -61,7 +64,7 @@ lock: ## Resolve the pinned requirements anew
 	sed -i '1i -r requirements.txt\n-r requirements-local.txt' requirements-dev.txt
 
 clean: ## Remove what the targets made, the local data folder included
-	rm -rf build examples/middleware/node_modules $(VENV) .venv-bqemulator .venv-bench .tagstitch
+	rm -rf build examples/middleware/node_modules sgtm/node_modules $(VENV) .venv-bqemulator .venv-bench .tagstitch
 
 # The project itself is installed last, without its dependencies: those are pinned by hash.
 $(INSTALLED): requirements.txt requirements-local.txt pyproject.toml

@@ -205,10 +205,12 @@ class Wiring:
 
     @cached_property
     def sweep(self) -> Callable[..., Awaitable[SweepResult]]:
-        """stitch_async's schedule: publishes again what was forgotten."""
+        """stitch_async's schedule: publishes again what was forgotten, and repeats erasures."""
+        from tagstitch.pipeline.erase_person import PersonEraser
         from tagstitch.pipeline.sweep import sweep
 
-        return partial(sweep, self.backend, self.audit)
+        eraser = PersonEraser(self.backend, self.keyring, self.audit)
+        return partial(sweep, self.backend, self.audit, eraser)
 
     @cached_property
     def record_audit(self) -> Callable[..., Awaitable[None]]:

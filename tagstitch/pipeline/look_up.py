@@ -114,6 +114,7 @@ class ProfileLookup:
             and asserted  # what nobody vouches for would be claimed and never linked
             and len(usable) > 1
             and answer.reason != "CONSENT_DENIED"
+            and not visitor.is_erased
             and not visitor.knows_all(self._finder.keys(usable))
         )
         if not claims_link:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.event import ANONYMOUS_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
 from tagstitch.core.identity_graph import GraphNode, IdentityGraph, resolve
@@ -39,7 +40,7 @@ class Visitor:
     """Version of the profile's document; "" when there is none. Without a profile: of the expired
     document in the place where a new one would go."""
     is_erased: bool = False
-    """Whether a tombstone lies there: nobody may be created in its place."""
+    """Whether the identifiers lead to a tombstone: nobody may be created or remembered."""
     is_held: bool = False
     """Whether the first identifier recognises nobody, and no other one does: who it is cannot be
     told, and nobody may be created in its place."""
@@ -47,6 +48,11 @@ class Visitor:
     """The identifier that led to the profile; None when a document id did, or nothing."""
     riders: Mapping[str, Document] = field(default_factory=dict)
     """Other documents that were asked for in the same read, those that exist."""
+
+    @property
+    def is_nobody(self) -> bool:
+        """Whether nothing is known, not even that somebody was erased."""
+        return self.profile is None and not self.is_erased
 
     def knows_all(self, keys: Iterable[str]) -> bool:
         """Return whether every key is linked to this profile, or recorded as kept apart from it."""
@@ -115,12 +121,12 @@ class VisitorFinder:
         found = await self._read([*places, *riders], deadline)
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
         starts_held = visitor.is_held
-        if visitor.profile is None and rest:
+        if visitor.is_nobody and rest:
             more = await self._read(self._places(rest), deadline)
             visitor = await self._first_known(
                 rest, {**found, **more}, stronger=first, now=now, deadline=deadline
             )
-        if visitor.profile is None:
+        if visitor.is_nobody:
             visitor = HELD if starts_held else self._vacancy(identifiers[0], found)
         return replace(visitor, riders={path: found[path] for path in riders if path in found})
 
@@ -147,8 +153,9 @@ class VisitorFinder:
         nodes = tuple(self._node(identifier, found, now) for identifier in identifiers)
         versions = {path: document.version for path, document in found.items()}
         erased = any(
-            "erased_at" in found[path].fields
-            for path in map(self._place, identifiers)
+            is_tombstone(found[path].fields, now=now)
+            for identifier in identifiers
+            for path in self._ways(identifier, found)
             if path in found
         )
         return LoadedGraph(IdentityGraph(nodes), versions, erased, found)
@@ -184,14 +191,14 @@ class VisitorFinder:
         found = await self._read([own_path, *paths] if own_path else paths, deadline)
         if own_path in found:
             visitor = await self._follow(found[own_path], now=now, deadline=deadline)
-            if visitor.profile is not None:
+            if not visitor.is_nobody:
                 return visitor
         for candidates in (first, rest):  # each stands for itself: they are one value
             if candidates is rest and candidates:
                 found = await self._read(self._places(rest), deadline)
             for candidate in candidates:
                 visitor = await self._first_known([candidate], found, now=now, deadline=deadline)
-                if visitor.profile is not None:
+                if not visitor.is_nobody:
                     return visitor
         return NOBODY
 
@@ -275,8 +282,9 @@ class VisitorFinder:
         now: datetime,
         deadline: Deadline,
     ) -> Visitor:
-        """Return the visitor of the first identifier that leads to a living profile.
+        """Return the visitor of the first identifier that leads to a profile or to a tombstone.
 
+        What is known of weaker ones is not asked for then: whoever was erased stays unknown.
         `stronger` are those that were asked before; `found` holds their documents too.
         """
         place = found.get(self._place(identifiers[0]))
@@ -287,7 +295,11 @@ class VisitorFinder:
         documents, asked = dict(found), {*found, *self._places(identifiers)}
         nodes = [self._node(identifier, documents, now) for identifier in stronger]
         for identifier in identifiers:
-            await self._follow_ways(identifier, documents, asked, now=now, deadline=deadline)
+            tombstone = await self._follow_ways(
+                identifier, documents, asked, now=now, deadline=deadline
+            )
+            if tombstone is not None:
+                return Visitor(None, tombstone.version, is_erased=True)
             node = self._node(identifier, documents, now)
             nodes.append(node)
             if node.profile is None or node.is_held:
@@ -306,25 +318,29 @@ class VisitorFinder:
         *,
         now: datetime,
         deadline: Deadline,
-    ) -> None:
+    ) -> Document | None:
         """Read on until the identifier leads to a living profile, or nowhere.
 
+        Returns the tombstone that it leads to instead.
         What is read is added to `documents`; what is among `asked` is not read again.
         """
-        place = self._place(identifier)
-        if _is_blocked(documents.get(place)):
-            return
-        tried = {place}
-        while _living(documents.get(place), now=now) is None:
-            place = next((p for p in self._ways(identifier, documents) if p not in tried), "")
-            if not place:
-                return
-            tried.add(place)
-            if place not in asked:
-                asked.add(place)
-                document = await self._documents.get(place, deadline=deadline)
+        if _is_blocked(documents.get(self._place(identifier))):
+            return None
+        tried: set[str] = set()
+        while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
+            path = untried[0]
+            tried.add(path)
+            if path not in asked:
+                asked.add(path)
+                document = await self._documents.get(path, deadline=deadline)
                 if document is not None:
-                    documents[place] = document
+                    documents[path] = document
+            present = documents.get(path)
+            if present is not None and is_tombstone(present.fields, now=now):
+                return present
+            if _living(present, now=now) is not None:
+                break
+        return None
 
     def _may_be_one(self, nodes: Sequence[GraphNode], now: datetime) -> bool:
         """Return whether stitching would let the last identifier join the ones before it."""
@@ -336,19 +352,21 @@ class VisitorFinder:
     async def _follow(self, document: Document, *, now: datetime, deadline: Deadline) -> Visitor:
         """Return the profile of a document, or the survivor that it was merged into."""
         profile = parse_profile(_id_of(document), document.fields, now=now)
-        if profile is None or profile.merged_into is None:
-            return Visitor(profile, document.version if profile else "")
+        if profile is None:
+            return Visitor(None, "", is_erased=is_tombstone(document.fields, now=now))
+        if profile.merged_into is None:
+            return Visitor(profile, document.version)
         survivor = await self._documents.get(f"profiles/{profile.merged_into}", deadline=deadline)
         if survivor is None:
             return NOBODY
-        return Visitor(parse_profile(_id_of(survivor), survivor.fields, now=now), survivor.version)
+        profile = parse_profile(_id_of(survivor), survivor.fields, now=now)
+        is_erased = profile is None and is_tombstone(survivor.fields, now=now)
+        return Visitor(profile, survivor.version, is_erased)
 
     def _vacancy(self, primary: Identifier, found: Mapping[str, Document]) -> Visitor:
         """Return nobody, with what lies where the profile of this identifier would go."""
         place = found.get(self._place(primary))
-        if place is None:
-            return NOBODY
-        return Visitor(None, place.version, is_erased="erased_at" in place.fields)
+        return NOBODY if place is None else Visitor(None, place.version)
 
     def _hinted(self, identifiers: Sequence[Identifier]) -> set[str]:
         """Return the paths where the weaker ones of these were found last."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tagstitch.core.erasure import nobodys_row
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.pipeline.backend import AuditQueries, AuditTable
 from tagstitch.pipeline.deadline import Deadline
@@ -263,6 +264,47 @@ class AuditTableContract:
     ) -> None:
         with pytest.raises(Unavailable):
             await audit_table.append([full], deadline=Deadline.after(-1))
+
+    # Erasing
+
+    async def test_an_erased_row_is_nobodys_and_others_stay_as_they_are(
+        self,
+        audit_table: AuditTable,
+        audit_queries: AuditQueries,
+        full: dict[str, Any],
+        table: str,
+        request_id: str,
+    ) -> None:
+        old, new, other = (f"{kid}:{request_id}" for kid in ("k1", "k2", "k3"))
+        extra = {"shadow": [{"rule_id": "s", "modifications": [{"old_value": 1}]}], "skipped": 1}
+        rows = [
+            {**full, "record_id": f"{request_id}-{n}", "subject": subject, "trace_id": request_id}
+            for n, subject in enumerate((old, new, other))
+        ]
+        rows[1] |= {"modifications": None, "extra": None}
+        rows[0] |= {"extra": extra}
+        await audit_table.append(rows, deadline=soon())
+
+        erased = await audit_table.erase([old, new, "k1:nobody"], deadline=soon())
+        again = await audit_table.erase([old, new], deadline=soon())
+
+        assert (erased, again) == (2, 0)
+        stored = await audit_queries.run(
+            f"SELECT * FROM {table} WHERE trace_id = '{request_id}' ORDER BY record_id",
+            deadline=soon(),
+        )
+        assert list(stored) == [nobodys_row(rows[0]), nobodys_row(rows[1]), rows[2]]
+        assert stored[0]["extra"] == {"skipped": 1}
+        assert all("old_value" not in entry for entry in stored[0]["modifications"])
+
+    async def test_erasing_nobody_does_nothing(self, audit_table: AuditTable) -> None:
+        assert await audit_table.erase([], deadline=soon()) == 0
+
+    async def test_an_erasure_whose_deadline_is_over_is_unavailable(
+        self, audit_table: AuditTable
+    ) -> None:
+        with pytest.raises(Unavailable):
+            await audit_table.erase(["k1:nobody"], deadline=Deadline.after(-1))
 
     # Queries
 

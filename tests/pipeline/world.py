@@ -41,6 +41,7 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decide import Decider
 from tagstitch.pipeline.decision import DecisionMaker
 from tagstitch.pipeline.deliver import CallbackDelivery
+from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.look_up import ProfileLookup
 from tagstitch.pipeline.publish_audit import AuditPublisher
@@ -50,6 +51,7 @@ from tagstitch.pipeline.record_dead_letter import record_dead_letter
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.stitch import Stitcher
 from tagstitch.pipeline.stitch_plan import StitchPlanner
+from tagstitch.pipeline.sweep import SweepResult, sweep
 from tagstitch.pipeline.visitor import VisitorFinder
 
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
@@ -196,6 +198,11 @@ class World:
             message, self.identity, default_request_id=message_id, received_at=self.now
         )
         await self.stitcher().process(request, deadline=Deadline.after(20))
+
+    async def sweep(self) -> SweepResult:
+        """Run the schedule once."""
+        eraser = PersonEraser(self.backend, KEYRING, self.audit)
+        return await sweep(self.backend, self.audit, eraser, deadline=Deadline.after(20))
 
     async def act(self, outbox_id: str | None = None) -> None:
         """Deliver a message of topic `actions`, the last one that was published."""
@@ -361,6 +368,12 @@ class _AuditTable:
             raise Unavailable("audit_table")
         with self.world.happen("append"):
             return await self.world.audit_rows.append(rows, deadline=deadline)
+
+    async def erase(self, subjects: Sequence[str], *, deadline: Deadline) -> int:
+        if "audit_table" in self.world.down:
+            raise Unavailable("audit_table")
+        with self.world.happen("erase rows"):
+            return await self.world.audit_rows.erase(subjects, deadline=deadline)
 
 
 class _NoQueries:
