@@ -6,6 +6,7 @@ away. What is told comes from what was really committed and recorded.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -31,6 +32,8 @@ _REPEATED: Final = "repeated"
 """Instead of an outcome: its record was published again, and nothing was committed."""
 
 _TIMEOUT_S: Final = 30.0
+_RECORDS_MAX: Final = 100
+"""More than one request has; whoever does not ask shall not fill the memory."""
 _TICK: Final = timedelta(microseconds=1)
 
 
@@ -118,9 +121,9 @@ class ObservedDocuments:
 
 @dataclass
 class ObservedPublisher:
-    """Stores nothing and remembers the audit records since it was asked last."""
+    """Stores nothing and remembers the last audit records since it was asked."""
 
-    records: list[Mapping[str, Any]] = field(default_factory=list)
+    records: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=_RECORDS_MAX))
 
     async def publish(
         self,
@@ -134,12 +137,13 @@ class ObservedPublisher:
         del attributes, deadline
         if topic == "audit":
             message = msgspec.json.decode(data)
-            self.records += message.get("records", [message])
+            self.records.extend(message.get("records", [message]))
         return "simulated"
 
     def take(self) -> list[Mapping[str, Any]]:
         """Return the records and forget them."""
-        taken, self.records = self.records, []
+        taken = list(self.records)
+        self.records.clear()
         return taken
 
 
