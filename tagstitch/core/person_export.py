@@ -10,6 +10,7 @@ import msgspec
 from tagstitch.core.identity_graph import type_of
 from tagstitch.core.link_log import LinkEntry
 from tagstitch.core.profile import Profile
+from tagstitch.core.quarantine import told_link
 
 _OURS: Final = frozenset(
     {
@@ -76,7 +77,10 @@ def profile_sections(profile: Profile | None) -> dict[str, Any]:
             "expires_at": profile.expires_at,
             "profiles_merged": profile.merges,
         },
-        "identifiers": [{"type": type_of(k), **plain(v)} for k, v in profile.identifiers.items()],
+        "identifiers": [
+            {"type": type_of(key), **plain(told_link(link))}
+            for key, link in profile.identifiers.items()
+        ],
         "attributes": [
             {"name": name, "value": plain(value), "set_at": times.get(name)}
             for name, value in profile.imported.items()
@@ -130,7 +134,12 @@ def document_section(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stored document without what is only about our own work, and without our keys."""
     shown: dict[str, Any] = {}
     for name, value in fields.items():
-        if name in _BY_KEY and isinstance(value, Mapping):
+        if name == "identifiers" and isinstance(value, Mapping):
+            shown[name] = [
+                {"type": type_of(k), "data": plain(told_link(v) if isinstance(v, Mapping) else v)}
+                for k, v in value.items()
+            ]
+        elif name in _BY_KEY and isinstance(value, Mapping):
             shown[name] = [{"type": type_of(k), "data": plain(v)} for k, v in value.items()]
         elif name not in _OURS:
             shown[name] = plain(value)

@@ -7,7 +7,7 @@ recognises nobody: an event counts as if it did not have it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -32,7 +32,7 @@ class Meeting:
     link: Link
     """The whole link as it is now."""
     held_from: tuple[str, ...] = ()
-    """The profiles that it met, its own one included, when it is held from now on."""
+    """The profiles that it met, hashed, its own one first, when it is held from now on."""
 
 
 def is_held(profile: Profile, key: str, *, now: datetime) -> bool:
@@ -50,14 +50,15 @@ def meetings(
     person: Profile | None,
     limit: QuarantineLimit | None,
     *,
+    hashed: Callable[[str], str],
     at: datetime,
     now: datetime,
 ) -> tuple[Meeting, ...]:
     """Return what the request adds to the links of its identifiers; most requests add nothing.
 
-    `person` is the surviving profile with all that are merged into it. `at` is when the event
-    happened: meetings count by that time, in whatever order they arrive, and a profile counts
-    once.
+    `person` is the surviving profile with all that are merged into it. `hashed` gives what others
+    may remember of a profile's id, which people may have chosen. `at` is when the event happened:
+    meetings count by that time, in whatever order they arrive, and a profile counts once.
     """
     if limit is None or not (resolution.merged or resolution.demoted):
         return ()
@@ -66,6 +67,7 @@ def meetings(
     together = joined | {profile.profile_id for profile in apart if profile is not None}
     if len(together) < 2:
         return ()
+    met = {hashed(profile_id) for profile_id in together}
     found = []
     for node in graph.nodes:
         own = node.profile.profile_id if node.profile is not None else None
@@ -78,8 +80,8 @@ def meetings(
             continue  # written by hand: nothing says that it belongs there
         home = str(resolution.profile_id) if is_linked or own in joined else str(own)
         link = link or {"first_seen": at, "last_seen": at}
-        meeting = _meeting(node.key, home, link, together, limit=limit, at=at, now=now)
-        found += [meeting] if meeting is not None else []
+        changed, held_from = _met(link, hashed(home), met, limit=limit, at=at, now=now)
+        found += [Meeting(node.key, home, changed, held_from)] if changed != link else []
     return tuple(found)
 
 
@@ -94,6 +96,12 @@ def blocked_link(link: Link, profiles: Sequence[str], *, now: datetime) -> dict[
     return released_link(link, profiles) | {"blocked_at": now}
 
 
+def told_link(link: Link) -> dict[str, Any]:
+    """Return what an export of a person tells of a link: of other people their number alone."""
+    people = ("met", "cleared")
+    return {name: len(value) if name in people else value for name, value in link.items()}
+
+
 def quarantine_fields(meeting: Meeting, *, type_: str, now: datetime) -> dict[str, Any]:
     """Return the document `quarantine/{key}` of an identifier that is held from now on."""
     return {
@@ -104,17 +112,16 @@ def quarantine_fields(meeting: Meeting, *, type_: str, now: datetime) -> dict[st
     }
 
 
-def _meeting(
-    key: str,
-    home: str,
+def _met(
     link: Link,
+    home: str,
     together: set[str],
     *,
     limit: QuarantineLimit,
     at: datetime,
     now: datetime,
-) -> Meeting | None:
-    """Return the link with the profiles that it meets, or None when that changes nothing."""
+) -> tuple[Link, tuple[str, ...]]:
+    """Return the link with whom it meets, and all of them when it is held from now on."""
     stored: Mapping[str, datetime] = link.get("met") or {}
     met = {other: time for other, time in stored.items() if other != home}
     for other in together.difference((home, *link.get("cleared", ()))):
@@ -122,12 +129,12 @@ def _meeting(
     # The newest stay, in whatever order they came.
     met = dict(sorted(met.items(), key=itemgetter(1, 0))[-limit.profiles_max :])
     if met == stored:
-        return None
+        return link, ()
     times = met.values()
     if len(met) < limit.profiles_max or max(times) - min(times) > limit.within:
-        return Meeting(key, home, {**link, "met": met})
+        return {**link, "met": met}, ()
     held_until = now + timedelta(days=QUARANTINE_DAYS)
-    return Meeting(key, home, _bare_link(link) | {"held_until": held_until}, (home, *met))
+    return _bare_link(link) | {"held_until": held_until}, (home, *met)
 
 
 def _bare_link(link: Link) -> dict[str, Any]:

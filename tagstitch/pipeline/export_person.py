@@ -66,4 +66,7 @@ def _shown(document: Document) -> dict[str, Any]:
     """Return a document's fields; one that a key names says of which type of identifier it is."""
     collection, _, name = document.path.partition("/")
     named = {"type": type_of(name)} if collection in ("contributions", "quarantine") else {}
-    return {**named, **document_section(document.fields)}
+    shown = {**named, **document_section(document.fields)}
+    if collection == "quarantine":  # other people's profiles: their number alone
+        shown["profiles"] = len(document.fields.get("profiles") or ())
+    return shown

@@ -146,13 +146,11 @@ class StitchPlanner:
             is_erased=loaded.is_erased,
             blocked=[i.type for i in request.identifiers if self._identity.is_blocked(i)],
         )
-        met: tuple[Meeting, ...] = ()
         if result.may_link:
             loaded = await self._finder.load_more(
                 loaded, _places_to_change(result), deadline=deadline
             )
-            limit, at = self._identity.quarantine, request.occurred_at
-            met = meetings(loaded.graph, resolution, person, limit, at=at, now=now)
+        met = self._met(request, loaded, result, now=now)
         situation = _Situation(request, loaded, definitions, now, met)
         change = _change(situation, result, consent)
         # With the body's hash: a request that changes nothing leaves no mark, and another body
@@ -207,6 +205,22 @@ class StitchPlanner:
             if _is_too_large(resolution, person):
                 resolution = resolve(loaded.graph, self._identity, at=at, may_merge=False)
         return loaded, resolution
+
+    def _met(
+        self, request: StitchRequest, loaded: LoadedGraph, result: StitchResult, *, now: datetime
+    ) -> tuple[Meeting, ...]:
+        """Return what the request adds to the links of its identifiers."""
+        if not result.may_link:
+            return ()
+        return meetings(
+            loaded.graph,
+            result.resolution,
+            result.person,
+            self._identity.quarantine,
+            hashed=self._keyring.own_place_of,
+            at=request.occurred_at,
+            now=now,
+        )
 
     async def _attributes(
         self,

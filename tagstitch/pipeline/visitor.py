@@ -321,8 +321,8 @@ class VisitorFinder:
     ) -> Document | None:
         """Read on until the identifier leads to a living profile, or nowhere.
 
-        Returns the tombstone that it leads to instead.
-        What is read is added to `documents`; what is among `asked` is not read again.
+        Returns the tombstone that it leads to instead. What is read is added to `documents`; what
+        is among `asked` is not read again.
         """
         if _is_blocked(documents.get(self._place(identifier))):
             return None

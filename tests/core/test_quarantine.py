@@ -52,7 +52,9 @@ class Simulation:
         graph = IdentityGraph(tuple(self._node(key, at) for key in keys))
         resolution = resolve(graph, self.settings, at=at)
         person = merged_person(resolution, {}, TRAITS, now=at)
-        met = meetings(graph, resolution, person, self.settings.quarantine, at=at, now=at)
+        met = meetings(
+            graph, resolution, person, self.settings.quarantine, hashed=str, at=at, now=at
+        )
         if resolution.profile_id is None:
             return resolution
         fields = profile_fields(

@@ -14,9 +14,11 @@ from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import Identifier, IdentitySettings, QuarantineLimit
 from tagstitch.core.lookup import LookupAnswer
+from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.quarantine_review import QuarantineReview
 from tests.pipeline.test_decide import decide, event
+from tests.pipeline.test_export_person import export
 from tests.pipeline.test_merges import aliases_are_of_depth_1, client, living, message, user
 from tests.pipeline.world import KEYRING, START, World
 
@@ -168,6 +170,36 @@ class TestHolding:
         assert await held(world) == [KEYRING.identifier_key(user("everybody"))]
         assert sorted(len(profile["identifiers"]) for profile in profiles.values()) == [1, 1, 5]
         assert await aliases_are_of_depth_1(world)
+
+    async def test_a_link_remembers_no_profile_id_that_people_chose(self, strict: World) -> None:
+        """Such an id may be an address, and would outlive its person in somebody else's profile."""
+        chosen: dict[str, Any] = {"attributes": {}, "identifiers": {}}
+        key = KEYRING.identifier_key(user("u-1"))
+        place = KEYRING.profile_id(user("u-1"))
+        chosen["identifiers"] = {key: {"first_seen": START, "last_seen": START}}
+        await strict.store.commit(
+            [
+                Put("profiles/anna@example.com", chosen),
+                Put(f"profiles/{place}", {"merged_into": "anna@example.com"}),
+            ],
+            deadline=Deadline.after(5),
+        )
+
+        await log_in(strict, *range(4))
+
+        held_from = (await strict.document(f"quarantine/{KIOSK_KEY}"))["profiles"]
+        assert KEYRING.own_place_of("anna@example.com") in held_from
+        others = [f"profiles/{profile_of_user(n)}" for n in (0, 2, 3)]
+        assert "anna@" not in str([await strict.document(path) for path in others])
+
+    async def test_an_export_tells_of_others_their_number_alone(self, strict: World) -> None:
+        await log_in(strict, *range(4))
+
+        exported = str(await export(strict, user("u-0"))) + str(await export(strict, user("u-1")))
+
+        assert "'met': 1" in exported
+        assert "'profiles': 4" in exported
+        assert profile_of_user(2) not in exported
 
     async def test_both_of_an_event_may_be_held_at_once(self, strict: World) -> None:
         other = client("200.300")
