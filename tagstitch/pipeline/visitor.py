@@ -10,8 +10,9 @@ from datetime import datetime
 from typing import Final
 
 from tagstitch.core.erasure import is_tombstone
+from tagstitch.core.event import ANONYMOUS_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
-from tagstitch.core.identity_graph import GraphNode, IdentityGraph
+from tagstitch.core.identity_graph import GraphNode, IdentityGraph, resolve
 from tagstitch.core.limits import PROFILE_HINTS_MAX
 from tagstitch.core.profile import Profile, parse_profile
 from tagstitch.core.quarantine import is_held
@@ -55,10 +56,13 @@ class Visitor:
 
     def knows_all(self, keys: Iterable[str]) -> bool:
         """Return whether every key is linked to this profile, or recorded as kept apart from it."""
-        if self.profile is None:
+        profile = self.profile
+        if profile is None:
             return False
-        settled = self.profile.identifiers.keys() | self.profile.demoted.keys()
-        return settled >= set(keys)
+        return all(
+            key in profile.identifiers or key in profile.demoted or key in profile.kept_apart
+            for key in keys
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +106,10 @@ class VisitorFinder:
     ) -> Visitor:
         """Return the visitor of the first identifier that is known, in the order given.
 
-        One read for a profile's primary identifier, two when an alias leads to another document,
-        one when this process has followed it before. Documents at `riders` come with it.
+        Not of one that stitching would keep apart from a stronger one, which nobody knows yet:
+        whoever logs in for the first time is not the one who was there before. One read for a
+        profile's primary identifier, two when an alias leads to another document, one when this
+        process has followed it before. Documents at `riders` come with it.
         """
         if not identifiers:
             return await self._ride_alone(riders, deadline)
@@ -111,12 +117,15 @@ class VisitorFinder:
         if hinted is not None:
             return hinted
         first, rest = identifiers[:_FIRST_CANDIDATES], identifiers[_FIRST_CANDIDATES:]
-        found = await self._read([*self._places(first), *riders], deadline)
+        places = dict.fromkeys((*self._places(first), *self._hinted(first)))
+        found = await self._read([*places, *riders], deadline)
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
         starts_held = visitor.is_held
         if visitor.is_nobody and rest:
             more = await self._read(self._places(rest), deadline)
-            visitor = await self._first_known(rest, more, now=now, deadline=deadline)
+            visitor = await self._first_known(
+                rest, {**found, **more}, stronger=first, now=now, deadline=deadline
+            )
         if visitor.is_nobody:
             visitor = HELD if starts_held else self._vacancy(identifiers[0], found)
         return replace(visitor, riders={path: found[path] for path in riders if path in found})
@@ -164,14 +173,18 @@ class VisitorFinder:
             versions={**loaded.versions, **versions},
         )
 
-    async def find_bare(self, bare_id: str, *, now: datetime, deadline: Deadline) -> Visitor:
+    async def find_bare(
+        self, bare_id: str, *, asserted: bool, now: datetime, deadline: Deadline
+    ) -> Visitor:
         """Return the visitor of an id of unknown type: a document id, else each declared type.
 
-        Nobody for a blocked one.
+        Nobody for a blocked one. When nobody vouches for it, of the types that need nobody.
         """
         candidates = bare_identifiers(bare_id, self._settings)
         if not candidates:
             return NOBODY
+        if not asserted:
+            candidates = tuple(i for i in candidates if i.type in ANONYMOUS_TYPES)
         own_path = f"profiles/{bare_id}" if _is_document_id(bare_id) else ""
         first, rest = candidates[:_FIRST_CANDIDATES], candidates[_FIRST_CANDIDATES:]
         paths = self._places(first)
@@ -180,11 +193,14 @@ class VisitorFinder:
             visitor = await self._follow(found[own_path], now=now, deadline=deadline)
             if not visitor.is_nobody:
                 return visitor
-        visitor = await self._first_known(first, found, now=now, deadline=deadline)
-        if visitor.is_nobody and rest:
-            more = await self._read(self._places(rest), deadline)
-            visitor = await self._first_known(rest, more, now=now, deadline=deadline)
-        return visitor
+        for candidates in (first, rest):  # each stands for itself: they are one value
+            if candidates is rest and candidates:
+                found = await self._read(self._places(rest), deadline)
+            for candidate in candidates:
+                visitor = await self._first_known([candidate], found, now=now, deadline=deadline)
+                if not visitor.is_nobody:
+                    return visitor
+        return NOBODY
 
     def forget(self) -> None:
         """Forget where anybody was found, as a new process would."""
@@ -262,46 +278,76 @@ class VisitorFinder:
         identifiers: Sequence[Identifier],
         found: Mapping[str, Document],
         *,
+        stronger: Sequence[Identifier] = (),
         now: datetime,
         deadline: Deadline,
     ) -> Visitor:
         """Return the visitor of the first identifier that leads to a profile or to a tombstone.
 
         What is known of weaker ones is not asked for then: whoever was erased stays unknown.
+        `stronger` are those that were asked before; `found` holds their documents too.
         """
         place = found.get(self._place(identifiers[0]))
-        profile = _living(place, now=now)
+        profile = _living(place, now=now) if not stronger else None
         key = self._keyring.identifier_key(identifiers[0])
         if place is not None and profile is not None and not is_held(profile, key, now=now):
             return Visitor(profile, place.version, matched=identifiers[0])  # almost everybody
-        documents = dict(found)
-        asked = set(map(self._place, identifiers))
-        held: set[Identifier] = set()
+        documents, asked = dict(found), {*found, *self._places(identifiers)}
+        nodes = [self._node(identifier, documents, now) for identifier in stronger]
         for identifier in identifiers:
-            tried: set[str] = set()
-            if _is_blocked(documents.get(self._place(identifier))):
-                held.add(identifier)
+            tombstone = await self._follow_ways(
+                identifier, documents, asked, now=now, deadline=deadline
+            )
+            if tombstone is not None:
+                return Visitor(None, tombstone.version, is_erased=True)
+            node = self._node(identifier, documents, now)
+            nodes.append(node)
+            if node.profile is None or node.is_held:
                 continue
-            key = self._keyring.identifier_key(identifier)
-            while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
-                path = untried[0]
-                tried.add(path)
-                if path not in asked:
-                    asked.add(path)
-                    document = await self._documents.get(path, deadline=deadline)
-                    if document is not None:
-                        documents[path] = document
-                present = documents.get(path)
-                if present is not None and is_tombstone(present.fields, now=now):
-                    return Visitor(None, present.version, is_erased=True)
-                profile = _living(present, now=now)
-                if profile is not None and is_held(profile, key, now=now):
-                    held.add(identifier)
-                    break
-                if profile is not None:
-                    self._remember(key, profile)
-                    return Visitor(profile, documents[path].version, matched=identifier)
-        return HELD if identifiers[0] in held else NOBODY
+            self._remember(node.key, node.profile)
+            if self._may_be_one(nodes, now):
+                version = documents[f"profiles/{node.profile.profile_id}"].version
+                return Visitor(node.profile, version, matched=identifier)
+        return HELD if nodes[len(stronger)].is_held else NOBODY
+
+    async def _follow_ways(
+        self,
+        identifier: Identifier,
+        documents: dict[str, Document],
+        asked: set[str],
+        *,
+        now: datetime,
+        deadline: Deadline,
+    ) -> Document | None:
+        """Read on until the identifier leads to a living profile, or nowhere.
+
+        Returns the tombstone that it leads to instead. What is read is added to `documents`; what
+        is among `asked` is not read again.
+        """
+        if _is_blocked(documents.get(self._place(identifier))):
+            return None
+        tried: set[str] = set()
+        while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
+            path = untried[0]
+            tried.add(path)
+            if path not in asked:
+                asked.add(path)
+                document = await self._documents.get(path, deadline=deadline)
+                if document is not None:
+                    documents[path] = document
+            present = documents.get(path)
+            if present is not None and is_tombstone(present.fields, now=now):
+                return present
+            if _living(present, now=now) is not None:
+                break
+        return None
+
+    def _may_be_one(self, nodes: Sequence[GraphNode], now: datetime) -> bool:
+        """Return whether stitching would let the last identifier join the ones before it."""
+        if len(nodes) == 1:
+            return True
+        resolution = resolve(IdentityGraph(tuple(nodes)), self._settings, at=now)
+        return nodes[-1].profile in (resolution.before, *resolution.merged)
 
     async def _follow(self, document: Document, *, now: datetime, deadline: Deadline) -> Visitor:
         """Return the profile of a document, or the survivor that it was merged into."""
@@ -321,6 +367,11 @@ class VisitorFinder:
         """Return nobody, with what lies where the profile of this identifier would go."""
         place = found.get(self._place(primary))
         return NOBODY if place is None else Visitor(None, place.version)
+
+    def _hinted(self, identifiers: Sequence[Identifier]) -> set[str]:
+        """Return the paths where the weaker ones of these were found last."""
+        keys = self.keys(identifiers[1:])
+        return {f"profiles/{self._hints[key]}" for key in keys if key in self._hints}
 
     def _places(self, identifiers: Sequence[Identifier]) -> list[str]:
         return [self._place(identifier) for identifier in identifiers]
