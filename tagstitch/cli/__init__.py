@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tagstitch.cli import audit, deadletters, decisions, identity, profiles, rules
+from tagstitch.cli import audit, deadletters, decisions, identity, profiles, rules, traits
 from tagstitch.cli.backtest import backtest
 from tagstitch.cli.demo import demo
 from tagstitch.cli.replay import replay
@@ -23,6 +23,7 @@ rules.app.command()(backtest)
 app.add_typer(rules.app, name="rules")
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(identity.app, name="identity")
+app.add_typer(traits.app, name="traits")
 app.add_typer(audit.app, name="audit")
 app.add_typer(decisions.app, name="decisions")
 app.add_typer(deadletters.app, name="deadletters")
