@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from tagstitch.core.consent import ANALYTICS_STORAGE, resolve_consent
 from tagstitch.core.errors import InvalidInput
@@ -24,6 +24,11 @@ from tagstitch.pipeline.stitch import Stitcher
 
 CONCURRENCY: Final = 16
 """Visitors under way at once."""
+
+LeftOut = Literal["no_trait", "no_identifier", "denied", "later"]
+"""Why an event is nothing to traits."""
+
+LEFT_OUT: Final[tuple[LeftOut, ...]] = get_args(LeftOut)
 
 _TIMEOUT_S: Final = 30.0
 """Seconds for one event: other writers of its visitor may be first many times."""
@@ -48,8 +53,8 @@ class BackfillTally:
 
     counted: Counter[str] = field(default_factory=Counter)
     """Trait -> the events that it counts, whether or not they were counted before."""
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Reason -> the events that are nothing to traits."""
+    left_out: Counter[LeftOut] = field(default_factory=Counter)
+    """Reason -> events."""
     events: int = 0
     """Events that were stitched."""
     changed: int = 0
@@ -110,7 +115,7 @@ class EventSieve:
             profile=None,
             default_granted=self._consent_default_granted,
         )
-        reason = None
+        reason: LeftOut | None = None
         if self._until is not None and past.occurred_at >= self._until:
             reason = "later"
         elif not self._definitions.of_event(past.event.name):
