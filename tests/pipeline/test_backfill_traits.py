@@ -212,8 +212,8 @@ class TestSieve:
     def test_admits_what_traits_name_and_nobody_denied(
         self,
         event: dict[str, Any],
-        admitted: bool,
-        left_out: dict[str, int],  # noqa: FBT001
+        admitted: bool,  # noqa: FBT001
+        left_out: dict[str, int],
     ) -> None:
         tally = BackfillTally()
         sieve = self.sieve(tally)
