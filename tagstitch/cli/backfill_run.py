@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -31,9 +31,12 @@ from tagstitch.pipeline.backfill_traits import (
     EventSieve,
     PastEvent,
     TraitBackfill,
+    counting_only,
+    event_id_suffix,
 )
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.load_traits import load_traits
+from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.visitor import VisitorFinder
 from tagstitch.pipeline.write_ramp import RampedDocuments
 
@@ -49,33 +52,49 @@ class BackfillRun:
     """One run of the command."""
 
     def __init__(
-        self, opened: Opened, definitions: TraitDefinitions, until: datetime | None, *, is_dry: bool
+        self,
+        opened: Opened,
+        definitions: TraitDefinitions,
+        until: datetime | None,
+        *,
+        names: Collection[str],
+        is_dry: bool,
     ) -> None:
         self._opened = opened
         self._is_dry = is_dry
         self._tally = BackfillTally()
         self._definitions = definitions
+        self._names = sorted(names or definitions.by_name)
+        self._suffix = event_id_suffix(definitions, names)
         self._sieve = EventSieve(
             definitions,
             self._tally,
             until=until,
             consent_default_granted=opened.settings.consent_default == "granted",
         )
-        self._reading = f"traits until {until.isoformat() if until else None}"
+        self._reading = f"traits{self._suffix} until {until.isoformat() if until else None}"
         self._ramp: RampedDocuments | None = None
         self._backfill: TraitBackfill | None = None
         self._started = time.monotonic()
 
     @classmethod
     async def begin(
-        cls, opened: Opened, until: datetime | None, *, is_dry: bool, is_ramped: bool
+        cls,
+        opened: Opened,
+        names: Collection[str],
+        until: datetime | None,
+        *,
+        is_dry: bool,
+        is_ramped: bool,
     ) -> BackfillRun:
         """Return a run on the definitions of the store."""
-        load = load_traits(opened.backend.documents, time_zone=opened.settings.time_zone)
+        load = _loader(opened, names)
         definitions = await load(None, Deadline.after(_TIMEOUT_S))
+        if unknown := sorted(set(names) - definitions.names):
+            raise CommandFailed(f"the store has no such trait: {', '.join(unknown)}")
         if not definitions.by_event:
             raise CommandFailed("the store has no trait that counts: tagstitch rules push")
-        self = cls(opened, definitions, until, is_dry=is_dry)
+        self = cls(opened, definitions, until, names=names, is_dry=is_dry)
         if not is_dry:
             documents = CountedDocuments(opened.backend.documents, self._tally)
             if is_ramped and needs_ramp(opened.settings):
@@ -83,6 +102,12 @@ class BackfillRun:
             backend = replace(opened.backend, documents=self._ramp or documents)
             wiring = Wiring(opened.settings)
             wiring.backend = backend  # the same one, and its commits are counted
+            wiring.traits = Refreshed(
+                load,
+                name="traits",
+                interval_s=opened.settings.rules_refresh_s,
+                clock=backend.clock,
+            )
             self._backfill = TraitBackfill(wiring.stitcher, opened.keyring, self._tally)
         return self
 
@@ -106,7 +131,7 @@ class BackfillRun:
             "events": tally.events,
             "changed": tally.changed,
             "left_out": {reason: tally.left_out[reason] for reason in LEFT_OUT},
-            "traits": {name: tally.counted[name] for name in sorted(self._definitions.by_name)},
+            "traits": {name: tally.counted[name] for name in self._names},
             **rejected,
             "seconds": round(seconds, 3),
             "events_per_second": round(tally.events / seconds, 1) if seconds else None,
@@ -164,7 +189,7 @@ class BackfillRun:
                 self._tally.left_out["no_identifier"] += 1
                 continue
             try:
-                past = _past(event)
+                past = _past(event, self._suffix)
                 if self._sieve.admits(past):
                     yield past
             except InvalidInput as error:
@@ -186,7 +211,7 @@ class BackfillRun:
                 break
             if event.line < begun.batch_from or not event.identifiers or not event.occurred_at:
                 continue
-            past = _past(event)
+            past = _past(event, self._suffix)
             if not sieve.admits(past):
                 continue
             is_expected = True
@@ -203,7 +228,25 @@ class BackfillRun:
         return f"{events_per_s:,.0f} events/s{limit}"
 
 
-def _past(event: ReplayEvent) -> PastEvent:
+def _loader(
+    opened: Opened, names: Collection[str]
+) -> Callable[[TraitDefinitions | None, Deadline], Awaitable[TraitDefinitions]]:
+    """Return the loader of the store's definitions, of which the named ones count, else all.
+
+    They are looked for again during a long run: stitch_async counts by the newest, too.
+    """
+    load_all = load_traits(opened.backend.documents, time_zone=opened.settings.time_zone)
+    every: TraitDefinitions | None = None
+
+    async def load(_present: TraitDefinitions | None, deadline: Deadline) -> TraitDefinitions:
+        nonlocal every
+        every = await load_all(every, deadline)
+        return counting_only(every, names)
+
+    return load
+
+
+def _past(event: ReplayEvent, suffix: str) -> PastEvent:
     """Return the event; raises InvalidInput for one that does not say when it happened."""
     if event.occurred_at is None:
         raise InvalidInput(
@@ -212,7 +255,7 @@ def _past(event: ReplayEvent) -> PastEvent:
     return PastEvent(
         line=event.line,
         event=parse_event(event.parameters),
-        event_id=event.event_id,
+        event_id=event.event_id + suffix,
         identifiers=tuple(Identifier(i["type"], i["value"]) for i in event.identifiers),
         occurred_at=event.occurred_at,
     )

@@ -34,6 +34,10 @@ def _traits() -> None:
 def backfill(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False)],
     *,
+    trait: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Count for this trait alone; repeatable."),
+    ] = None,
     until: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Leave out events from this time on: counted live."),
@@ -54,14 +58,21 @@ def backfill(
 
     A FILE holds JSON Lines (.gz too) of sGTM event data or rows of the GA4 BigQuery export.
     Rejects go to FILE.rejects.jsonl. An interrupted backfill of the same file goes on where it
-    stopped; an event that was counted before, also by a replay, is not counted again.
+    stopped; an event that was counted before, also by a replay, is not counted again. With --trait
+    the others stay as they are: for a new definition beside those that counted already.
     """
 
     async def work() -> dict[str, Any]:
         before = optional_time({"until": until}, "until")
         async with opened_backend() as opened:
-            run_ = await BackfillRun.begin(opened, before, is_dry=dry_run, is_ramped=not no_ramp)
-            return await run_.files(files, restart=restart)
+            backfill_run = await BackfillRun.begin(
+                opened,
+                frozenset(trait or ()),
+                before,
+                is_dry=dry_run,
+                is_ramped=not no_ramp,
+            )
+            return await backfill_run.files(files, restart=restart)
 
     answer = run(work(), as_json=json)
     emit(answer, as_json=json, show=lambda out: _show(out, answer))

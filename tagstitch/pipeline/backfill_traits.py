@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, get_args
 
@@ -84,6 +84,30 @@ class CountedDocuments:
     async def list_documents(self, collection: str, **options: Any) -> Sequence[Document]:
         """Return documents of a collection in order of their path."""
         return await self._documents.list_documents(collection, **options)
+
+
+def counting_only(definitions: TraitDefinitions, names: Collection[str]) -> TraitDefinitions:
+    """Return the definitions of which these alone count; without names, all do.
+
+    The others keep their states: to their owners a name that is gone means a trait that is gone.
+    """
+    if not names:
+        return definitions
+    by_event = {
+        event_name: counting
+        for event_name, found in definitions.by_event.items()
+        if (counting := [each for each in found if each.name in names])
+    }
+    return replace(definitions, by_event=by_event)
+
+
+def event_id_suffix(definitions: TraitDefinitions, names: Collection[str]) -> str:
+    """Return what makes ids of events those of one count of these traits alone.
+
+    An event that was counted for others, or for what they were before, counts for them once more.
+    """
+    ranks = ((name, *definitions.by_name[name].terms.rank) for name in sorted(names))
+    return "".join(f" {name} {edition} {digest}" for name, edition, digest in ranks)
 
 
 class EventSieve:

@@ -127,7 +127,9 @@ async def people() -> dict[str, Any]:
         }
 
 
-async def traits_of(visitors: Sequence[str]) -> dict[str, dict[str, Any]]:
+async def traits_of(
+    visitors: Sequence[str], *, names: Sequence[str] = tuple(TRAITS)
+) -> dict[str, dict[str, Any]]:
     """Return visitor -> the values of the traits, as they are at NOW."""
     found = {}
     async with opened_backend() as opened:
@@ -137,7 +139,7 @@ async def traits_of(visitors: Sequence[str]) -> dict[str, dict[str, Any]]:
             document = await opened.backend.documents.get(path, deadline=Deadline.after(10))
             assert document is not None, visitor
             profile = typed_profile(profile_id, document.fields, now=NOW)
-            found[visitor] = {name: profile.attributes.get(name) for name in TRAITS}
+            found[visitor] = {name: profile.attributes.get(name) for name in names}
     return found
 
 
@@ -250,6 +252,55 @@ def test_what_cannot_be_counted_is_told(traits: Cli, tmp_path: Path) -> None:
     written = [json.loads(line) for line in Path(rejects).read_text().splitlines()]
     assert written[0]["path"] == "event_timestamp_ms"
     assert written[0]["content"] == {"event_name": "page_view", "client_id": "1.2"}
+
+
+class TestANewTrait:
+    ADDED: Final = {"scrolls": {"event": "scroll", "operation": "count"}}
+
+    def test_is_counted_alone_from_events_that_others_counted(
+        self, traits: Cli, tmp_path: Path
+    ) -> None:
+        rows = export_rows()
+        file = write(tmp_path / "day.jsonl", rows)
+        traits("traits", "backfill", file)
+        wanted = queried(file)
+        self.push(traits, tmp_path, self.ADDED)
+
+        first = traits("traits", "backfill", file, "--trait", "scrolls", "--json").document
+        before = asyncio.run(people())
+        second = traits("traits", "backfill", file, "--trait", "scrolls", "--json").document
+
+        scrolled = [row["user_pseudo_id"] for row in rows if row["event_name"] == "scroll"]
+        assert first["events"] == first["changed"] == second["events"] == len(scrolled)
+        assert first["traits"] == {"scrolls": len(scrolled)}
+        assert second["changed"] == 0
+        assert asyncio.run(people()) == before
+        assert asyncio.run(traits_of(sorted(wanted))) == wanted
+        counted = asyncio.run(traits_of(sorted(wanted), names=["scrolls"]))
+        assert counted == {v: {"scrolls": scrolled.count(v) or None} for v in wanted}
+
+    def test_counts_anew_when_its_definition_changed(self, traits: Cli, tmp_path: Path) -> None:
+        file = write(tmp_path / "day.jsonl", export_rows(50))
+        self.push(traits, tmp_path, self.ADDED)
+        counted = []
+        for version in (1, 2):
+            scrolls = {**self.ADDED["scrolls"], "version": version}
+            self.push(traits, tmp_path, {"scrolls": scrolls})
+            ran = traits("traits", "backfill", file, "--trait", "scrolls", "--json")
+            counted.append(ran.document["changed"])
+
+        assert counted[0] == counted[1] > 0
+
+    def test_that_is_not_there_is_a_failure(self, traits: Cli, tmp_path: Path) -> None:
+        ran = traits("traits", "backfill", write(tmp_path / "d.jsonl", []), "--trait", "scrolls")
+
+        assert ran.exit_code == 1
+        assert "scrolls" in ran.err
+
+    def push(self, cli: Cli, folder: Path, definitions: Mapping[str, Any]) -> None:
+        file = folder / "added.json"
+        file.write_text(json.dumps({"traits": definitions}))
+        assert cli("rules", "push", file).exit_code == 0
 
 
 def test_several_files_are_one_answer(traits: Cli, tmp_path: Path) -> None:
