@@ -20,7 +20,9 @@ from tagstitch.core.errors import InvalidInput, InvalidRule
 from tagstitch.core.event_action_parsing import PARSERS as EVENT_PARSERS
 from tagstitch.core.experiment_parsing import parse_experiment
 from tagstitch.core.identifier import IDENTIFIER_TYPES, Identifier, IdentitySettings
+from tagstitch.core.identity_settings import parse_identity_settings
 from tagstitch.core.personalization_action_parsing import PARSERS as PERSONALIZATION_PARSERS
+from tagstitch.core.problems import Problems
 from tagstitch.core.rule import (
     _DESCRIPTIVE,
     parse_event_rule,
@@ -38,6 +40,7 @@ from tests.schema_cases import (
     AUDIT_MESSAGES,
     EVENT_RULES,
     EXPERIMENTS,
+    IDENTITY_SETTINGS,
     PERSONALIZATION_RULES,
     PROFILE_LINES,
     RULE_FILES,
@@ -153,6 +156,14 @@ def test_a_trait_is_judged_alike(value: Any, valid: bool) -> None:  # noqa: FBT0
     judged = accepts(schema("trait"), value)
 
     assert (judged, parser_accepts(lambda: parse_trait("t", value))) == (valid, valid)
+
+
+@pytest.mark.parametrize(("value", "valid"), as_params(IDENTITY_SETTINGS))
+def test_identity_settings_are_judged_alike(value: Any, valid: bool) -> None:  # noqa: FBT001
+    problems = Problems()
+    parse_identity_settings(value, problems)
+
+    assert (accepts(schema("identity"), value), not problems.found) == (valid, valid)
 
 
 @pytest.mark.parametrize(("value", "valid"), as_params(RULE_FILES))

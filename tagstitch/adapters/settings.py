@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NoReturn, cast, get_args
 import msgspec
 
 from tagstitch.core.callback import CallbackEndpoint, is_strong_secret
+from tagstitch.core.identifier import IdentitySettings
 
 AuthMode = Literal["key", "signature", "iam", "none"]
 BackendName = Literal["cloud", "local"]
@@ -57,6 +58,7 @@ class Settings:
     """(kid, HMAC key) of the audit's subjects; the first one is used, the others are old."""
     receipt_key: bytes
     """Master key for sealed payloads and receipts."""
+    identity: IdentitySettings
     audit_parameters: tuple[str, ...]
     rules_refresh_s: float
     time_zone: str
@@ -127,6 +129,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         identity_key=reader.key("TAGSTITCH_IDENTITY_KEY"),
         pseudonym_keys=reader.pseudonym_keys("TAGSTITCH_PSEUDONYM_KEYS"),
         receipt_key=reader.key("TAGSTITCH_RECEIPT_KEY"),
+        identity=reader.identity("TAGSTITCH_IDENTITY"),
         audit_parameters=_names(reader.text("TAGSTITCH_AUDIT_PARAMETERS")),
         rules_refresh_s=reader.number("TAGSTITCH_RULES_REFRESH_S", 10.0),
         time_zone=reader.time_zone("TAGSTITCH_TIME_ZONE"),
@@ -143,6 +146,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     )
     _refuse_unsafe(settings)
     return settings
+
+
+def read_identity_settings(environment: Mapping[str, str] | None = None) -> IdentitySettings:
+    """Return what the project declares about its identifiers, for what needs no other setting."""
+    reader = _Reader(os.environ if environment is None else environment)
+    return reader.identity("TAGSTITCH_IDENTITY")
 
 
 def environment_with(
@@ -246,6 +255,24 @@ class _Reader:
                 )
             pairs.append((kid, secret.encode()))
         return tuple(pairs)
+
+    def identity(self, name: str) -> IdentitySettings:
+        """Read a JSON object; the defaults when the variable is not set."""
+        text = self.secret(name)
+        if text is None:
+            return IdentitySettings()
+        from tagstitch.core.identity_settings import parse_identity_settings  # RE2 takes a while
+        from tagstitch.core.problems import Problems
+
+        try:
+            raw = msgspec.json.decode(text, type=dict[str, Any])
+        except msgspec.MsgspecError:
+            raise SettingsError(f"{name} must be a JSON object") from None
+        problems = Problems()
+        settings = parse_identity_settings(raw, problems)
+        if problems.found:
+            raise SettingsError(f"{name}: " + "; ".join(map(str, problems.found)))
+        return settings
 
     def decoded(self, name: str, type_: Any) -> Any:
         """Read a JSON list; empty when the variable is not set."""

@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from tagstitch.adapters.settings import Settings
-from tagstitch.core.identifier import IdentitySettings
 
 if TYPE_CHECKING:
     from tagstitch.adapters.cloud import LazyPort
@@ -64,7 +63,7 @@ class Wiring:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.identity = IdentitySettings()
+        self.identity = settings.identity
         self._consent_default_granted = settings.consent_default == "granted"
 
     def start(self, function: str) -> None:
@@ -206,10 +205,12 @@ class Wiring:
 
     @cached_property
     def sweep(self) -> Callable[..., Awaitable[SweepResult]]:
-        """stitch_async's schedule: publishes again what was forgotten."""
+        """stitch_async's schedule: publishes again what was forgotten, and repeats erasures."""
+        from tagstitch.pipeline.erase_person import PersonEraser
         from tagstitch.pipeline.sweep import sweep
 
-        return partial(sweep, self.backend, self.audit)
+        eraser = PersonEraser(self.backend, self.keyring, self.audit)
+        return partial(sweep, self.backend, self.audit, eraser)
 
     @cached_property
     def record_audit(self) -> Callable[..., Awaitable[None]]:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from tagstitch.cli import audit, deadletters, decisions, identity, profiles, rules, traits
+from tagstitch.cli import (
+    audit,
+    deadletters,
+    decisions,
+    identity,
+    identity_review,
+    person,
+    profiles,
+    rules,
+    traits,
+)
 from tagstitch.cli.backtest import backtest
 from tagstitch.cli.demo import demo
+from tagstitch.cli.identity_simulate import simulate
 from tagstitch.cli.replay import replay
 from tagstitch.cli.up import up
 
@@ -20,8 +31,11 @@ app.command()(up)
 app.command()(demo)
 app.command()(replay)
 rules.app.command()(backtest)
+identity.app.command()(simulate)
 app.add_typer(rules.app, name="rules")
 app.add_typer(profiles.app, name="profiles")
+identity.app.add_typer(identity_review.app, name="review")
+person.add_to(identity.app)
 app.add_typer(identity.app, name="identity")
 app.add_typer(traits.app, name="traits")
 app.add_typer(audit.app, name="audit")

@@ -22,7 +22,7 @@ from tagstitch.cli.rejects_file import RejectsFile, rejection_of
 from tagstitch.cli.replay_events import ReplayEvent, read_events
 from tagstitch.core.errors import InvalidInput, TagstitchError
 from tagstitch.core.event import parse_event
-from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.identifier import Identifier
 from tagstitch.core.profile_traits import TraitDefinitions
 from tagstitch.pipeline.backfill_traits import (
     LEFT_OUT,
@@ -150,7 +150,11 @@ class BackfillRun:
             written=begun.rejected,
         )
         done, total = begun.lines_done, count_lines(file)
-        events = (event for event in read_events(file, rejects) if event.line > begun.lines_done)
+        events = (
+            event
+            for event in read_events(file, rejects, self._opened.settings.identity)
+            if event.line > begun.lines_done
+        )
         with progress_bar(file.name, total) as bar:
             bar(done)
             while batch := list(islice(events, _BATCH_EVENTS)):
@@ -204,9 +208,9 @@ class BackfillRun:
         sieve = EventSieve(
             self._definitions, BackfillTally(), until=None, consent_default_granted=False
         )
-        finder = VisitorFinder(opened.backend.documents, opened.keyring, IdentitySettings())
+        finder = VisitorFinder(opened.backend.documents, opened.keyring, opened.settings.identity)
         is_expected = False
-        for event in read_events(file, nowhere):
+        for event in read_events(file, nowhere, opened.settings.identity):
             if event.line > begun.lines_done:
                 break
             if event.line < begun.batch_from or not event.identifiers or not event.occurred_at:

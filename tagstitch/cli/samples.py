@@ -11,7 +11,6 @@ from tagstitch.cli.opened_backend import Opened
 from tagstitch.cli.rule_checks import read_views
 from tagstitch.cli.rule_files import read_rule_files
 from tagstitch.cli.rules import push_rules
-from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.rule_definitions import EDITED
 from tagstitch.pipeline.backend import DocumentStore, Put
 from tagstitch.pipeline.deadline import Deadline
@@ -40,7 +39,7 @@ async def load_samples(opened: Opened) -> LoadedSamples | None:
     definitions = read_rule_files(EXAMPLES / "rules")
     await push_rules(opened.backend, definitions)
     lines = (
-        (number, parse_profile_line(raw, IdentitySettings(), opened.keyring))
+        (number, parse_profile_line(raw, opened.settings.identity, opened.keyring))
         for number, raw in read_lines(EXAMPLES / "profiles.jsonl")
     )
     profiles = 0

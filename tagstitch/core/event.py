@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,10 @@ EVENT_NAME_CHARS_MAX = 256
 
 UNASSERTED_TYPES: Final = frozenset({"client_id"})
 """What a browser's hit may select and link by without anybody vouching for it."""
+
+ANONYMOUS_TYPES: Final = frozenset({"client_id", "device_id", "session_id", "anonymous_id"})
+"""What a lookup may select by without anybody vouching for it: ids that browsers and devices draw
+at random. A user id, an address or a number can be guessed, and would show somebody else."""
 
 _VALUES_PER_FIELD_MAX: Final = 5
 """Addresses or numbers of one event that count: each is hashed and costs document reads."""
@@ -65,21 +69,52 @@ def parse_event(raw: object, *, path: str = "") -> Event:
     return Event(name, raw)
 
 
-def identify_event(
-    event: Event, settings: IdentitySettings, *, asserted: bool
-) -> tuple[Identifier, ...]:
-    """Return the identifiers that may select, link and merge a profile, in priority order.
+class EventIdentity(NamedTuple):
+    """Who an event says that its visitor is."""
+
+    usable: tuple[Identifier, ...]
+    """What may select, link and merge a profile, in priority order."""
+    blocked_types: tuple[str, ...]
+    """The types of what many visitors share, in the same order."""
+
+
+def event_identity(event: Event, settings: IdentitySettings, *, asserted: bool) -> EventIdentity:
+    """Return the identifiers of an event that may count.
 
     Anybody can forge what a browser sends: only a caller with the scope `assert` vouches for
     user_id, e-mail, phone, `_resolved.*` and `x-ga-js_client_id`; without it the `client_id` alone
-    counts. Values that cannot be identifiers (wrong type, too long, blocked) are left out: an
-    event must not fail for them.
+    counts. Values that cannot be identifiers (wrong type, too long) are left out: an event must
+    not fail for them.
     """
+    found = _named(event, settings, asserted=asserted)
+    blocked = {identifier for identifier in found if settings.is_blocked(identifier)}
+    usable = in_priority_order(found - blocked, settings)[:IDENTIFIERS_PER_REQUEST_MAX]
+    return EventIdentity(
+        usable,
+        tuple(identifier.type for identifier in in_priority_order(blocked, settings))
+        if blocked
+        else (),
+    )
+
+
+def identify_event(
+    event: Event, settings: IdentitySettings, *, asserted: bool
+) -> tuple[Identifier, ...]:
+    """Return the identifiers that may select, link and merge a profile, in priority order."""
+    return event_identity(event, settings, asserted=asserted).usable
+
+
+def named_identifiers(event: Event, settings: IdentitySettings) -> tuple[Identifier, ...]:
+    """Return whatever an event that somebody vouches for names, also what is blocked."""
+    found = _named(event, settings, asserted=True)
+    return in_priority_order(found, settings)[:IDENTIFIERS_PER_REQUEST_MAX]
+
+
+def _named(event: Event, settings: IdentitySettings, *, asserted: bool) -> set[Identifier]:
     found = set(_client_ids(event.parameters))
     if asserted:
         found.update(_other_ids(event.parameters, settings))
-    usable = (identifier for identifier in found if not settings.is_blocked(identifier))
-    return in_priority_order(usable, settings)[:IDENTIFIERS_PER_REQUEST_MAX]
+    return found
 
 
 def event_time(event: Event, *, received_at: datetime) -> datetime:

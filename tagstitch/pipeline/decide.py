@@ -28,7 +28,7 @@ from tagstitch.core.decision_record import (
     personalization_record,
 )
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
-from tagstitch.core.event import event_time, identify_event
+from tagstitch.core.event import event_identity, event_time
 from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.receipt import make_receipt
 from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attributes
@@ -112,12 +112,12 @@ class Decider:
     async def _run(self, request: DecideRequest, caller: Caller, shape: Shape) -> bytes:
         _check_scopes(request, caller)
         mark = self._mark(request, caller, shape)
+        found = event_identity(request.event, self._identity, asserted=caller.may("assert"))
         call = DecideCall(
             request=request,
             caller=caller,
-            identifiers=identify_event(
-                request.event, self._identity, asserted=caller.may("assert")
-            ),
+            identifiers=found.usable,
+            blocked_types=found.blocked_types,
             mark=mark,
             # With the body's hash: a decision that changes nothing leaves no mark, and another
             # body under the same request id is another decision, with records of its own.
@@ -264,6 +264,8 @@ class Decider:
             latency_ms=round((time.perf_counter() - call.started) * 1000, 3),
             audit_parameters=self._audit_parameters,
             receipt=receipt,
+            blocked_types=call.blocked_types,
+            held_types=[call.identifiers[0].type] if decided.loaded.visitor.is_held else (),
             is_replayable=receipt != WITHOUT_VALUES,
         )
         records = []
@@ -274,7 +276,8 @@ class Decider:
         if decision.personalization is not None:
             exposures = decision.exposures
             if records:
-                context = replace(context, receipt=None)  # one is enough for both parts
+                # One of each is enough for both parts.
+                context = replace(context, receipt=None, blocked_types=(), held_types=())
             records.append(personalization_record(decision.personalization, exposures, context))
         return records
 

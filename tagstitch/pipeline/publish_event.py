@@ -98,7 +98,7 @@ class EventPublisher:
         profile = loaded.visitor.profile
         if profile is not None:
             denied = frozenset(p for p in denied if _grants(profile, p))
-        if not denied or not call.identifiers:
+        if not denied or not call.identifiers or loaded.visitor.is_erased:
             return True
         commit = call.stages.commit
         try:

@@ -96,7 +96,9 @@ class Stitcher:
             writes = [*plan.writes, *([entry] if entry else [])]
             if plan.needs_mark:
                 answer = plan.result.to_json()
-                writes.append(mark.put([plan.record], answer, now=now, replaces=earlier))
+                writes.append(
+                    mark.put([plan.record, *plan.held], answer, now=now, replaces=earlier)
+                )
             try:
                 if writes:
                     await self._backend.documents.commit(writes, deadline=deadline)
@@ -110,23 +112,24 @@ class Stitcher:
         raise Unavailable("firestore", "too many concurrent changes of one visitor")
 
     def _selecting(self, request: StitchRequest) -> tuple[Identifier, ...]:
-        """Return the identifiers that may select and link: unblocked, and vouched for."""
-        return tuple(
-            identifier
-            for identifier in request.identifiers
-            if not self._identity.is_blocked(identifier)
-            and (request.asserted or identifier.type in UNASSERTED_TYPES)
-        )
+        """Return the identifiers that may select and link: unblocked, and vouched for.
+
+        When nobody vouches, one alone: a second client_id may be a stranger's.
+        """
+        usable = tuple(i for i in request.identifiers if not self._identity.is_blocked(i))
+        if request.asserted:
+            return usable
+        return tuple(i for i in usable if i.type in UNASSERTED_TYPES)[:1]
 
     async def _publish(
         self, plan: StitchPlan, mark: IdempotencyMark, *, deadline: Deadline
     ) -> None:
-        """Publish the record; the mark forgets it then, and without one it is made once more."""
-        record = encode_record(plan.record)
+        """Publish the records; the mark forgets them then, and without one they are made once more."""
+        records = [encode_record(record) for record in (plan.record, *plan.held)]
         if plan.needs_mark:
-            await self._audit.publish_committed([record], path=mark.path, deadline=deadline)
+            await self._audit.publish_committed(records, path=mark.path, deadline=deadline)
         else:
-            await self._audit.publish([record], deadline=deadline)
+            await self._audit.publish(records, deadline=deadline)
 
     def _callback_entry(
         self,

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from tagstitch.core.erasure import is_tombstone
+from tagstitch.core.event import ANONYMOUS_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
-from tagstitch.core.identity_graph import GraphNode, IdentityGraph
+from tagstitch.core.identity_graph import GraphNode, IdentityGraph, resolve
 from tagstitch.core.limits import PROFILE_HINTS_MAX
 from tagstitch.core.profile import Profile, parse_profile
+from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
@@ -37,18 +40,29 @@ class Visitor:
     """Version of the profile's document; "" when there is none. Without a profile: of the expired
     document in the place where a new one would go."""
     is_erased: bool = False
-    """Whether a tombstone lies there: nobody may be created in its place."""
+    """Whether the identifiers lead to a tombstone: nobody may be created or remembered."""
+    is_held: bool = False
+    """Whether the first identifier recognises nobody, and no other one does: who it is cannot be
+    told, and nobody may be created in its place."""
     matched: Identifier | None = None
     """The identifier that led to the profile; None when a document id did, or nothing."""
     riders: Mapping[str, Document] = field(default_factory=dict)
     """Other documents that were asked for in the same read, those that exist."""
 
+    @property
+    def is_nobody(self) -> bool:
+        """Whether nothing is known, not even that somebody was erased."""
+        return self.profile is None and not self.is_erased
+
     def knows_all(self, keys: Iterable[str]) -> bool:
         """Return whether every key is linked to this profile, or recorded as kept apart from it."""
-        if self.profile is None:
+        profile = self.profile
+        if profile is None:
             return False
-        settled = self.profile.identifiers.keys() | self.profile.demoted.keys()
-        return settled >= set(keys)
+        return all(
+            key in profile.identifiers or key in profile.demoted or key in profile.kept_apart
+            for key in keys
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,7 @@ class LoadedGraph:
 
 
 NOBODY: Final = Visitor(None, "")
+HELD: Final = Visitor(None, "", is_held=True)
 
 
 class VisitorFinder:
@@ -91,8 +106,10 @@ class VisitorFinder:
     ) -> Visitor:
         """Return the visitor of the first identifier that is known, in the order given.
 
-        One read for a profile's primary identifier, two when an alias leads to another document,
-        one when this process has followed it before. Documents at `riders` come with it.
+        Not of one that stitching would keep apart from a stronger one, which nobody knows yet:
+        whoever logs in for the first time is not the one who was there before. One read for a
+        profile's primary identifier, two when an alias leads to another document, one when this
+        process has followed it before. Documents at `riders` come with it.
         """
         if not identifiers:
             return await self._ride_alone(riders, deadline)
@@ -100,13 +117,17 @@ class VisitorFinder:
         if hinted is not None:
             return hinted
         first, rest = identifiers[:_FIRST_CANDIDATES], identifiers[_FIRST_CANDIDATES:]
-        found = await self._read([*self._places(first), *riders], deadline)
+        places = dict.fromkeys((*self._places(first), *self._hinted(first)))
+        found = await self._read([*places, *riders], deadline)
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
-        if visitor.profile is None and rest:
+        starts_held = visitor.is_held
+        if visitor.is_nobody and rest:
             more = await self._read(self._places(rest), deadline)
-            visitor = await self._first_known(rest, more, now=now, deadline=deadline)
-        if visitor.profile is None:
-            visitor = self._vacancy(identifiers[0], found)
+            visitor = await self._first_known(
+                rest, {**found, **more}, stronger=first, now=now, deadline=deadline
+            )
+        if visitor.is_nobody:
+            visitor = HELD if starts_held else self._vacancy(identifiers[0], found)
         return replace(visitor, riders={path: found[path] for path in riders if path in found})
 
     async def load_graph(
@@ -132,8 +153,9 @@ class VisitorFinder:
         nodes = tuple(self._node(identifier, found, now) for identifier in identifiers)
         versions = {path: document.version for path, document in found.items()}
         erased = any(
-            "erased_at" in found[path].fields
-            for path in map(self._place, identifiers)
+            is_tombstone(found[path].fields, now=now)
+            for identifier in identifiers
+            for path in self._ways(identifier, found)
             if path in found
         )
         return LoadedGraph(IdentityGraph(nodes), versions, erased, found)
@@ -151,27 +173,34 @@ class VisitorFinder:
             versions={**loaded.versions, **versions},
         )
 
-    async def find_bare(self, bare_id: str, *, now: datetime, deadline: Deadline) -> Visitor:
+    async def find_bare(
+        self, bare_id: str, *, asserted: bool, now: datetime, deadline: Deadline
+    ) -> Visitor:
         """Return the visitor of an id of unknown type: a document id, else each declared type.
 
-        Nobody for a blocked one.
+        Nobody for a blocked one. When nobody vouches for it, of the types that need nobody.
         """
         candidates = bare_identifiers(bare_id, self._settings)
         if not candidates:
             return NOBODY
+        if not asserted:
+            candidates = tuple(i for i in candidates if i.type in ANONYMOUS_TYPES)
         own_path = f"profiles/{bare_id}" if _is_document_id(bare_id) else ""
         first, rest = candidates[:_FIRST_CANDIDATES], candidates[_FIRST_CANDIDATES:]
         paths = self._places(first)
         found = await self._read([own_path, *paths] if own_path else paths, deadline)
         if own_path in found:
             visitor = await self._follow(found[own_path], now=now, deadline=deadline)
-            if visitor.profile is not None:
+            if not visitor.is_nobody:
                 return visitor
-        visitor = await self._first_known(first, found, now=now, deadline=deadline)
-        if visitor.profile is None and rest:
-            more = await self._read(self._places(rest), deadline)
-            visitor = await self._first_known(rest, more, now=now, deadline=deadline)
-        return visitor
+        for candidates in (first, rest):  # each stands for itself: they are one value
+            if candidates is rest and candidates:
+                found = await self._read(self._places(rest), deadline)
+            for candidate in candidates:
+                visitor = await self._first_known([candidate], found, now=now, deadline=deadline)
+                if not visitor.is_nobody:
+                    return visitor
+        return NOBODY
 
     def forget(self) -> None:
         """Forget where anybody was found, as a new process would."""
@@ -201,13 +230,14 @@ class VisitorFinder:
     def _node(
         self, identifier: Identifier, found: Mapping[str, Document], now: datetime
     ) -> GraphNode:
-        living = (_living(found.get(path), now=now) for path in self._ways(identifier, found))
-        return GraphNode(
-            identifier,
-            self._keyring.identifier_key(identifier),
-            self._keyring.profile_id(identifier),
-            next((profile for profile in living if profile is not None), None),
+        key = self._keyring.identifier_key(identifier)
+        ways = self._ways(identifier, found)
+        living = (_living(found.get(path), now=now) for path in ways)
+        profile = next((profile for profile in living if profile is not None), None)
+        held = _is_blocked(found.get(ways[0])) or (
+            profile is not None and is_held(profile, key, now=now)
         )
+        return GraphNode(identifier, key, self._keyring.profile_id(identifier), profile, held)
 
     async def _ride_alone(self, riders: Sequence[str], deadline: Deadline) -> Visitor:
         if not riders:
@@ -231,7 +261,12 @@ class VisitorFinder:
         found = await self._read([path, *riders], deadline)
         document = found.get(path)
         profile = parse_profile(profile_id, document.fields, now=now) if document else None
-        if profile is None or profile.merged_into or key not in profile.identifiers:
+        if (
+            profile is None
+            or profile.merged_into
+            or key not in profile.identifiers
+            or is_held(profile, key, now=now)
+        ):
             self._hints.pop(key, None)  # another request may have noticed it meanwhile
             return None
         assert document is not None  # noqa: S101 - a profile came from it
@@ -243,48 +278,100 @@ class VisitorFinder:
         identifiers: Sequence[Identifier],
         found: Mapping[str, Document],
         *,
+        stronger: Sequence[Identifier] = (),
         now: datetime,
         deadline: Deadline,
     ) -> Visitor:
-        """Return the visitor of the first identifier that leads to a living profile."""
+        """Return the visitor of the first identifier that leads to a profile or to a tombstone.
+
+        What is known of weaker ones is not asked for then: whoever was erased stays unknown.
+        `stronger` are those that were asked before; `found` holds their documents too.
+        """
         place = found.get(self._place(identifiers[0]))
-        profile = _living(place, now=now)
-        if place is not None and profile is not None:  # almost everybody
-            return Visitor(profile, place.version, matched=identifiers[0])
-        documents = dict(found)
-        asked = set(map(self._place, identifiers))
+        profile = _living(place, now=now) if not stronger else None
+        key = self._keyring.identifier_key(identifiers[0])
+        if place is not None and profile is not None and not is_held(profile, key, now=now):
+            return Visitor(profile, place.version, matched=identifiers[0])  # almost everybody
+        documents, asked = dict(found), {*found, *self._places(identifiers)}
+        nodes = [self._node(identifier, documents, now) for identifier in stronger]
         for identifier in identifiers:
-            tried: set[str] = set()
-            while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
-                path = untried[0]
-                tried.add(path)
-                if path not in asked:
-                    asked.add(path)
-                    document = await self._documents.get(path, deadline=deadline)
-                    if document is not None:
-                        documents[path] = document
-                profile = _living(documents.get(path), now=now)
-                if profile is not None:
-                    self._remember(self._keyring.identifier_key(identifier), profile)
-                    return Visitor(profile, documents[path].version, matched=identifier)
-        return NOBODY
+            tombstone = await self._follow_ways(
+                identifier, documents, asked, now=now, deadline=deadline
+            )
+            if tombstone is not None:
+                return Visitor(None, tombstone.version, is_erased=True)
+            node = self._node(identifier, documents, now)
+            nodes.append(node)
+            if node.profile is None or node.is_held:
+                continue
+            self._remember(node.key, node.profile)
+            if self._may_be_one(nodes, now):
+                version = documents[f"profiles/{node.profile.profile_id}"].version
+                return Visitor(node.profile, version, matched=identifier)
+        return HELD if nodes[len(stronger)].is_held else NOBODY
+
+    async def _follow_ways(
+        self,
+        identifier: Identifier,
+        documents: dict[str, Document],
+        asked: set[str],
+        *,
+        now: datetime,
+        deadline: Deadline,
+    ) -> Document | None:
+        """Read on until the identifier leads to a living profile, or nowhere.
+
+        Returns the tombstone that it leads to instead. What is read is added to `documents`; what
+        is among `asked` is not read again.
+        """
+        if _is_blocked(documents.get(self._place(identifier))):
+            return None
+        tried: set[str] = set()
+        while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
+            path = untried[0]
+            tried.add(path)
+            if path not in asked:
+                asked.add(path)
+                document = await self._documents.get(path, deadline=deadline)
+                if document is not None:
+                    documents[path] = document
+            present = documents.get(path)
+            if present is not None and is_tombstone(present.fields, now=now):
+                return present
+            if _living(present, now=now) is not None:
+                break
+        return None
+
+    def _may_be_one(self, nodes: Sequence[GraphNode], now: datetime) -> bool:
+        """Return whether stitching would let the last identifier join the ones before it."""
+        if len(nodes) == 1:
+            return True
+        resolution = resolve(IdentityGraph(tuple(nodes)), self._settings, at=now)
+        return nodes[-1].profile in (resolution.before, *resolution.merged)
 
     async def _follow(self, document: Document, *, now: datetime, deadline: Deadline) -> Visitor:
         """Return the profile of a document, or the survivor that it was merged into."""
         profile = parse_profile(_id_of(document), document.fields, now=now)
-        if profile is None or profile.merged_into is None:
-            return Visitor(profile, document.version if profile else "")
+        if profile is None:
+            return Visitor(None, "", is_erased=is_tombstone(document.fields, now=now))
+        if profile.merged_into is None:
+            return Visitor(profile, document.version)
         survivor = await self._documents.get(f"profiles/{profile.merged_into}", deadline=deadline)
         if survivor is None:
             return NOBODY
-        return Visitor(parse_profile(_id_of(survivor), survivor.fields, now=now), survivor.version)
+        profile = parse_profile(_id_of(survivor), survivor.fields, now=now)
+        is_erased = profile is None and is_tombstone(survivor.fields, now=now)
+        return Visitor(profile, survivor.version, is_erased)
 
     def _vacancy(self, primary: Identifier, found: Mapping[str, Document]) -> Visitor:
         """Return nobody, with what lies where the profile of this identifier would go."""
         place = found.get(self._place(primary))
-        if place is None:
-            return NOBODY
-        return Visitor(None, place.version, is_erased="erased_at" in place.fields)
+        return NOBODY if place is None else Visitor(None, place.version)
+
+    def _hinted(self, identifiers: Sequence[Identifier]) -> set[str]:
+        """Return the paths where the weaker ones of these were found last."""
+        keys = self.keys(identifiers[1:])
+        return {f"profiles/{self._hints[key]}" for key in keys if key in self._hints}
 
     def _places(self, identifiers: Sequence[Identifier]) -> list[str]:
         return [self._place(identifier) for identifier in identifiers]
@@ -311,6 +398,11 @@ def _living(document: Document | None, *, now: datetime) -> Profile | None:
         return None
     profile = parse_profile(_id_of(document), document.fields, now=now)
     return None if profile is None or profile.merged_into else profile
+
+
+def _is_blocked(place: Document | None) -> bool:
+    """Return whether a review blocked the identifier whose own place this is."""
+    return place is not None and "blocked_at" in place.fields and "merged_into" in place.fields
 
 
 def _id_of(document: Document) -> str:

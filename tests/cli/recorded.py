@@ -29,7 +29,7 @@ from tagstitch.pipeline.visitor import VisitorFinder
 from tests.pipeline.test_decide import SERVER
 
 
-class _Sink:
+class AuditSink:
     """Takes messages of topic `audit` to the table at once."""
 
     def __init__(self, backend: Backend) -> None:
@@ -115,7 +115,7 @@ async def _decider(opened: Opened) -> Decider:
         keyring,
         IdentitySettings(),
         maker=maker,
-        audit=AuditPublisher(_Sink(backend)),
+        audit=AuditPublisher(AuditSink(backend)),
         views=Refreshed(no_views, name="views", interval_s=3600, clock=backend.clock),
         events=EventPublisher(
             backend, keyring, claims=ClaimPublisher(backend, keyring), traits=traits

@@ -30,6 +30,7 @@ from tagstitch.pipeline.backend import (
     Backend,
     CallbackAnswer,
     Document,
+    DocumentStore,
     Put,
     RejectedRow,
     Write,
@@ -40,6 +41,7 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decide import Decider
 from tagstitch.pipeline.decision import DecisionMaker
 from tagstitch.pipeline.deliver import CallbackDelivery
+from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.look_up import ProfileLookup
 from tagstitch.pipeline.publish_audit import AuditPublisher
@@ -49,6 +51,7 @@ from tagstitch.pipeline.record_dead_letter import record_dead_letter
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.stitch import Stitcher
 from tagstitch.pipeline.stitch_plan import StitchPlanner
+from tagstitch.pipeline.sweep import SweepResult, sweep
 from tagstitch.pipeline.visitor import VisitorFinder
 
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
@@ -91,7 +94,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.database = SqliteDatabase(self.folder)
-        self.store = SqliteDocuments(self.database)
+        self.store: DocumentStore = SqliteDocuments(self.database)
         self.audit_rows = SqliteAuditTable(self.database)
         self.backend = Backend(
             documents=_Documents(self),
@@ -132,7 +135,7 @@ class World:
     def lookup(self, *, consent_default_granted: bool = True) -> ProfileLookup:
         return ProfileLookup(
             self.backend,
-            IdentitySettings(),
+            self.identity,
             finder=self.finder,
             views=self.refreshed(self.views),
             claims=self.claims,
@@ -192,9 +195,14 @@ class World:
     async def stitch(self, message: Mapping[str, Any], message_id: str = "m1") -> None:
         """Deliver one stitch request, as the function does."""
         request = parse_stitch_request(
-            message, IdentitySettings(), default_request_id=message_id, received_at=self.now
+            message, self.identity, default_request_id=message_id, received_at=self.now
         )
         await self.stitcher().process(request, deadline=Deadline.after(20))
+
+    async def sweep(self) -> SweepResult:
+        """Run the schedule once."""
+        eraser = PersonEraser(self.backend, KEYRING, self.audit)
+        return await sweep(self.backend, self.audit, eraser, deadline=Deadline.after(20))
 
     async def act(self, outbox_id: str | None = None) -> None:
         """Deliver a message of topic `actions`, the last one that was published."""
@@ -246,8 +254,18 @@ class World:
         return dict(found.fields) if found else {}
 
     async def paths(self, collection: str) -> list[str]:
-        found = await self.store.list_documents(collection, deadline=Deadline.after(5))
-        return [document.path for document in found]
+        return list(await self.collection(collection))
+
+    async def collection(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return path -> fields of every document."""
+        found: dict[str, dict[str, Any]] = {}
+        after = None
+        while page := await self.store.list_documents(
+            name, after=after, deadline=Deadline.after(20)
+        ):
+            found |= {document.path: dict(document.fields) for document in page}
+            after = page[-1].path
+        return found
 
     def crash(self) -> NoReturn:
         """Die: everything that is under way in this process ends here."""
@@ -350,6 +368,12 @@ class _AuditTable:
             raise Unavailable("audit_table")
         with self.world.happen("append"):
             return await self.world.audit_rows.append(rows, deadline=deadline)
+
+    async def erase(self, subjects: Sequence[str], *, deadline: Deadline) -> int:
+        if "audit_table" in self.world.down:
+            raise Unavailable("audit_table")
+        with self.world.happen("erase rows"):
+            return await self.world.audit_rows.erase(subjects, deadline=deadline)
 
 
 class _NoQueries:
