@@ -423,7 +423,7 @@ TRAITS_BYTES_MAX: Final = 160 * 1024
 `PROFILE_BYTES_MAX` with everything else in it."""
 
 EVENT_IDS_MAX: Final = 1_000
-"""Events that a contribution remembers, in 8 bytes each, so that none counts twice: more than
+"""Events that a contribution remembers, in 12 bytes each, so that none counts twice: more than
 anybody causes while a message may be delivered again."""
 
 MERGED_BYTES_MAX: Final = 3 * PROFILE_BYTES_MAX

@@ -303,7 +303,9 @@ def _change(situation: _Situation, result: StitchResult, consent: Consent) -> _C
         _, moved = merge_contributors(people, situation.definitions)
     counted = UNCOUNTED
     if event is not None:
-        counting = TraitEvent(event, request.event_id, request.occurred_at, consent)
+        counting = TraitEvent(
+            event, request.event_id, request.request_id, request.occurred_at, consent
+        )
         counted = _count(situation, resolution, counting, fields, moved)
     if not is_update and not counted.profile:
         return _Change(resolution, counted=counted)
