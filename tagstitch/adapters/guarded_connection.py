@@ -44,6 +44,8 @@ class GuardedCall:
         self._timer = threading.Timer(deadline.remaining_s, self._fire)
         self._timer.daemon = True
         self.fired = False
+        self.has_sent = False
+        """Whether a byte of the request may have left: then nobody knows what became of it."""
 
     def __enter__(self) -> Self:
         self._timer.start()
@@ -141,6 +143,12 @@ class _GuardedHTTP(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         return self._guarded_call.connect(self._dns_host, self.port)
 
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()  # what fails here has sent nothing
+        self._guarded_call.has_sent = True
+        super().send(data)
+
 
 class _GuardedHTTPS(HTTPSConnection):
     def __init__(self, *arguments: Any, guarded_call: GuardedCall, **options: Any) -> None:
@@ -149,6 +157,12 @@ class _GuardedHTTPS(HTTPSConnection):
 
     def _new_conn(self) -> socket.socket:
         return self._guarded_call.connect(self._dns_host, self.port)
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()  # what fails here has sent nothing
+        self._guarded_call.has_sent = True
+        super().send(data)
 
 
 def _shut_down(connection: socket.socket) -> None:

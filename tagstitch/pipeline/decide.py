@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -35,9 +36,10 @@ from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attribute
 from tagstitch.pipeline.backend import Backend, Document
 from tagstitch.pipeline.claims import ClaimPublisher
 from tagstitch.pipeline.decision import CallDecision, DecideCall, DecisionMaker, Shape, Stages
-from tagstitch.pipeline.decision_writes import decision_writes
+from tagstitch.pipeline.decision_writes import decision_writes, outbox_paths
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.publish_audit import (
     AuditPublisher,
     encode_records,
@@ -75,6 +77,7 @@ class Decider:
         self._audit = audit
         self._views = views
         self._claims = claims
+        self._outbox = Outbox(backend, audit)
         self._audit_parameters = frozenset(audit_parameters)
 
     async def decide(
@@ -140,7 +143,9 @@ class Decider:
             try:
                 return await self._commit_and_answer(call, decided)
             except Conflict:
-                continue  # another request of this visitor was first: decide again on its state
+                # Another request of this visitor was first: decide again on its state.
+                paths = outbox_paths(call, decided, self._keyring)
+                call = replace(call, outbox_paths=tuple(paths))
             except Unavailable:
                 break
         return await self._answer(call, self._maker.decide(call, loaded, can_commit=False))
@@ -168,8 +173,13 @@ class Decider:
         except InvalidInput as error:  # not the caller's fault: the event can be decided
             logger.warning("state_too_large", extra={"fields": {"code": error.code}})
             raise Unavailable("state", "no document can hold it") from None
-        await self._audit.publish_committed(
-            encode_records(records), path=mark.path, deadline=call.stages.audit
+        deadline = call.stages.audit
+        entries = [write.path for write in writes if write.path.startswith("outbox/")]
+        await asyncio.gather(
+            self._audit.publish_committed(
+                encode_records(records), path=mark.path, deadline=deadline
+            ),
+            self._outbox.hand_over(entries, deadline=deadline),
         )
         return body
 

@@ -11,6 +11,7 @@ from tagstitch.core.identity_graph import SALT_BYTES, new_profile_fields, touch_
 from tagstitch.core.limits import EXPOSURE_EXPIRY_DAYS, OUTBOX_EXPIRY_DAYS
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.decision import CallDecision, DecideCall
+from tagstitch.pipeline.idempotency import pending_records
 from tagstitch.pipeline.keyring import Keyring
 
 
@@ -59,7 +60,8 @@ def _outbox_writes(
     decided_at = datetime.fromtimestamp(decided.situation.now, UTC)
     shared: dict[str, Any] = {
         "kind": "action",
-        "status": "held",
+        "status": "pending",
+        "attempts": 0,
         "profile_id": subject,
         "subject": keyring.pseudonym(subject),
         "decision_id": call.decision_id,
@@ -68,13 +70,31 @@ def _outbox_writes(
         "created_at": now,
         "expires_at": now + timedelta(days=OUTBOX_EXPIRY_DAYS),
     }
+    writes = []
+    paths = outbox_paths(call, decided, keyring)
+    for path, entry in zip(paths, decided.decision.changes.outbox, strict=True):
+        if path in decided.loaded.visitor.riders:
+            continue  # it was sent in its window, and the visitor's document has forgotten that
+        own = {"action": entry.to_json(), "useful_until": entry.useful_until(decided_at)}
+        writes.append(Put(path, shared | own | pending_records((), now=now), if_version=""))
+    return writes
+
+
+def outbox_paths(call: DecideCall, decided: CallDecision, keyring: Keyring) -> list[str]:
+    """Return where the outbox entries of a decision go, in their order.
+
+    The id derives from the visitor, the action and its window, else the decision: it is the key by
+    which neither a second decision nor a provider does it twice.
+    """
+    subject = decided.situation.subject
+    decided_at = datetime.fromtimestamp(decided.situation.now, UTC)
     return [
-        Put(
-            "outbox/"
-            + keyring.derived_id(
-                "action", subject, entry.action_key, entry.window(decided_at) or call.decision_id
-            ),
-            shared | {"action": entry.to_json()},
+        "outbox/"
+        + keyring.derived_id(
+            "action",
+            subject or "",
+            entry.action_key,
+            entry.window(decided_at) or call.decision_id,
         )
         for entry in decided.decision.changes.outbox
     ]

@@ -12,7 +12,7 @@ from typing import Final
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
 from tagstitch.core.identity_graph import GraphNode, IdentityGraph
 from tagstitch.core.limits import PROFILE_HINTS_MAX
-from tagstitch.core.profile import Profile, parse_profile
+from tagstitch.core.profile import Profile, is_erased, own_shape, parse_profile, survivor_id
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
@@ -172,6 +172,21 @@ class VisitorFinder:
             more = await self._read(self._places(rest), deadline)
             visitor = await self._first_known(rest, more, now=now, deadline=deadline)
         return visitor
+
+    async def find_profile(self, profile_id: str, *, now: datetime, deadline: Deadline) -> Visitor:
+        """Return the visitor of a profile's id, or of the profile that it was merged into."""
+        for _ in range(_ALIAS_READS_MAX + 1):
+            document = await self._documents.get(f"profiles/{profile_id}", deadline=deadline)
+            if document is None:
+                return NOBODY
+            if is_erased(document.fields):
+                return Visitor(None, document.version, is_erased=True)
+            survivor = survivor_id(own_shape(document.fields))
+            if survivor is None:
+                profile = parse_profile(profile_id, document.fields, now=now)
+                return Visitor(profile, document.version)
+            profile_id = survivor
+        return NOBODY
 
     def forget(self) -> None:
         """Forget where anybody was found, as a new process would."""

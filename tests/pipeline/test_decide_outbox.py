@@ -55,11 +55,12 @@ class TestEntries:
         assert world.effects[0] == "commit outbox processed profiles"
         assert answer["personalization"] == {"reason": "MATCHED", "variants": {}, "actions": []}
         [entry] = await entries(world)
-        assert (entry["kind"], entry["status"]) == ("action", "held")
+        assert (entry["kind"], entry["status"]) == ("action", "pending")
         assert entry["decision_id"] == answer["decision_id"]
         assert entry["action"] == {
             "rule_id": "mail", "type": "send_email", "action_key": "mail:0",
             "once_per": "decision", "purposes": ["email"], "needs_recorded_grant": True,
+            "rule_purposes": ["ad_personalization"],
             "fields": {"template_id": "cart", "recipient": "profile.email", "data": {"value": 7.5}},
         }  # fmt: skip
         assert ADDRESS not in str(entry)
