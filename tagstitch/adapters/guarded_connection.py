@@ -15,6 +15,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import Retry
 
 from tagstitch.adapters.address_guard import is_public_address
+from tagstitch.adapters.call_progress import CallProgress
 from tagstitch.core.errors import InvalidInput
 from tagstitch.pipeline.deadline import Deadline
 
@@ -35,7 +36,15 @@ class GuardedCall:
     (a truncated header block even parses), so `fired` must turn whatever came out into a time-out.
     """
 
-    def __init__(self, *, deadline: Deadline, allow_private: bool, resolve: Resolve) -> None:
+    def __init__(
+        self,
+        *,
+        deadline: Deadline,
+        allow_private: bool,
+        resolve: Resolve,
+        progress: CallProgress | None = None,
+    ) -> None:
+        self.progress = progress or CallProgress()
         self._deadline = deadline
         self._allow_private = allow_private
         self._resolve = resolve
@@ -44,8 +53,6 @@ class GuardedCall:
         self._timer = threading.Timer(deadline.remaining_s, self._fire)
         self._timer.daemon = True
         self.fired = False
-        self.has_sent = False
-        """Whether a byte of the request may have left: then nobody knows what became of it."""
 
     def __enter__(self) -> Self:
         self._timer.start()
@@ -146,7 +153,7 @@ class _GuardedHTTP(HTTPConnection):
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()  # what fails here has sent nothing
-        self._guarded_call.has_sent = True
+        self._guarded_call.progress.begin_to_send()
         super().send(data)
 
 
@@ -161,7 +168,7 @@ class _GuardedHTTPS(HTTPSConnection):
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()  # what fails here has sent nothing
-        self._guarded_call.has_sent = True
+        self._guarded_call.progress.begin_to_send()
         super().send(data)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from tagstitch import __version__
+from tagstitch.adapters.call_progress import CallProgress
 from tagstitch.core.errors import InvalidInput, NotSent, Unavailable
 from tagstitch.pipeline.backend import CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
@@ -57,14 +58,16 @@ class RequestsCallbackSender:
             raise InvalidInput("unknown_callback", "the callback's URL must start with https://")
         if deadline.is_over:
             raise NotSent("callback", "deadline")
+        progress = CallProgress()
         request = _Request(method, url, {**_OWN_HEADERS, **headers}, body)
-        call = partial(self._send, request, allow_private, deadline)
+        call = partial(self._send, request, allow_private, deadline, progress)
         try:
             # The watchdog ends what runs; this also ends waiting for a thread or a name server.
             async with asyncio.timeout(deadline.remaining_s):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except TimeoutError:
-            raise Unavailable("callback", "deadline") from None
+            kind = Unavailable if progress.abandon() else NotSent
+            raise kind("callback", "deadline") from None
 
     def close(self) -> None:
         """Let the threads go; calls that run end at their deadlines."""
@@ -75,6 +78,7 @@ class RequestsCallbackSender:
         request: _Request,
         allow_private: bool,  # noqa: FBT001 - bound by name in `post`, passed on by position
         deadline: Deadline,
+        progress: CallProgress,
     ) -> CallbackAnswer:
         import requests
         import urllib3
@@ -82,7 +86,9 @@ class RequestsCallbackSender:
         from tagstitch.adapters.guarded_connection import GuardedCall, resolve_name
 
         resolve = self._resolve or resolve_name
-        call = GuardedCall(deadline=deadline, allow_private=allow_private, resolve=resolve)
+        call = GuardedCall(
+            deadline=deadline, allow_private=allow_private, resolve=resolve, progress=progress
+        )
         with call:
             try:
                 answer = self._exchange(call, request, deadline)
@@ -95,7 +101,7 @@ class RequestsCallbackSender:
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                 # The texts of these errors quote the URL; their class is enough.
                 detail = "deadline" if call.fired else type(error).__name__
-                raise (Unavailable if call.has_sent else NotSent)("callback", detail) from None
+                raise (Unavailable if progress.has_sent else NotSent)("callback", detail) from None
         if call.fired or deadline.is_over:
             raise Unavailable("callback", "deadline")
         return answer
