@@ -69,6 +69,8 @@ class Settings:
     """Factor on every backoff; below 1 for local work and tests only."""
     push_audience: str | None
     push_accounts: frozenset[str]
+    push_origins: frozenset[str]
+    """The pages that may listen to the push service, such as https://shop.example.com."""
     firestore_emulator: str | None
     pubsub_emulator: str | None
     bigquery_emulator: str | None
@@ -137,6 +139,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         retry_scale=reader.number("TAGSTITCH_RETRY_SCALE", 1.0),
         push_audience=reader.text("TAGSTITCH_PUSH_AUDIENCE"),
         push_accounts=frozenset(_names(reader.text("TAGSTITCH_PUSH_ACCOUNTS"), default=())),
+        push_origins=frozenset(_names(reader.text("TAGSTITCH_PUSH_ORIGINS"), default=())),
         firestore_emulator=reader.text("FIRESTORE_EMULATOR_HOST"),
         pubsub_emulator=reader.text("PUBSUB_EMULATOR_HOST"),
         bigquery_emulator=reader.text("BIGQUERY_EMULATOR_HOST"),

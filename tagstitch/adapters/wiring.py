@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tagstitch.pipeline.look_up import ProfileLookup
     from tagstitch.pipeline.publish_audit import AuditPublisher
     from tagstitch.pipeline.push_inbox import PushListener
+    from tagstitch.pipeline.push_token import PushTokens
     from tagstitch.pipeline.refreshed import Refreshed
     from tagstitch.pipeline.resume_outbox import OutboxDelivery
     from tagstitch.pipeline.stitch import Stitcher
@@ -151,6 +152,13 @@ class Wiring:
             consent_default_granted=self._consent_default_granted,
         )
         return OutboxDelivery(self.backend, self.delivery, actions)
+
+    @cached_property
+    def push_tokens(self) -> PushTokens:
+        """Reads the tokens by which browsers listen."""
+        from tagstitch.pipeline.push_token import PushTokens
+
+        return PushTokens(self.keyring, self.backend.clock)
 
     @cached_property
     def push_listener(self) -> PushListener:

@@ -30,6 +30,7 @@ from tagstitch.core.decision_record import (
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.event import event_time, identify_event
 from tagstitch.core.identifier import IdentitySettings
+from tagstitch.core.personalization import PersonalizationDecision
 from tagstitch.core.profile import Profile
 from tagstitch.core.receipt import make_receipt
 from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attributes
@@ -46,6 +47,7 @@ from tagstitch.pipeline.publish_audit import (
     publish_or_log,
     publish_stored,
 )
+from tagstitch.pipeline.push_token import PushTokens
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.sealed_receipt import WITHOUT_VALUES, seal_receipt
 
@@ -78,6 +80,7 @@ class Decider:
         self._views = views
         self._claims = claims
         self._outbox = Outbox(backend, audit)
+        self._push_tokens = PushTokens(keyring, backend.clock)
         self._audit_parameters = frozenset(audit_parameters)
 
     async def decide(
@@ -296,11 +299,15 @@ class Decider:
             degraded=tuple(sorted(degraded)),
             event=request.event,
             event_decision=decided.decision.event,
-            personalization=decided.decision.personalization,
+            personalization=self._with_token(decided),
             profile=self._profile_part(call, decided) if "profile" in request.include else None,
             trace=decided.decision.trace if request.explain else None,
         )
         return msgspec.json.encode(call.shape(answer))
+
+    def _with_token(self, decided: CallDecision) -> PersonalizationDecision | None:
+        part = decided.decision.personalization
+        return part and self._push_tokens.fill_in(part, decided.situation.subject)
 
     def _profile_part(self, call: DecideCall, decided: CallDecision) -> dict[str, Any]:
         profile = decided.loaded.visitor.profile

@@ -1,28 +1,20 @@
-"""Messages that wait for a visitor's browser, and the tokens by which it asks for its own."""
+"""Messages that wait for a visitor's browser."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from tagstitch.core.caller import unauthorized
-from tagstitch.core.limits import PUSH_INBOX_BYTES_MAX, PUSH_MESSAGES_MAX, PUSH_TOKEN_S
+from tagstitch.core.limits import PUSH_INBOX_BYTES_MAX, PUSH_MESSAGES_MAX
 from tagstitch.pipeline.backend import Clock, Document, DocumentStore, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.visitor import VisitorFinder
-
-_PURPOSE: Final = "push-token"
-_TOKEN_BLOCK: Final = 128
-"""A token's content is filled up to a multiple of this, so that its length tells nothing."""
-_TOKEN_CHARS_MAX: Final = 4096
 
 _POLL_S: Final = 1.0
 """Seconds between two looks into an inbox: one document read a second and connection."""
@@ -41,49 +33,6 @@ class PushMessage:
     until: datetime
     profile_id: str = ""
     """Whose it is, where it is on its way into an inbox."""
-
-
-class PushTokens:
-    """Sealed, short-lived tokens, each for one visitor.
-
-    Whoever the visitor is, known or not, a token looks alike and can be read by nobody else.
-    """
-
-    def __init__(self, keyring: Keyring, clock: Clock) -> None:
-        self._keyring = keyring
-        self._clock = clock
-
-    def make(self, profile_id: str) -> str:
-        """Return a token that lets its bearer listen to the messages of this visitor."""
-        until = int(self._clock().timestamp()) + PUSH_TOKEN_S
-        content = msgspec.json.encode({"p": profile_id, "u": until})
-        content += b" " * (-len(content) % _TOKEN_BLOCK)
-        sealed = self._keyring.seal(content, purpose=_PURPOSE)
-        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
-
-    def read(self, token: str) -> tuple[str, datetime]:
-        """Return the visitor and when the token ends; raises `unauthorized` for any other text."""
-        from cryptography.exceptions import InvalidTag
-
-        if len(token) > _TOKEN_CHARS_MAX:
-            raise unauthorized()
-        try:
-            sealed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-            content = msgspec.json.decode(
-                self._keyring.unseal(sealed, purpose=_PURPOSE), type=_TokenContent
-            )
-        except (InvalidTag, binascii.Error, ValueError, msgspec.DecodeError):
-            raise unauthorized() from None
-        now = self._clock()
-        left_s = content.u - now.timestamp()
-        if left_s <= 0:
-            raise unauthorized()
-        return content.p, now + timedelta(seconds=left_s)
-
-
-class _TokenContent(msgspec.Struct):
-    p: str
-    u: int
 
 
 def inbox_path(keyring: Keyring, profile_id: str) -> str:
