@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import msgspec
+
 from tagstitch.core.action_delivery import ActionReason, Ending, action_record, denied_purposes
 from tagstitch.core.consent import resolve_consent
 from tagstitch.core.destination import Destination, choose_destination
@@ -82,7 +84,7 @@ class ActionDelivery:
         """Make one attempt, or end the entry without; raises Conflict when it moved meanwhile."""
         fields, now = document.fields, self._backend.clock()
         action = fields["action"]
-        destination = choose_destination(self._destinations, action["type"], action["fields"])
+        destination = choose_destination(self._destinations, action["type"], _sent(fields))
         is_unknown = "lease" in fields and destination is not None and not destination.repeatable
         if is_unknown:
             ending = Ending("dead_letter", "OUTCOME_UNKNOWN", _id(destination), is_attempt=True)
@@ -128,7 +130,7 @@ class ActionDelivery:
         if destination is None:
             if action["type"] != "push_message":
                 return Ending("dead_letter", "NO_DESTINATION")
-            sent = action["fields"]
+            sent = _sent(fields)
             return PushMessage(
                 outbox_id, sent["channel"], sent["payload"], fields["useful_until"],
                 visitor.profile.profile_id,
@@ -146,7 +148,7 @@ class ActionDelivery:
         now: datetime,
     ) -> DestinationRequest | Ending:
         action = fields["action"]
-        found, missing = look_up(action["fields"], profile.attributes)
+        found, missing = look_up(_sent(fields), profile.attributes)
         if missing is not None:
             lacks: ActionReason = "NO_RECIPIENT" if missing == "recipient" else "NO_EXTERNAL_ID"
             return Ending("rejected", lacks, destination.id)
@@ -251,6 +253,11 @@ class ActionDelivery:
         subject = self._keyring.pseudonym(message.profile_id)
         put = inbox_with(inbox, path, message, subject=subject, now=self._backend.clock())
         await self._end(document, Ending("delivered", "INBOX"), also=[put], deadline=deadline)
+
+
+def _sent(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the rule wants sent; decide stored it as JSON."""
+    return msgspec.json.decode(bytes(fields["action"]["fields"]), type=dict[str, Any])
 
 
 def _id(destination: Destination | None) -> str | None:

@@ -176,14 +176,15 @@ class Decider:
         except InvalidInput as error:  # not the caller's fault: the event can be decided
             logger.warning("state_too_large", extra={"fields": {"code": error.code}})
             raise Unavailable("state", "no document can hold it") from None
-        deadline = call.stages.audit
-        entries = [write.path for write in writes if write.path.startswith("outbox/")]
-        await asyncio.gather(
-            self._audit.publish_committed(
-                encode_records(records), path=mark.path, deadline=deadline
-            ),
-            self._outbox.hand_over(entries, deadline=deadline),
+        published = self._audit.publish_committed(
+            encode_records(records), path=mark.path, deadline=call.stages.audit
         )
+        entries = [write.path for write in writes if write.path.startswith("outbox/")]
+        if entries:  # few decisions send something, and a task costs as much as a rule
+            handed = self._outbox.hand_over(entries, deadline=call.stages.audit)
+            await asyncio.gather(published, handed)
+        else:
+            await published
         return body
 
     async def _answer(self, call: DecideCall, decided: CallDecision) -> bytes:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from tagstitch.core.identity_graph import SALT_BYTES, new_profile_fields, touch_profile
 from tagstitch.core.limits import EXPOSURE_EXPIRY_DAYS, OUTBOX_EXPIRY_DAYS
 from tagstitch.pipeline.backend import Put
@@ -75,7 +77,9 @@ def _outbox_writes(
     for path, entry in zip(paths, decided.decision.changes.outbox, strict=True):
         if path in decided.loaded.visitor.riders:
             continue  # it was sent in its window, and the visitor's document has forgotten that
-        own = {"action": entry.to_json(), "useful_until": entry.useful_until(decided_at)}
+        # As JSON: an event may hold lists in lists and names that no document field can have.
+        action = entry.to_json() | {"fields": msgspec.json.encode(entry.fields)}
+        own = {"action": action, "useful_until": entry.useful_until(decided_at)}
         writes.append(Put(path, shared | own | pending_records((), now=now), if_version=""))
     return writes
 
