@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.consent import ANALYTICS_STORAGE, Consent, Purpose
+from tagstitch.core.outbox_entry import OutboxEntry
+from tagstitch.core.profile import Profile, is_grant
 
 ActionOutcome = Literal["delivered", "suppressed", "expired", "rejected", "dead_letter"]
 """How an entry ends; each ends once (a dead letter that is replayed once more)."""
@@ -44,17 +46,47 @@ class Ending:
     """Whether it was sent, or may have been."""
 
 
-def denied_purposes(action: Mapping[str, Any], consent: Consent) -> tuple[Purpose, ...]:
-    """Return the purposes of an entry's action that the profile does not allow now.
+def denied_purposes(
+    fields: Mapping[str, Any], profile: Profile, consent: Consent
+) -> tuple[Purpose, ...]:
+    """Return the purposes of an entry that the visitor does not allow now.
 
-    Looking at the profile needs one too. What needed a grant on record needs it still.
+    Looking at the profile needs one too. What needed a grant on record needs it still. What the
+    decided event itself granted stands unless it was denied since: such grants are not recorded.
     """
-    has = consent.has_recorded_grant if action["needs_recorded_grant"] else consent.allows
-    others = (ANALYTICS_STORAGE, *action.get("rule_purposes", ()))
-    return (
-        *(purpose for purpose in action["purposes"] if not has(purpose)),
-        *(purpose for purpose in others if not consent.allows(purpose)),
+    action = fields["action"]
+    asked = dict.fromkeys((ANALYTICS_STORAGE, *action.get("rule_purposes", ())))
+    denied = []
+    if action["needs_recorded_grant"]:
+        denied += [p for p in action["purposes"] if not consent.has_recorded_grant(p)]
+    else:
+        asked |= dict.fromkeys(action["purposes"])
+    for purpose in asked:
+        if purpose in fields["granted"]:
+            is_denied = _was_denied(profile.consent.get(purpose), since=fields["created_at"])
+        else:
+            is_denied = not consent.allows(purpose)
+        if is_denied:
+            denied.append(purpose)
+    return tuple(denied)
+
+
+def granted_by_event(entry: OutboxEntry, consent: Consent) -> list[Purpose]:
+    """Return the purposes of an entry that the current request or its event grants."""
+    asked = {ANALYTICS_STORAGE, *entry.purposes, *entry.rule_purposes}
+    return sorted(
+        purpose
+        for purpose in asked
+        if consent.decided.get(purpose) and consent.sources[purpose] in ("request", "event")
     )
+
+
+def _was_denied(said: Mapping[str, Any] | None, *, since: datetime) -> bool:
+    """Return whether a profile's statement is a denial of that time or later; a tie is one."""
+    if said is None or is_grant(said.get("granted")):
+        return False
+    at = said.get("at")
+    return not isinstance(at, datetime) or at >= since
 
 
 def action_record(

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from tagstitch.core.action_delivery import granted_by_event
 from tagstitch.core.identity_graph import SALT_BYTES, new_profile_fields, touch_profile
 from tagstitch.core.limits import EXPOSURE_EXPIRY_DAYS, OUTBOX_EXPIRY_DAYS
 from tagstitch.pipeline.backend import Put
@@ -79,7 +80,11 @@ def _outbox_writes(
             continue  # it was sent in its window, and the visitor's document has forgotten that
         # As JSON: an event may hold lists in lists and names that no document field can have.
         action = entry.to_json() | {"fields": msgspec.json.encode(entry.fields)}
-        own = {"action": action, "useful_until": entry.useful_until(decided_at)}
+        own = {
+            "action": action,
+            "granted": granted_by_event(entry, decided.loaded.consent),
+            "useful_until": entry.useful_until(decided_at),
+        }
         writes.append(Put(path, shared | own | pending_records((), now=now), if_version=""))
     return writes
 

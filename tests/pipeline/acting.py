@@ -74,7 +74,8 @@ async def decide(world: World, *actions: Mapping[str, Any], **fields: Any) -> di
     }  # fmt: skip
     event = {"event_name": "add_to_cart", "client_id": CLIENT.value, "value": 7.5}
     body = {"event": event, "deadline_ms": 5000, **request}
-    answer = await world.decider({}, {"r": rule}).decide(body, SERVER)
+    decider = world.decider({}, {"r": rule}, consent_default_granted=world.consent_default_granted)
+    answer = await decider.decide(body, SERVER)
     decoded: dict[str, Any] = json.loads(answer)
     return decoded
 

@@ -478,6 +478,56 @@ class TestTheVisitorNow:
         assert (row["outcome"], row["extra"]["reason"]) == ("suppressed", "CONSENT_DENIED")
         assert any(not said["granted"] for said in row["consent"].values()) or not consent
 
+    @pytest.mark.parametrize(
+        ("denied_at", "outcome"),
+        [
+            (None, ("delivered", "SENT")),
+            (START - timedelta(days=1), ("delivered", "SENT")),
+            (START, ("suppressed", "CONSENT_DENIED")),
+            (START + timedelta(seconds=1), ("suppressed", "CONSENT_DENIED")),
+        ],
+    )
+    async def test_what_the_event_granted_stands_unless_it_was_denied_since(
+        self, world: World, denied_at: datetime | None, outcome: tuple[str, str]
+    ) -> None:
+        """Where the default denies: grants of an event are not recorded in the profile."""
+        world.consent_default_granted = False
+        register(world, destination(HUB))
+        granted = {"ad_personalization": True, "analytics_storage": True}
+        await decide(world, HOOK, request={"consent": granted})
+        [path] = await world.paths("profiles")
+        if denied_at is not None:
+            consent = {"ad_personalization": {"granted": False, "at": denied_at}}
+            await patch_profile(world, path.removeprefix("profiles/"), consent=consent)
+
+        await world.act()
+
+        assert await told(world) == [outcome]
+
+    async def test_a_denial_that_was_on_its_way_suppresses_what_nobody_granted(
+        self, world: World
+    ) -> None:
+        """The event was silent, and the denial of an hour ago came in after its decision."""
+        register(world, destination(HUB))
+        profile_id = await known_visitor(world)
+        await decide(world, HOOK)
+        said = {"granted": False, "at": START - timedelta(hours=1)}
+        await patch_profile(world, profile_id, consent={"ad_personalization": said})
+
+        await world.act()
+
+        assert await told(world) == [("suppressed", "CONSENT_DENIED")]
+
+    async def test_an_event_cannot_stand_for_a_grant_on_record(self, world: World) -> None:
+        register(world, destination(SENDGRID))
+        profile_id = await known_visitor(world)
+        await decide(world, MAIL, request={"consent": {"email": True}})
+        await patch_profile(world, profile_id, consent={})
+
+        await world.act()
+
+        assert await told(world) == [("suppressed", "CONSENT_DENIED")]
+
     async def test_consent_is_read_again_at_every_attempt(self, world: World) -> None:
         register(world, destination(SENDGRID))
         profile_id = await known_visitor(world)

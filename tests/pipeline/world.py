@@ -92,6 +92,8 @@ class World:
     """Definitions of computed traits."""
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     destinations: Sequence[Destination] = ()
+    consent_default_granted: bool = True
+    """What holds when an action is sent and nobody has said anything."""
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -125,7 +127,7 @@ class World:
             finder=self.finder,
             outbox=Outbox(self.backend, self.audit),
             health=health,
-            consent_default_granted=True,
+            consent_default_granted=self.consent_default_granted,
         )
 
     def stitcher(self, *, consent_default_granted: bool = True) -> Stitcher:
