@@ -55,7 +55,7 @@ def denied_purposes(
     decided event itself granted stands unless it was denied since: such grants are not recorded.
     """
     action = fields["action"]
-    asked = dict.fromkeys((ANALYTICS_STORAGE, *action.get("rule_purposes", ())))
+    asked = dict.fromkeys((ANALYTICS_STORAGE, *fields["rule_purposes"]))
     denied = []
     if action["needs_recorded_grant"]:
         denied += [p for p in action["purposes"] if not consent.has_recorded_grant(p)]

@@ -67,10 +67,8 @@ class OutboxEntry:
         return at + min(length, _WINDOW_LENGTHS.get(self.once_per, length))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry as JSON."""
-        rule_purposes = {"rule_purposes": list(self.rule_purposes)} if self.rule_purposes else {}
+        """Return the entry as JSON, without what its rule says already."""
         return {
-            **rule_purposes,
             "rule_id": self.rule_id,
             "type": self.type,
             "action_key": self.action_key,

@@ -123,7 +123,7 @@ class ActionDelivery:
             profile=visitor.profile,
             default_granted=self._consent_default_granted,
         )
-        asked = (*action["purposes"], *action.get("rule_purposes", ()))
+        asked = (*action["purposes"], *fields["rule_purposes"])
         if denied := denied_purposes(fields, visitor.profile, consent):
             said = consent.to_record(*asked, *denied)
             return Ending("suppressed", "CONSENT_DENIED", _id(destination), consent=said)

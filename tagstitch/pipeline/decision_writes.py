@@ -82,6 +82,7 @@ def _outbox_writes(
         action = entry.to_json() | {"fields": msgspec.json.encode(entry.fields)}
         own = {
             "action": action,
+            "rule_purposes": list(entry.rule_purposes),
             "granted": granted_by_event(entry, decided.loaded.consent),
             "useful_until": entry.useful_until(decided_at),
         }

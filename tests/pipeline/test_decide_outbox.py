@@ -61,7 +61,6 @@ class TestEntries:
         assert entry["action"] | {"fields": fields} == {
             "rule_id": "mail", "type": "send_email", "action_key": "mail:0",
             "once_per": "decision", "purposes": ["email"], "needs_recorded_grant": True,
-            "rule_purposes": ["ad_personalization"],
             "fields": {"template_id": "cart", "recipient": "profile.email", "data": {"value": 7.5}},
         }  # fmt: skip
         assert ADDRESS not in str(entry)
