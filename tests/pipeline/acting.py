@@ -12,6 +12,7 @@ from tagstitch.core.caller import Caller
 from tagstitch.core.destination import Destination, complete_destination
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.problems import Problems
+from tagstitch.pipeline.backend import Patch
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.sweep import sweep
 from tests.pipeline.world import SECRET, START, World
@@ -84,6 +85,11 @@ async def known_visitor(world: World, **attributes: Any) -> str:
     """Store the visitor, who granted e-mail and CRM."""
     attributes = {"email": ADDRESS, "crm_id": "C-17", **attributes}
     return await world.put_profile(CLIENT, attributes=attributes, consent=GRANTED)
+
+
+async def patch_profile(world: World, profile_id: str, **fields: Any) -> None:
+    """Change some fields of a stored profile."""
+    await world.store.commit([Patch(f"profiles/{profile_id}", fields)], deadline=Deadline.after(5))
 
 
 async def entry(world: World) -> dict[str, Any]:

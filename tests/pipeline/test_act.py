@@ -1,8 +1,7 @@
-"""Actions leave the outbox once, to the visitor as known then, and each ends in one record."""
+"""Actions leave the outbox to their destinations, and each ends in one record."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from tagstitch.core.errors import InvalidInput, NotSent, Unavailable
-from tagstitch.pipeline.backend import CallbackAnswer, Delete, Patch, Put
+from tagstitch.pipeline.backend import CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
 from tagstitch.pipeline.webhook_signature import verify_signature
@@ -30,15 +29,11 @@ from tests.pipeline.acting import (
     destination,
     entry,
     known_visitor,
+    patch_profile,
     register,
-    run_sweep,
     told,
 )
-from tests.pipeline.world import KEYRING, SECRET, START, World
-
-
-async def patch_profile(world: World, profile_id: str, **fields: Any) -> None:
-    await world.store.commit([Patch(f"profiles/{profile_id}", fields)], deadline=Deadline.after(5))
+from tests.pipeline.world import KEYRING, SECRET, World
 
 
 class TestSending:
@@ -191,98 +186,6 @@ class TestSending:
         stored = json.dumps([await entry(world), await world.rows()], default=str)
         assert ADDRESS not in stored
         assert "7.5" not in str((await entry(world))["action"]), "nothing is left of what was sent"
-
-
-class TestOnce:
-    @pytest.mark.parametrize("written", [SENDGRID, {**SENDGRID, "repeatable": True}])
-    async def test_deliveries_at_once_send_once(self, world: World, written: Any) -> None:
-        register(world, destination(written))
-        await known_visitor(world)
-        world.answers = [202]
-        await decide(world, MAIL)
-        message = world.published["actions"][-1]["outbox_id"]
-
-        await asyncio.gather(*(world.act(message) for _ in range(12)))
-
-        assert len(world.callbacks) == 1
-        assert await told(world) == [("delivered", "SENT")]
-
-    async def test_a_second_decision_of_the_window_sends_nothing_even_when_forgotten(
-        self, world: World
-    ) -> None:
-        register(world, destination(HUB))
-        profile_id = await known_visitor(world)
-        await decide(world, {**HOOK, "once_per": "day"})
-        await world.act()
-        await world.store.commit(
-            [Delete(f"profiles/{profile_id}")], deadline=Deadline.after(5)
-        )  # an expired profile: its caps are gone with it
-
-        answer = await decide(world, {**HOOK, "once_per": "day"})
-        await world.act()
-
-        assert answer["degraded"] == []
-        assert len(world.callbacks) == 1
-        assert len(await delivery_rows(world)) == 1
-
-    @pytest.mark.parametrize("written", [SENDGRID, {**SENDGRID, "idempotency_header": "X-Key"}])
-    async def test_a_crash_at_every_step_sends_at_most_once_or_with_one_key(
-        self, tmp_path: Any, written: Any
-    ) -> None:
-        """Every point of the way dies once; then the message comes again, and the sweep."""
-        number, is_over = 0, False
-        while not is_over:
-            for side in ("before", "behind"):
-                world = World(tmp_path / f"{number}-{side}")
-                register(world, destination(written))
-                await known_visitor(world)
-                await decide(world, MAIL)
-                world.answers = [202] * 5
-                world.crash_at = (len(world.effects) + number, side)
-                try:
-                    await world.run_until_crash(world.act())
-                except AssertionError:
-                    is_over = True
-                world.restart()
-                for _ in range(3):
-                    world.now += timedelta(minutes=3)
-                    await run_sweep(world)
-                    await world.act()
-
-                is_repeatable = "idempotency_header" in written
-                keys = {sent["headers"].get("X-Key") for sent in world.callbacks}
-                assert len(keys) <= 1
-                if not is_repeatable:
-                    assert len(world.callbacks) <= 1
-                outcomes = await told(world)
-                assert len(outcomes) == 1, (number, side, outcomes)
-                if is_repeatable:
-                    assert outcomes == [("delivered", "SENT")]
-                else:
-                    assert outcomes[0] in {
-                        ("delivered", "SENT"), ("dead_letter", "OUTCOME_UNKNOWN"),
-                    }  # fmt: skip
-                world.database.close()
-            number += 1
-        assert number > 3
-
-    async def test_what_decide_could_not_publish_is_swept(self, world: World) -> None:
-        register(world, destination(HUB))
-        world.down = {"publisher"}
-        answer = await decide(world, HOOK)
-        world.down = set()
-        assert answer["degraded"] == []
-
-        world.now += timedelta(minutes=3)
-        await run_sweep(world)
-        await world.act()
-
-        assert await told(world) == [("delivered", "SENT")]
-
-    async def test_a_message_without_its_entry_does_nothing(self, world: World) -> None:
-        await world.act("nobody-knows-this-one")
-
-        assert world.callbacks == []
 
 
 class TestOutcomes:
@@ -451,160 +354,6 @@ class TestOutcomes:
         await world.act()
 
         assert world.callbacks[0]["url"].endswith("/Customer_Id__c/17")
-
-
-class TestTheVisitorNow:
-    @pytest.mark.parametrize(
-        "consent",
-        [
-            {"email": {"granted": False, "at": START}},
-            {},
-            GRANTED | {"ad_personalization": {"granted": False, "at": START}},
-            GRANTED | {"analytics_storage": {"granted": False, "at": START}},
-        ],
-    )
-    async def test_consent_that_was_revoked_since_the_decision_suppresses(
-        self, world: World, consent: dict[str, Any]
-    ) -> None:
-        register(world, destination(SENDGRID))
-        profile_id = await known_visitor(world)
-        await decide(world, MAIL)
-        await patch_profile(world, profile_id, consent=consent)
-
-        await world.act()
-
-        assert world.callbacks == []
-        [row] = await delivery_rows(world)
-        assert (row["outcome"], row["extra"]["reason"]) == ("suppressed", "CONSENT_DENIED")
-        assert any(not said["granted"] for said in row["consent"].values()) or not consent
-
-    @pytest.mark.parametrize(
-        ("denied_at", "outcome"),
-        [
-            (None, ("delivered", "SENT")),
-            (START - timedelta(days=1), ("delivered", "SENT")),
-            (START, ("suppressed", "CONSENT_DENIED")),
-            (START + timedelta(seconds=1), ("suppressed", "CONSENT_DENIED")),
-        ],
-    )
-    async def test_what_the_event_granted_stands_unless_it_was_denied_since(
-        self, world: World, denied_at: datetime | None, outcome: tuple[str, str]
-    ) -> None:
-        """Where the default denies: grants of an event are not recorded in the profile."""
-        world.consent_default_granted = False
-        register(world, destination(HUB))
-        granted = {"ad_personalization": True, "analytics_storage": True}
-        await decide(world, HOOK, request={"consent": granted})
-        [path] = await world.paths("profiles")
-        if denied_at is not None:
-            consent = {"ad_personalization": {"granted": False, "at": denied_at}}
-            await patch_profile(world, path.removeprefix("profiles/"), consent=consent)
-
-        await world.act()
-
-        assert await told(world) == [outcome]
-
-    async def test_a_denial_that_was_on_its_way_suppresses_what_nobody_granted(
-        self, world: World
-    ) -> None:
-        """The event was silent, and the denial of an hour ago came in after its decision."""
-        register(world, destination(HUB))
-        profile_id = await known_visitor(world)
-        await decide(world, HOOK)
-        said = {"granted": False, "at": START - timedelta(hours=1)}
-        await patch_profile(world, profile_id, consent={"ad_personalization": said})
-
-        await world.act()
-
-        assert await told(world) == [("suppressed", "CONSENT_DENIED")]
-
-    async def test_an_event_cannot_stand_for_a_grant_on_record(self, world: World) -> None:
-        register(world, destination(SENDGRID))
-        profile_id = await known_visitor(world)
-        await decide(world, MAIL, request={"consent": {"email": True}})
-        await patch_profile(world, profile_id, consent={})
-
-        await world.act()
-
-        assert await told(world) == [("suppressed", "CONSENT_DENIED")]
-
-    async def test_consent_is_read_again_at_every_attempt(self, world: World) -> None:
-        register(world, destination(SENDGRID))
-        profile_id = await known_visitor(world)
-        world.answers = [503]
-        await decide(world, MAIL)
-        with pytest.raises(Unavailable):
-            await world.act()
-        await patch_profile(world, profile_id, consent={})
-        world.now += timedelta(seconds=10)
-
-        await world.act()
-
-        assert len(world.callbacks) == 1
-        assert await told(world) == [("suppressed", "CONSENT_DENIED")]
-
-    async def test_a_visitor_who_was_merged_is_reached_as_the_survivor(self, world: World) -> None:
-        register(world, destination(SENDGRID))
-        profile_id = await known_visitor(world)
-        await decide(world, MAIL)
-        survivor = {
-            "identifiers": {}, "attributes": {"email": "survivor@example.net"},
-            "consent": GRANTED, "created_at": START, "expires_at": START + timedelta(days=30),
-        }  # fmt: skip
-        alias = {"merged_into": "p_SURVIVOR", "identifiers": {}, "attributes": {}}
-        await world.store.commit(
-            [Put("profiles/p_SURVIVOR", survivor), Put(f"profiles/{profile_id}", alias)],
-            deadline=Deadline.after(5),
-        )
-        world.answers = [202]
-
-        await world.act()
-
-        to = world.callbacks[0]["body"]["personalizations"][0]["to"]
-        assert to == [{"email": "survivor@example.net"}]
-
-    @pytest.mark.parametrize("behind_an_alias", [False, True])
-    async def test_an_erased_visitor_is_left_alone_and_not_named(
-        self, world: World, *, behind_an_alias: bool
-    ) -> None:
-        register(world, destination(SENDGRID))
-        profile_id = await known_visitor(world)
-        await decide(world, MAIL)
-        writes = [Put(f"profiles/{profile_id}", {"erased_at": world.now})]
-        if behind_an_alias:
-            writes = [
-                Put(f"profiles/{profile_id}", {"merged_into": "p_GONE"}),
-                Put("profiles/p_GONE", {"erased_at": world.now}),
-            ]
-        await world.store.commit(writes, deadline=Deadline.after(5))
-
-        await world.act()
-
-        assert world.callbacks == []
-        [row] = await delivery_rows(world)
-        assert (row["outcome"], row["extra"]["reason"]) == ("suppressed", "ERASED")
-        assert row["subject"] is None
-
-    async def test_an_entry_that_was_erased_is_not_sent(self, world: World) -> None:
-        register(world, destination(SENDGRID))
-        await known_visitor(world)
-        await decide(world, MAIL)
-        [path] = await world.paths("outbox")
-        await world.store.commit([Delete(path)], deadline=Deadline.after(5))
-
-        await world.act()
-
-        assert world.callbacks == []
-
-    async def test_a_profile_that_expired_is_nobody(self, world: World) -> None:
-        register(world, destination(SENDGRID))
-        profile_id = await known_visitor(world)
-        await decide(world, MAIL)
-        await patch_profile(world, profile_id, expires_at=world.now)
-
-        await world.act()
-
-        assert await told(world) == [("suppressed", "NO_PROFILE")]
 
 
 class TestHealth:
