@@ -70,7 +70,7 @@ async def _reopen(
     path = f"outbox/{outbox_id}"
     document = await backend.documents.get(path, deadline=deadline)
     if document is None:
-        raise InvalidInput("not_found", "its callback or action is no longer in the outbox")
+        raise InvalidInput("not_found", "it is no longer in the outbox")
     fields = document.fields
     _check_reopening(fields, even_if_done=even_if_done)
     now = backend.clock()
