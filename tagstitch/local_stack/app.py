@@ -166,7 +166,7 @@ class _Stack:
         """Say what is here."""
         base = str(request.base_url)
         functions = {name: f"{base}{name}" for name in sorted(self.router.names)}
-        local = ("callbacks", "audit", "deadletters", "reset", "sgtm/callback")
+        local = ("callbacks", "audit", "deadletters", "push", "reset", "sgtm/callback")
         return _json(
             {
                 "version": __version__,

@@ -62,7 +62,9 @@ class ActionDelivery:
         self._health = health
         self._consent_default_granted = consent_default_granted
 
-    async def resume(self, outbox_id: str, *, deadline: Deadline) -> None:
+    async def resume(
+        self, outbox_id: str, *, deadline: Deadline, loaded: Document | None = None
+    ) -> None:
         """Bring an entry to its end; returns when nothing is left to do.
 
         Raises Unavailable when it must be tried later. An attempt whose outcome nobody knows (its
@@ -70,7 +72,10 @@ class ActionDelivery:
         elsewhere the entry ends as a dead letter, for a person to decide.
         """
         while True:
-            document = await self._outbox.wait_for_owner(outbox_id, deadline=deadline)
+            document = await self._outbox.wait_for_owner(
+                outbox_id, loaded=loaded, deadline=deadline
+            )
+            loaded = None
             if document is None:
                 return
             await self._outbox.wait_for_its_time(document, deadline=deadline)

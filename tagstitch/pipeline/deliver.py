@@ -24,7 +24,7 @@ from tagstitch.core.limits import (
     OUTBOX_EXPIRY_DAYS,
 )
 from tagstitch.core.stitch_request import StitchRequest
-from tagstitch.pipeline.backend import Backend, Patch, Put
+from tagstitch.pipeline.backend import Backend, Document, Patch, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.endpoint_health import EndpointHealth
 from tagstitch.pipeline.idempotency import pending_records
@@ -129,7 +129,9 @@ class CallbackDelivery:
                 await self.deliver_first(outbox_id, leased, deadline=deadline)
                 return
 
-    async def resume(self, outbox_id: str, *, deadline: Deadline) -> None:
+    async def resume(
+        self, outbox_id: str, *, deadline: Deadline, loaded: Document | None = None
+    ) -> None:
         """Bring an entry to its end, whoever began it; returns when nothing is left to do.
 
         While another process owns the attempt this waits for it, and takes over when its lease
@@ -137,7 +139,10 @@ class CallbackDelivery:
         time has not come.
         """
         while True:
-            document = await self._outbox.wait_for_owner(outbox_id, deadline=deadline)
+            document = await self._outbox.wait_for_owner(
+                outbox_id, loaded=loaded, deadline=deadline
+            )
+            loaded = None
             if document is None:
                 return
             await self._outbox.wait_for_its_time(document, deadline=deadline)

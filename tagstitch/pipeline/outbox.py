@@ -41,14 +41,19 @@ class Outbox:
         self._audit = audit
         self._retry_scale = retry_scale
 
-    async def wait_for_owner(self, outbox_id: str, *, deadline: Deadline) -> Document | None:
+    async def wait_for_owner(
+        self, outbox_id: str, *, deadline: Deadline, loaded: Document | None = None
+    ) -> Document | None:
         """Return the pending entry once nobody owns its attempt, None when it has ended.
 
-        One that has ended and whose record may not be stored has it published again.
+        One that has ended and whose record may not be stored has it published again. `loaded` is
+        the entry where it has just been read.
         """
         poll_s = _LEASE_POLL_S[0]
+        path = f"outbox/{outbox_id}"
         while True:
-            document = await self._backend.documents.get(f"outbox/{outbox_id}", deadline=deadline)
+            document = loaded or await self._backend.documents.get(path, deadline=deadline)
+            loaded = None
             if document is None:
                 return None
             if document.fields.get("status") != "pending":

@@ -28,4 +28,4 @@ class OutboxDelivery:
         if document is None:
             return
         kind = self._actions if document.fields.get("kind") == "action" else self._callbacks
-        await kind.resume(outbox_id, deadline=deadline)
+        await kind.resume(outbox_id, loaded=document, deadline=deadline)

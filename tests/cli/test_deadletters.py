@@ -132,9 +132,7 @@ def test_an_action_without_its_callback_is_not_said_to_be_replayed(
     ran = cli("deadletters", "replay", letter["dead_letter_id"], "--json")
 
     assert ran.exit_code == 1
-    assert ran.document["failed"] == {
-        letter["dead_letter_id"]: "it is no longer in the outbox"
-    }
+    assert ran.document["failed"] == {letter["dead_letter_id"]: "it is no longer in the outbox"}
     assert published(data_dir) == []
 
 
