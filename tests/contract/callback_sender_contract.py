@@ -140,7 +140,9 @@ class CallbackSenderContract:
             elapsed = time.monotonic() - started
 
         assert 0.3 < elapsed < 5
-        assert not isinstance(raised.value, NotSent), "it may have been done"
+        assert not (endpoint.requests and isinstance(raised.value, NotSent)), (
+            "it may have been done"
+        )
 
     @pytest.mark.parametrize(
         "behaviour",

@@ -29,7 +29,7 @@ from tests.pipeline.acting import (
 )
 from tests.pipeline.world import World
 
-RELAY: dict[str, Any] = {**SENDGRID, "allow_private": True, "timeout_s": 0.5}
+RELAY: dict[str, Any] = {**SENDGRID, "allow_private": True, "timeout_s": 3}
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ async def test_a_private_address_is_refused_without_a_connection(world: World) -
 
 async def test_many_deliveries_of_many_entries_at_once_send_each_once(world: World) -> None:
     with StubEndpoint(say("202 Accepted")) as provider:
-        register(world, destination({**RELAY, "timeout_s": 5}, url=provider.url))
+        register(world, destination({**RELAY, "timeout_s": 10}, url=provider.url))
         await known_visitor(world)
         for _ in range(10):
             await decide(world, MAIL)
