@@ -21,6 +21,7 @@ ActionReason = Literal[
     "CONSENT_DENIED",
     "ERASED",
     "NO_PROFILE",
+    "DUPLICATE",
     "TOO_LATE",
     "NO_RECIPIENT",
     "NO_EXTERNAL_ID",

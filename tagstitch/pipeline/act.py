@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -21,14 +21,14 @@ from tagstitch.core.destination_request import (
 )
 from tagstitch.core.destination_template import UnusableValue
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
-from tagstitch.core.limits import DEAD_LETTER_EXPIRY_DAYS
+from tagstitch.core.limits import DEAD_LETTER_EXPIRY_DAYS, OUTBOX_EXPIRY_DAYS
 from tagstitch.core.profile import Profile
-from tagstitch.pipeline.backend import Backend, Document, Patch, Write
+from tagstitch.pipeline.backend import Backend, Document, Patch, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.endpoint_health import EndpointHealth
 from tagstitch.pipeline.idempotency import pending_records
 from tagstitch.pipeline.keyring import Keyring
-from tagstitch.pipeline.outbox import Outbox
+from tagstitch.pipeline.outbox import Outbox, action_path
 from tagstitch.pipeline.publish_audit import encode_record
 from tagstitch.pipeline.push_inbox import PushMessage, inbox_path, inbox_with
 from tagstitch.pipeline.send_action import ActionSender
@@ -37,6 +37,18 @@ from tagstitch.pipeline.visitor import VisitorFinder
 _MARK_S: Final = 5.0
 """Seconds for the mark behind an attempt, in the lease and in the message's deadline."""
 _READ_RETRY_S: Final = 0.2
+
+
+_UNDONE: Final = frozenset({"suppressed", "expired", "rejected"})
+"""How an entry ends that nothing came of."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is to be sent, and what must be written before, in the same commit as the lease."""
+
+    sent: DestinationRequest | PushMessage
+    claim: Sequence[Put]
 
 
 class ActionDelivery:
@@ -97,15 +109,26 @@ class ActionDelivery:
             ending = Ending("expired", "TOO_LATE", _id(destination))
         else:
             prepared = await self._prepare(outbox_id, fields, destination, now, deadline=deadline)
-            if not isinstance(prepared, Ending):
-                if isinstance(prepared, PushMessage):
-                    await self._put_into_inbox(document, prepared, deadline=deadline)
-                else:
-                    assert destination is not None  # noqa: S101 - only an inbox needs none
-                    await self._attempt(document, destination, prepared, deadline=deadline)
+            if isinstance(prepared, _Prepared):
+                await self._do(document, destination, prepared, deadline=deadline)
                 return
             ending = prepared
         await self._end(document, ending, deadline=deadline)
+
+    async def _do(
+        self,
+        document: Document,
+        destination: Destination | None,
+        prepared: _Prepared,
+        *,
+        deadline: Deadline,
+    ) -> None:
+        sent, claim = prepared.sent, prepared.claim
+        if isinstance(sent, PushMessage):
+            await self._put_into_inbox(document, sent, claim, deadline=deadline)
+        else:
+            assert destination is not None  # noqa: S101 - only an inbox needs none
+            await self._attempt(document, destination, sent, claim, deadline=deadline)
 
     async def _prepare(
         self,
@@ -115,7 +138,7 @@ class ActionDelivery:
         now: datetime,
         *,
         deadline: Deadline,
-    ) -> DestinationRequest | PushMessage | Ending:
+    ) -> _Prepared | Ending:
         """Return what is to be sent to the visitor as known now, or why nothing is."""
         action = fields["action"]
         visitor = await self._finder.find_profile(fields["profile_id"], now=now, deadline=deadline)
@@ -132,17 +155,63 @@ class ActionDelivery:
         if denied := denied_purposes(fields, visitor.profile, consent):
             said = consent.to_record(*asked, *denied)
             return Ending("suppressed", "CONSENT_DENIED", _id(destination), consent=said)
+        claim = await self._claim(outbox_id, fields, visitor.profile, now, deadline=deadline)
+        if claim is None:
+            return Ending("suppressed", "DUPLICATE", _id(destination))
+        sent = self._what(outbox_id, fields, destination, visitor.profile, now)
+        return sent if isinstance(sent, Ending) else _Prepared(sent, claim)
+
+    async def _claim(
+        self,
+        outbox_id: str,
+        fields: Mapping[str, Any],
+        profile: Profile,
+        now: datetime,
+        *,
+        deadline: Deadline,
+    ) -> Sequence[Put] | None:
+        """Return what keeps others from doing it, too, for a visitor who was merged meanwhile.
+
+        None when it is done, or will be, for the survivor or for another of the merged profiles.
+        """
+        window = fields["window"]
+        if window is None or profile.profile_id == fields["profile_id"]:
+            return ()
+        key = fields["action"]["action_key"]
+        path = action_path(self._keyring, profile.profile_id, key, window)
+        held = await self._backend.documents.get(path, deadline=deadline)
+        if held is not None:
+            is_free = held.fields.get("of") == outbox_id or held.fields.get("status") in _UNDONE
+            return () if is_free else None
+        claim = {
+            "kind": "claim",
+            "status": "claimed",
+            "of": outbox_id,
+            "subject": self._keyring.pseudonym(profile.profile_id),
+            "created_at": now,
+            "expires_at": now + timedelta(days=OUTBOX_EXPIRY_DAYS),
+        }
+        return (Put(path, claim, if_version=""),)
+
+    def _what(
+        self,
+        outbox_id: str,
+        fields: Mapping[str, Any],
+        destination: Destination | None,
+        profile: Profile,
+        now: datetime,
+    ) -> DestinationRequest | PushMessage | Ending:
         if destination is None:
-            if action["type"] != "push_message":
+            if fields["action"]["type"] != "push_message":
                 return Ending("dead_letter", "NO_DESTINATION")
             sent = _sent(fields)
             return PushMessage(
                 outbox_id, sent["channel"], sent["payload"], fields["useful_until"],
-                visitor.profile.profile_id,
+                profile.profile_id,
             )  # fmt: skip
         if self._health.is_disabled(f"destination:{destination.id}"):
             return Ending("dead_letter", "DISABLED", destination.id)
-        return self._request(outbox_id, fields, destination, visitor.profile, now)
+        return self._request(outbox_id, fields, destination, profile, now)
 
     def _request(
         self,
@@ -177,6 +246,7 @@ class ActionDelivery:
         document: Document,
         destination: Destination,
         request: DestinationRequest,
+        claim: Sequence[Put],
         *,
         deadline: Deadline,
     ) -> None:
@@ -189,7 +259,9 @@ class ActionDelivery:
         if wait_s := self._health.wait_s(key):
             await self._outbox.postpone(document, wait_s, deadline=deadline)
             raise Unavailable("destination", "left alone after failures")
-        leased = await self._outbox.take_lease(document, attempt_s + _MARK_S, deadline=deadline)
+        leased = await self._outbox.take_lease(
+            document, attempt_s + _MARK_S, also=claim, deadline=deadline
+        )
         if leased is None:
             raise Conflict
         sent = await self._sender.send(destination, request, outbox_id, key=key)
@@ -250,14 +322,21 @@ class ActionDelivery:
         await self._outbox.publish_ended(outbox_id, rows, deadline=deadline)
 
     async def _put_into_inbox(
-        self, document: Document, message: PushMessage, *, deadline: Deadline
+        self,
+        document: Document,
+        message: PushMessage,
+        claim: Sequence[Put],
+        *,
+        deadline: Deadline,
     ) -> None:
         """Let a message wait for the visitor's browser: one commit, so there is no repetition."""
         path = inbox_path(self._keyring, message.profile_id)
         inbox = await self._backend.documents.get(path, deadline=deadline)
         subject = self._keyring.pseudonym(message.profile_id)
         put = inbox_with(inbox, path, message, subject=subject, now=self._backend.clock())
-        await self._end(document, Ending("delivered", "INBOX"), also=[put], deadline=deadline)
+        await self._end(
+            document, Ending("delivered", "INBOX"), also=[put, *claim], deadline=deadline
+        )
 
 
 def _sent(fields: Mapping[str, Any]) -> dict[str, Any]:

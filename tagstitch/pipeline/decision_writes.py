@@ -16,6 +16,7 @@ from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.decision import CallDecision, DecideCall
 from tagstitch.pipeline.idempotency import pending_records
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.outbox import action_path
 
 
 def decision_writes(
@@ -83,6 +84,7 @@ def _outbox_writes(
         own = {
             "action": action,
             "rule_purposes": list(entry.rule_purposes),
+            "window": entry.window(decided_at),
             "granted": granted_by_event(entry, decided.loaded.consent),
             "useful_until": entry.useful_until(decided_at),
         }
@@ -96,15 +98,11 @@ def outbox_paths(call: DecideCall, decided: CallDecision, keyring: Keyring) -> l
     The id derives from the visitor, the action and its window, else the decision: it is the key by
     which neither a second decision nor a provider does it twice.
     """
-    subject = decided.situation.subject
+    subject = decided.situation.subject or ""
     decided_at = datetime.fromtimestamp(decided.situation.now, UTC)
     return [
-        "outbox/"
-        + keyring.derived_id(
-            "action",
-            subject or "",
-            entry.action_key,
-            entry.window(decided_at) or call.decision_id,
+        action_path(
+            keyring, subject, entry.action_key, entry.window(decided_at) or call.decision_id
         )
         for entry in decided.decision.changes.outbox
     ]

@@ -13,10 +13,11 @@ import msgspec
 
 from tagstitch.core.callback import retry_delay_s
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
-from tagstitch.pipeline.backend import Backend, Document, Patch
+from tagstitch.pipeline.backend import Backend, Document, Patch, Put
 from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import pending_shard
+from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.publish_audit import AuditPublisher, publish_stored
 
 ACTIONS_TOPIC: Final = "actions"
@@ -29,6 +30,11 @@ _EARLY_S_MAX: Final = 3.0
 Pub/Sub's shortest backoff is ten seconds, and not exact."""
 
 logger = logging.getLogger("tagstitch")
+
+
+def action_path(keyring: Keyring, profile_id: str, action_key: str, window: str) -> str:
+    """Return the path of the one entry of a visitor, an action and its window (or its decision)."""
+    return "outbox/" + keyring.derived_id("action", profile_id, action_key, window)
 
 
 class Outbox:
@@ -82,14 +88,16 @@ class Outbox:
         return {"lease": secrets.token_hex(8), "lease_until": lease_until}
 
     async def take_lease(
-        self, document: Document, lease_s: float, *, deadline: Deadline
+        self, document: Document, lease_s: float, *, deadline: Deadline, also: Sequence[Put] = ()
     ) -> Mapping[str, Any] | None:
-        """Return the entry's fields under our lease, or None when somebody else was faster."""
+        """Return the entry's fields under our lease, or None when somebody else was faster.
+
+        `also` is written in the same commit.
+        """
         lease = self.lease(lease_s)
+        patch = Patch(document.path, lease, if_version=document.version)
         try:
-            await self._backend.documents.commit(
-                [Patch(document.path, lease, if_version=document.version)], deadline=deadline
-            )
+            await self._backend.documents.commit([patch, *also], deadline=deadline)
         except Conflict:
             return None
         return dict(document.fields) | lease

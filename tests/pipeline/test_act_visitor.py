@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from tests.pipeline.acting import (
     HOOK,
     HUB,
     MAIL,
+    PUSH,
     SENDGRID,
     decide,
     delivery_rows,
@@ -167,8 +169,52 @@ class TestTheVisitorNow:
         [sent] = world.callbacks
         [to] = sent["body"]["personalizations"][0]["to"]
         assert to["email"] in {ADDRESS, "user@example.net"}
-        assert len(await world.paths("outbox")) == 1, "the survivor knows that it was done"
+        assert len(world.published["actions"]) == 1, "the survivor knows that it was done"
         assert await told(world) == [("delivered", "SENT")]
+
+    async def merge(self, world: World, *profile_ids: str) -> None:
+        """Let profiles become aliases of one survivor, who has an address and grants."""
+        survivor = {
+            "identifiers": {}, "attributes": {"email": ADDRESS}, "consent": GRANTED,
+            "created_at": START, "expires_at": START + timedelta(days=30),
+        }  # fmt: skip
+        alias = {"merged_into": "p_SURVIVOR", "identifiers": {}, "attributes": {}}
+        aliases = [Put(f"profiles/{profile_id}", alias) for profile_id in profile_ids]
+        await world.store.commit(
+            [Put("profiles/p_SURVIVOR", survivor), *aliases], deadline=Deadline.after(5)
+        )
+
+    @pytest.mark.parametrize(
+        ("action", "times"),
+        [
+            ({**MAIL, "once_per": "day"}, 1),
+            (MAIL, 2),
+            ({**PUSH, "once_per": "day"}, 1),
+        ],
+    )
+    async def test_two_who_become_one_get_it_once_within_a_window(
+        self, world: World, action: dict[str, Any], times: int
+    ) -> None:
+        register(world, destination(SENDGRID, idempotency_header="X-Key"))
+        world.answers = [503, *[202] * 9]
+        first = await known_visitor(world)
+        await decide(world, action)
+        other = Identifier("client_id", "77.88")
+        second = await world.put_profile(other, attributes={"email": ADDRESS}, consent=GRANTED)
+        event = {"event_name": "add_to_cart", "client_id": other.value, "value": 1}
+        await decide(world, action, request={"event": event})
+        await self.merge(world, first, second)
+
+        ids = [message["outbox_id"] for message in world.published["actions"]]
+        for _ in range(3):
+            deliveries = (world.act(outbox_id) for outbox_id in ids)
+            await asyncio.gather(*deliveries, return_exceptions=True)
+            world.now += timedelta(seconds=10)
+
+        outcomes = sorted(await told(world))
+        assert [outcome for outcome, _ in outcomes].count("delivered") == times
+        assert len(outcomes) == 2
+        assert outcomes[times:] == [("suppressed", "DUPLICATE")] * (2 - times)
 
     @pytest.mark.parametrize("behind_an_alias", [False, True])
     async def test_an_erased_visitor_is_left_alone_and_not_named(
