@@ -143,9 +143,7 @@ class TestTheVisitorNow:
         to = world.callbacks[0]["body"]["personalizations"][0]["to"]
         assert to == [{"email": "survivor@example.net"}]
 
-    async def test_who_logs_in_between_is_reached_once_and_so_are_both_of_them_afterwards(
-        self, world: World
-    ) -> None:
+    async def test_who_logs_in_meanwhile_is_reached_once(self, world: World) -> None:
         """A browser's profile joins that of its user while an e-mail is on its way."""
         register(world, destination(SENDGRID))
         await known_visitor(world)
