@@ -8,7 +8,8 @@ RULE_ENGINES := .venv-bench/.installed
 FUNCTIONS := stitch_sync stitch_async decide audit_sink
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check check-middleware test-emulators bqemulator bench bench-engines schemas package lock clean
+.PHONY: help up demo test check check-middleware check-sgtm check-infra test-emulators bqemulator
+.PHONY: bench bench-engines schemas package deploy teardown lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -34,6 +35,12 @@ check: $(VENV)/.dev ## Formatter, linter, type checker, import contracts
 check-middleware: ## Types and tests of examples/middleware (needs Node 20 and npm)
 	cd examples/middleware && npm ci && npm test
 
+check-sgtm: ## Types, linter and template tests of sgtm (needs Node 20 and npm)
+	cd sgtm && npm ci && npm run check && npm run lint && npm run test:templates
+
+check-infra: $(VENV)/.dev ## Terraform offline: format, types, plans and their policies (needs Terraform and npm)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/infra $(PYTEST_ARGS)
+
 bqemulator: $(BQEMULATOR) ## Install the BigQuery emulator in a virtual environment of its own
 
 bench: $(VENV)/.dev $(RULE_ENGINES) $(if $(shell command -v gcloud),$(BQEMULATOR)) ## Run the benchmarks, write bench/RESULTS.md
@@ -48,6 +55,17 @@ schemas: $(VENV)/.dev ## Write the generated JSON Schemas anew
 package: ## Stage the four functions in build/<function>/, ready to deploy
 	$(PYTHON) infra/package.py build $(FUNCTIONS)
 
+# The secrets of a deployment are made once: afterwards only Secret Manager has them.
+deploy: ## Create or change the deployment that infra/terraform.tfvars describes (needs Terraform 1.11)
+	@test -f infra/terraform.tfvars || { echo "Copy infra/terraform.tfvars.example to infra/terraform.tfvars and change it"; exit 1; }
+	cd infra && terraform init -input=false
+	@cd infra && { terraform state list 2>/dev/null | grep -q google_secret_manager_secret_version \
+	  || $(PYTHON) secrets_file.py $(if $(CALLBACK_URL),--callback-url $(CALLBACK_URL)); }
+	cd infra && terraform apply $(TERRAFORM_ARGS)
+
+teardown: ## Delete the deployment, after saying what goes
+	$(PYTHON) infra/teardown.py
+
 lock: ## Resolve the pinned requirements anew
 	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
 	for name in requirements requirements-local requirements-dev requirements-bqemulator \
@@ -58,7 +76,7 @@ lock: ## Resolve the pinned requirements anew
 	sed -i '1i -r requirements.txt\n-r requirements-local.txt' requirements-dev.txt
 
 clean: ## Remove what the targets made, the local data folder included
-	rm -rf build examples/middleware/node_modules $(VENV) .venv-bqemulator .venv-bench .tagstitch
+	rm -rf build examples/middleware/node_modules sgtm/node_modules $(VENV) .venv-bqemulator .venv-bench .tagstitch
 
 # The project itself is installed last, without its dependencies: those are pinned by hash.
 $(INSTALLED): requirements.txt requirements-local.txt pyproject.toml

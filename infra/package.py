@@ -1,13 +1,16 @@
 """Stage functions for deployment: `python3 infra/package.py build stitch_sync decide …`.
 
 Each gets a folder of its own with `main.py`, `requirements.txt` and the package beside it, because
-the framework puts only the source file's own folder on the import path. Needs nothing installed.
+the framework puts only the source file's own folder on the import path, and beside the folder an
+archive of it, which has the same bytes whenever the sources have: only a function that has changed
+is deployed anew. Needs nothing installed.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,8 +22,24 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "cli", "local_stack")
 """What only a checkout runs. The local adapters stay, with the topology that they read: they are
 small, the cloud never imports them, and a staged function can be tried on one machine."""
 
-NOT_SCHEMAS = shutil.ignore_patterns("__pycache__", "*.py", "views")
-"""A function reads the columns of its rows; generators and views stay in the checkout."""
+NOT_SCHEMAS = shutil.ignore_patterns("__pycache__", "*.py", "views", "queries")
+"""A function reads the columns of its rows; generators, views and queries stay in the checkout."""
+
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The time of every file in an archive: the oldest that the format knows."""
+
+
+def archive(folder: Path) -> Path:
+    """Return the archive of a staged function."""
+    target = folder.with_suffix(".zip")
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as made:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            made.writestr(entry, path.read_bytes())
+    return target
 
 
 def stage(function: str, build_dir: Path) -> Path:
@@ -46,7 +65,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     for function in arguments[1:]:
-        print(stage(function, Path(arguments[0])))
+        print(archive(stage(function, Path(arguments[0]))))
     return 0
 
 

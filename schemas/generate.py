@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from schemas.audit_record_schema import audit_record_schema
 from schemas.experiment_schema import experiment_schema
+from schemas.identity_schema import identity_schema
 from schemas.profile_import_schema import profile_import_schema
 from schemas.rule_schema import rule_schema
 from schemas.stitch_request_schema import stitch_request_schema
@@ -31,6 +32,7 @@ def generate() -> dict[str, dict[str, Any]]:
         "rule.schema.json": rule_schema(),
         "experiment.schema.json": experiment_schema(),
         "trait.schema.json": trait_schema(),
+        "identity.schema.json": identity_schema(),
     }
 
 

@@ -16,18 +16,21 @@ from schemas.experiment_schema import experiment_definition
 from schemas.gate_schema import frequency_cap_schema, rollout_schema, schedule_schema
 from schemas.shapes import ID_PATTERN, either_purposes_or_consent, or_null
 from schemas.targeting_shapes import event_names
+from schemas.trait_schema import trait_definitions
 from tagstitch.core.limits import INTEGER_ABS_MAX
 from tagstitch.core.rule import PRIORITY_DEFAULT
+from tagstitch.core.trait_parsing import NAME_PATTERN
 
 _COLLECTIONS: Final = {
     "event_rules": "event_rule",
     "personalization_rules": "personalization_rule",
     "experiments": "experiment",
     "audiences": "audience",
+    "traits": "trait",
 }
 """Top key of a file -> the shape of one entry."""
 
-_ALONE: Final = ("event_rule", "personalization_rule", "experiment")
+_ALONE: Final = ("event_rule", "personalization_rule", "experiment", "trait")
 """What a file without top keys may hold; an audience looks like a rule that lost its action."""
 
 _OFF: Final[dict[str, Any]] = {"enum": [None, False]}
@@ -42,7 +45,7 @@ def rule_schema() -> dict[str, Any]:
     return {
         "title": "Rule file",
         "description": "One definition, a list of them, or {event_rules, personalization_rules,"
-        " experiments, audiences}, in YAML or JSON. `tagstitch rules validate` also checks what a"
+        " experiments, audiences, traits}, in YAML or JSON. `tagstitch rules validate` also checks what a"
         " schema cannot: paths, regular expressions, the order of bounds, how deep things are"
         " nested.",
         "if": {"type": "array"},
@@ -61,6 +64,7 @@ def rule_schema() -> dict[str, Any]:
             "event_rule": _event_rule(),
             "personalization_rule": _personalization_rule(),
             "experiment": experiment_definition(),
+            **trait_definitions(),
             **condition_definitions(),
             **action_definitions(),
         },
@@ -69,7 +73,8 @@ def rule_schema() -> dict[str, Any]:
 
 def _collection(kind: str) -> dict[str, Any]:
     entry = {"$ref": f"#/$defs/{kind}"}
-    return {
+    names = {"propertyNames": {"pattern": f"^{NAME_PATTERN}$"}} if kind == "trait" else {}
+    return names | {
         "description": "Id -> definition, or a list of definitions with an id each.",
         "type": ["object", "array", "null"],
         "additionalProperties": entry,

@@ -66,13 +66,17 @@ def trait_schema() -> dict[str, Any]:
         " A schema cannot check paths and regular expressions, and which quantifiers an operation"
         " takes.",
         "$ref": "#/$defs/trait",
-        "$defs": {
-            "trait": _trait(),
-            "period": _PERIOD,
-            "path": PATH,
-            "event_conditions": event_conditions(),
-            **condition_definitions(),
-        },
+        "$defs": {**trait_definitions(), **condition_definitions()},
+    }
+
+
+def trait_definitions() -> dict[str, Any]:
+    """Return the definitions that a trait consists of, besides those of conditions."""
+    return {
+        "trait": _trait(),
+        "period": _PERIOD,
+        "path": PATH,
+        "event_conditions": event_conditions(),
     }
 
 

@@ -118,6 +118,7 @@ def test_the_defaults_in_the_table_are_those_of_the_code() -> None:
         "TAGSTITCH_BACKEND": settings.backend,
         "TAGSTITCH_AUDIT_PARAMETERS": ",".join(settings.audit_parameters),
         "TAGSTITCH_RULES_REFRESH_S": f"{settings.rules_refresh_s:g}",
+        "TAGSTITCH_TIME_ZONE": settings.time_zone,
         "TAGSTITCH_DATASET": settings.dataset,
         "TAGSTITCH_DATA_DIR": str(settings.data_dir),
         "TAGSTITCH_RETRY_SCALE": f"{settings.retry_scale:g}",

@@ -20,7 +20,9 @@ from tagstitch.core.errors import InvalidInput, InvalidRule
 from tagstitch.core.event_action_parsing import PARSERS as EVENT_PARSERS
 from tagstitch.core.experiment_parsing import parse_experiment
 from tagstitch.core.identifier import IDENTIFIER_TYPES, Identifier, IdentitySettings
+from tagstitch.core.identity_settings import parse_identity_settings
 from tagstitch.core.personalization_action_parsing import PARSERS as PERSONALIZATION_PARSERS
+from tagstitch.core.problems import Problems
 from tagstitch.core.rule import (
     _DESCRIPTIVE,
     parse_event_rule,
@@ -38,6 +40,7 @@ from tests.schema_cases import (
     AUDIT_MESSAGES,
     EVENT_RULES,
     EXPERIMENTS,
+    IDENTITY_SETTINGS,
     PERSONALIZATION_RULES,
     PROFILE_LINES,
     RULE_FILES,
@@ -155,6 +158,14 @@ def test_a_trait_is_judged_alike(value: Any, valid: bool) -> None:  # noqa: FBT0
     assert (judged, parser_accepts(lambda: parse_trait("t", value))) == (valid, valid)
 
 
+@pytest.mark.parametrize(("value", "valid"), as_params(IDENTITY_SETTINGS))
+def test_identity_settings_are_judged_alike(value: Any, valid: bool) -> None:  # noqa: FBT001
+    problems = Problems()
+    parse_identity_settings(value, problems)
+
+    assert (accepts(schema("identity"), value), not problems.found) == (valid, valid)
+
+
 @pytest.mark.parametrize(("value", "valid"), as_params(RULE_FILES))
 def test_a_rule_file_is_judged_alike(value: Any, valid: bool, tmp_path: Path) -> None:  # noqa: FBT001
     from tagstitch.cli.rule_files import RuleFilesError
@@ -175,6 +186,8 @@ def test_a_rule_file_is_judged_alike(value: Any, valid: bool, tmp_path: Path) ->
             parse_experiment(experiment_id, experiment)
         for audience_id, audience in definitions.audiences.items():
             parse_audience(audience_id, audience)
+        for trait_id, trait in definitions.traits.items():
+            parse_trait(trait_id, trait)
 
     assert (accepts(schema("rule"), value), parser_accepts(parse)) == (valid, valid)
 
@@ -196,7 +209,7 @@ def test_the_rules_of_the_decision_cases_are_valid(kind: str, rule: Any) -> None
     "file", sorted((ROOT / "examples" / "rules").iterdir()), ids=lambda p: p.name
 )
 def test_the_sample_rules_are_valid(file: Path) -> None:
-    content = {name: found for name, found in read_rule_files(file).collections.items() if found}
+    content = {name: found for name, found in read_rule_files(file).edited.items() if found}
 
     Draft202012Validator(schema("rule")).validate(content)
 

@@ -39,7 +39,16 @@ class BigQueryAuditTable:
     whose answer was lost is stored again, and the view `audit_deduplicated` counts it once.
     """
 
-    def __init__(self, project: str, dataset: str, *, storage_emulator: str | None = None) -> None:
+    def __init__(
+        self,
+        project: str,
+        dataset: str,
+        *,
+        storage_emulator: str | None = None,
+        emulator: str | None = None,
+    ) -> None:
+        self._names = (project, dataset)
+        self._query_emulator = emulator
         table = f"projects/{project}/datasets/{dataset}/tables/audit"
         self._stream_name = f"{table}/streams/_default"
         self._emulator = storage_emulator
@@ -73,6 +82,15 @@ class BigQueryAuditTable:
         except TimeoutError:
             raise Unavailable(_WHAT, "the deadline is over") from None
         return [rejected[index] for index in sorted(rejected)]
+
+    async def erase(self, subjects: Sequence[str], *, deadline: Deadline) -> int:
+        """Make the rows of these pseudonyms nobody's; return how many there were."""
+        # Rows are appended all day and erased rarely: most processes never load BigQuery's client.
+        from tagstitch.adapters.bigquery_erasure import BigQueryErasure
+
+        project, dataset = self._names
+        erasure = BigQueryErasure(project, dataset, emulator=self._query_emulator)
+        return await erasure.erase(subjects, deadline=deadline)
 
     async def close(self) -> None:
         """Close the stream and the channel; a later call opens new ones."""

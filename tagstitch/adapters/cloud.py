@@ -109,12 +109,18 @@ class _Documents(_Lazy):
         collection: str,
         *,
         pending: int | None = None,
+        subject: str | None = None,
         after: str | None = None,
         limit: int = 100,
         deadline: Deadline,
     ) -> Sequence[Document]:
         return await self._adapter.list_documents(
-            collection, pending=pending, after=after, limit=limit, deadline=deadline
+            collection,
+            pending=pending,
+            subject=subject,
+            after=after,
+            limit=limit,
+            deadline=deadline,
         )
 
 
@@ -146,12 +152,16 @@ class _AuditTable(_Lazy):
             settings.project,
             settings.dataset,
             storage_emulator=settings.bigquery_storage_emulator,
+            emulator=settings.bigquery_emulator,
         )
 
     async def append(
         self, rows: Sequence[Mapping[str, Any]], *, deadline: Deadline
     ) -> Sequence[RejectedRow]:
         return await self._adapter.append(rows, deadline=deadline)
+
+    async def erase(self, subjects: Sequence[str], *, deadline: Deadline) -> int:
+        return await self._adapter.erase(subjects, deadline=deadline)
 
 
 class _AuditQueries(_Lazy):

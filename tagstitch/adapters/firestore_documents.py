@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
 from google.cloud.firestore_v1.types import firestore as firestore_types
+from google.cloud.firestore_v1.types import query as query_types
 
 from tagstitch.adapters.document_fields import check_fields
 from tagstitch.adapters.firestore_values import (
@@ -54,6 +55,7 @@ _OPTIONS: Final = (("grpc.keepalive_time_ms", 30_000),)
 _LISTING_S_MAX: Final = 30.0
 """Seconds for one page of a listing: hundreds of large documents, on anybody's line."""
 
+_FieldFilter: Final = query_types.StructuredQuery.FieldFilter.pb()
 _ASCENDING: Final = 1
 _EQUAL: Final = 5
 
@@ -154,6 +156,7 @@ class FirestoreDocuments:
         collection: str,
         *,
         pending: int | None = None,
+        subject: str | None = None,
         after: str | None = None,
         limit: int = 100,
         deadline: Deadline,
@@ -161,7 +164,7 @@ class FirestoreDocuments:
         """Return documents of a collection in order of their path, the ones behind `after`."""
         answers = await self._read(
             lambda rpc: rpc.run_query,
-            self._listing(collection, pending=pending, after=after, limit=limit),
+            self._listing(collection, _equality(pending, subject), after=after, limit=limit),
             deadline=deadline,
             routing=f"parent={self._root}",
             at_most_s=_LISTING_S_MAX,
@@ -227,7 +230,12 @@ class FirestoreDocuments:
             target.current_document.exists = False
 
     def _listing(
-        self, collection: str, *, pending: int | None, after: str | None, limit: int
+        self,
+        collection: str,
+        where: Any | None,
+        *,
+        after: str | None,
+        limit: int,
     ) -> Any:
         request = _RunQuery(parent=self._root)
         query = request.structured_query
@@ -235,10 +243,8 @@ class FirestoreDocuments:
         query.from_.add().collection_id = collection
         order = query.order_by.add()
         order.field.field_path, order.direction = "__name__", _ASCENDING
-        if pending is not None:
-            query.where.field_filter.field.field_path = "pending"
-            query.where.field_filter.op = _EQUAL
-            query.where.field_filter.value.integer_value = pending
+        if where is not None:
+            query.where.field_filter.CopyFrom(where)
         if after is not None:
             query.start_at.values.add().reference_value = f"{self._root}/{after}"
             query.start_at.before = False
@@ -269,6 +275,18 @@ class _Stubs:
             request_serializer=_RunQuery.SerializeToString,
             response_deserializer=_RunQueryAnswer.FromString,
         )
+
+
+def _equality(pending: int | None, subject: str | None) -> Any | None:
+    """Return the filter of one of the named queries, None for a whole collection."""
+    if pending is None and subject is None:
+        return None
+    equal = _FieldFilter(op=_EQUAL)
+    if pending is not None:
+        equal.field.field_path, equal.value.integer_value = "pending", pending
+    else:
+        equal.field.field_path, equal.value.string_value = "subject", subject
+    return equal
 
 
 def _is_found(answer: Any) -> bool:

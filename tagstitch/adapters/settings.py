@@ -13,6 +13,7 @@ import msgspec
 
 from tagstitch.core.callback import CallbackEndpoint, is_strong_secret
 from tagstitch.core.destination import Destination, complete_destination, conflicts
+from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.problems import Problems
 
 AuthMode = Literal["key", "signature", "iam", "none"]
@@ -61,8 +62,11 @@ class Settings:
     """(kid, HMAC key) of the audit's subjects; the first one is used, the others are old."""
     receipt_key: bytes
     """Master key for sealed payloads and receipts."""
+    identity: IdentitySettings
     audit_parameters: tuple[str, ...]
     rules_refresh_s: float
+    time_zone: str
+    """IANA name of the project's time zone: that of traits which name none."""
     dataset: str
     data_dir: Path
     retry_scale: float
@@ -132,8 +136,10 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         identity_key=reader.key("TAGSTITCH_IDENTITY_KEY"),
         pseudonym_keys=reader.pseudonym_keys("TAGSTITCH_PSEUDONYM_KEYS"),
         receipt_key=reader.key("TAGSTITCH_RECEIPT_KEY"),
+        identity=reader.identity("TAGSTITCH_IDENTITY"),
         audit_parameters=_names(reader.text("TAGSTITCH_AUDIT_PARAMETERS")),
         rules_refresh_s=reader.number("TAGSTITCH_RULES_REFRESH_S", 10.0),
+        time_zone=reader.time_zone("TAGSTITCH_TIME_ZONE"),
         dataset=reader.text("TAGSTITCH_DATASET") or "tagstitch",
         data_dir=data_dir,
         retry_scale=reader.number("TAGSTITCH_RETRY_SCALE", 1.0),
@@ -148,6 +154,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     )
     _refuse_unsafe(settings)
     return settings
+
+
+def read_identity_settings(environment: Mapping[str, str] | None = None) -> IdentitySettings:
+    """Return what the project declares about its identifiers, for what needs no other setting."""
+    reader = _Reader(os.environ if environment is None else environment)
+    return reader.identity("TAGSTITCH_IDENTITY")
 
 
 def environment_with(
@@ -211,6 +223,19 @@ class _Reader:
             raise SettingsError(f"{name} must be a number above 0")
         return value
 
+    def time_zone(self, name: str) -> str:
+        value = self.text(name) or "UTC"
+        if value == "UTC":
+            return value
+        from tagstitch.core.problems import Problems
+        from tagstitch.core.time_zone import parse_time_zone
+
+        problems = Problems()
+        parse_time_zone(value, name, problems)
+        for problem in problems.found:
+            raise SettingsError(f"{name}: {problem.message}; {problem.hint}")
+        return value
+
     def secret(self, name: str) -> str | None:
         value = self.text(name)
         if value is None or not value.startswith("/"):
@@ -252,6 +277,24 @@ class _Reader:
         for problem in problems.found:
             raise SettingsError(f"{name}, destination {problem}")
         return tuple(completed)
+
+    def identity(self, name: str) -> IdentitySettings:
+        """Read a JSON object; the defaults when the variable is not set."""
+        text = self.secret(name)
+        if text is None:
+            return IdentitySettings()
+        from tagstitch.core.identity_settings import parse_identity_settings  # RE2 takes a while
+        from tagstitch.core.problems import Problems
+
+        try:
+            raw = msgspec.json.decode(text, type=dict[str, Any])
+        except msgspec.MsgspecError:
+            raise SettingsError(f"{name} must be a JSON object") from None
+        problems = Problems()
+        settings = parse_identity_settings(raw, problems)
+        if problems.found:
+            raise SettingsError(f"{name}: " + "; ".join(map(str, problems.found)))
+        return settings
 
     def decoded(self, name: str, type_: Any) -> Any:
         """Read a JSON list; empty when the variable is not set."""

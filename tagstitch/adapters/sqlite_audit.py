@@ -11,6 +11,7 @@ import msgspec
 
 from tagstitch.adapters.audit_columns import Column, find_fault, read_audit_columns
 from tagstitch.adapters.sqlite_database import SqliteDatabase
+from tagstitch.core.erasure import nobodys_row
 from tagstitch.pipeline.backend import RejectedRow
 from tagstitch.pipeline.deadline import Deadline
 
@@ -48,6 +49,25 @@ class SqliteAuditTable:
 
         await self._database.write(insert, deadline)
         return [RejectedRow(index, fault) for index, fault in enumerate(faults) if fault]
+
+    async def erase(self, subjects: Sequence[str], *, deadline: Deadline) -> int:
+        """Make the rows of these pseudonyms nobody's; return how many there were."""
+        of_subjects = "subject IN (SELECT value FROM json_each(?))"
+        wanted = [msgspec.json.encode(subjects).decode()]
+        sets = ", ".join(f'"{column.name}" = ?' for column in self.columns)
+
+        def erase(connection: sqlite3.Connection) -> int:
+            rows = connection.execute(f"{self._select} WHERE {of_subjects}", wanted).fetchall()
+            connection.executemany(
+                f"UPDATE audit SET {sets} WHERE record_id = ?",  # noqa: S608 - as in __init__
+                [
+                    [*self._encode(nobodys_row(decoded)), decoded["record_id"]]
+                    for decoded in map(self._decode, rows)
+                ],
+            )
+            return len(rows)
+
+        return await self._database.write(erase, deadline)
 
     async def list_rows(
         self, *, request_id: str | None = None, limit: int | None = None, deadline: Deadline
@@ -105,6 +125,7 @@ def _create_table(database: SqliteDatabase, columns: Sequence[Column]) -> None:
             if column.name not in existing
         ),
         "CREATE INDEX IF NOT EXISTS audit_request_id ON audit (request_id)",
+        "CREATE INDEX IF NOT EXISTS audit_subject ON audit (subject)",
     )
 
 

@@ -21,7 +21,8 @@ _TABLES = (
         path TEXT PRIMARY KEY,
         version INTEGER NOT NULL,
         pending INTEGER,
-        body BLOB NOT NULL
+        body BLOB NOT NULL,
+        subject TEXT
     )
     """,
     """
@@ -33,6 +34,11 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS commits (number INTEGER NOT NULL)",
     "INSERT INTO commits SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM commits)",
 )
+
+_SUBJECTS = """
+    CREATE INDEX IF NOT EXISTS documents_subject ON documents (subject, path)
+    WHERE subject IS NOT NULL
+    """
 
 _Row = tuple[str, int, bytes]
 
@@ -46,6 +52,9 @@ class SqliteDocuments:
     def __init__(self, database: SqliteDatabase) -> None:
         self.database = database
         database.create(*_TABLES)
+        if "subject" not in database.column_names("documents"):  # a folder of an older version
+            database.create("ALTER TABLE documents ADD COLUMN subject TEXT")
+        database.create(_SUBJECTS)
 
     async def get(self, path: str, *, deadline: Deadline) -> Document | None:
         """Return the document, or None."""
@@ -79,6 +88,7 @@ class SqliteDocuments:
         collection: str,
         *,
         pending: int | None = None,
+        subject: str | None = None,
         after: str | None = None,
         limit: int = 100,
         deadline: Deadline,
@@ -89,6 +99,8 @@ class SqliteDocuments:
         parameters: list[Any] = [after or first, end]
         if pending is not None:
             condition, parameters = f"pending = ? AND {condition}", [pending, *parameters]
+        if subject is not None:
+            condition, parameters = f"subject = ? AND {condition}", [subject, *parameters]
         rows = await self._select(
             f"{condition} ORDER BY path LIMIT ?", [*parameters, limit], deadline
         )
@@ -133,12 +145,18 @@ def _apply(connection: sqlite3.Connection, write: Write, number: int) -> None:
     body = _encode(dict(fields))
     if len(body) > DOCUMENT_BYTES_MAX:
         raise InvalidInput("invalid_field", "a document would be above 1 MiB")
-    pending = fields.get("pending")
+    pending, subject = fields.get("pending"), fields.get("subject")
     connection.execute(
-        "INSERT INTO documents (path, version, pending, body) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (path) DO UPDATE SET"
-        " version = excluded.version, pending = excluded.pending, body = excluded.body",
-        (write.path, number, pending if type(pending) is int else None, body),
+        "INSERT INTO documents (path, version, pending, body, subject) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (path) DO UPDATE SET version = excluded.version,"
+        " pending = excluded.pending, body = excluded.body, subject = excluded.subject",
+        (
+            write.path,
+            number,
+            pending if type(pending) is int else None,
+            body,
+            subject if isinstance(subject, str) else None,
+        ),
     )
 
 

@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from tagstitch.adapters.settings import Settings
-from tagstitch.core.identifier import IdentitySettings
 
 if TYPE_CHECKING:
     from tagstitch.adapters.cloud import LazyPort
@@ -69,13 +68,14 @@ class Wiring:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.identity = IdentitySettings()
+        self.identity = settings.identity
         self._consent_default_granted = settings.consent_default == "granted"
 
     def start(self, function: str) -> None:
         """Begin to load the definitions that the function's first request will need."""
         if function == "decide":
             self.rule_book.start()
+            self.traits.start()
         if function == "stitch_sync":
             self.views.start()
         if function == "stitch_async":
@@ -187,7 +187,7 @@ class Wiring:
         from tagstitch.pipeline.refreshed import Refreshed
 
         return Refreshed(
-            load_traits(self.backend.documents),
+            load_traits(self.backend.documents, time_zone=self.settings.time_zone),
             name="traits",
             interval_s=self.settings.rules_refresh_s,
             clock=self.backend.clock,
@@ -253,10 +253,12 @@ class Wiring:
 
     @cached_property
     def sweep(self) -> Callable[..., Awaitable[SweepResult]]:
-        """stitch_async's schedule: publishes again what was forgotten."""
+        """stitch_async's schedule: publishes again what was forgotten, and repeats erasures."""
+        from tagstitch.pipeline.erase_person import PersonEraser
         from tagstitch.pipeline.sweep import sweep
 
-        return partial(sweep, self.backend, self.audit)
+        eraser = PersonEraser(self.backend, self.keyring, self.audit)
+        return partial(sweep, self.backend, self.audit, eraser)
 
     @cached_property
     def record_audit(self) -> Callable[..., Awaitable[None]]:
@@ -277,6 +279,7 @@ class Wiring:
         """Decide's pipeline."""
         from tagstitch.pipeline.decide import Decider
         from tagstitch.pipeline.decision import DecisionMaker
+        from tagstitch.pipeline.publish_event import EventPublisher
 
         maker = DecisionMaker(
             self.finder,
@@ -292,7 +295,9 @@ class Wiring:
             maker=maker,
             audit=self.audit,
             views=self.views,
-            claims=self.claims,
+            events=EventPublisher(
+                self.backend, self.keyring, claims=self.claims, traits=self.traits
+            ),
             audit_parameters=self.settings.audit_parameters,
         )
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from tagstitch.cli import audit, deadletters, decisions, identity, profiles, rules
+from tagstitch.cli import (
+    audit,
+    deadletters,
+    decisions,
+    identity,
+    identity_review,
+    person,
+    profiles,
+    rules,
+)
 from tagstitch.cli.backtest import backtest
 from tagstitch.cli.demo import demo
 from tagstitch.cli.replay import replay
@@ -22,6 +31,8 @@ app.command()(replay)
 rules.app.command()(backtest)
 app.add_typer(rules.app, name="rules")
 app.add_typer(profiles.app, name="profiles")
+identity.app.add_typer(identity_review.app, name="review")
+person.add_to(identity.app)
 app.add_typer(identity.app, name="identity")
 app.add_typer(audit.app, name="audit")
 app.add_typer(decisions.app, name="decisions")

@@ -29,7 +29,6 @@ from tagstitch.cli.rule_files import RuleFilesError, read_rule_files
 from tagstitch.core.backtest import Backtest, unseen_paths
 from tagstitch.core.decision import decide
 from tagstitch.core.errors import InvalidInput
-from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline.backtest_situations import SituationMaker
@@ -146,7 +145,7 @@ def _with_events(
 ) -> dict[str, Any]:
     maker = SituationMaker(
         opened.keyring,
-        IdentitySettings(),
+        opened.settings.identity,
         consent_default_granted=opened.settings.consent_default == "granted",
     )
     rejected = sum(_add_profiles(maker, file) for file in profiles)
@@ -154,7 +153,7 @@ def _with_events(
     with progress_bar("events", sum(map(count_lines, events))) as advance:
         for file in events:
             rejects = RejectsFile(None)
-            for event in read_events(file, rejects):
+            for event in read_events(file, rejects, opened.settings.identity):
                 rejects.release(event.line)
                 at = event.occurred_at or opened.backend.clock()
                 situation = maker.situation(event.parameters, at=at)

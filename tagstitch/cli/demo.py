@@ -28,8 +28,9 @@ from tagstitch.cli.started_stack import log_end, started_stack
 _REQUEST_TIMEOUT_S = 10.0
 _QUERY_TIMEOUT_S = 30.0
 
-_RECORDS = 7
-"""Audit records that the demo leaves: one of the link, one of its callback, five decisions."""
+_RECORDS = 12
+"""Audit records that the demo leaves: one of the link, one of its callback, five decisions, and five
+of events that traits count, of which three made a profile."""
 
 _AUDIT_SQL = """
 SELECT record_type, event_name, outcome, rule_ids, request_id FROM audit_deduplicated
@@ -83,6 +84,7 @@ async def _walk(url: str, data_dir: Path) -> AsyncIterator[Step]:
         for step in await demo_steps.event_decisions(client):
             yield step
         yield await demo_steps.personalization_decision(client)
+        yield await demo_steps.computed_traits(client)
         await demo_steps.audit_has(client, _RECORDS)
         yield await _audit_step(data_dir)
 
@@ -112,9 +114,13 @@ async def _audit_step(data_dir: Path) -> Step:
             "1.outcome": "dropped",
             "2.outcome": "modified",
             "5.record_type": "identity_link",
-            "5.outcome": "linked",
-            "6.record_type": "personalization_decision",
-            "6.rule_ids": ["discount_electronics_items_gold_tier"],
+            "5.outcome": "created",
+            "8.record_type": "identity_link",
+            "8.outcome": "linked",
+            "9.record_type": "personalization_decision",
+            "9.rule_ids": ["discount_electronics_items_gold_tier"],
+            "10.record_type": "profile_update",
+            "10.outcome": "updated",
         },
     )
 

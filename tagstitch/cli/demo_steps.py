@@ -202,6 +202,29 @@ async def personalization_decision(client: httpx.AsyncClient) -> Step:
     )
 
 
+async def computed_traits(client: httpx.AsyncClient) -> Step:
+    """Wait until what decide heard of the customer shows in the profile."""
+    path = f"/stitch_sync?client_id={CLIENT_ID}"
+    expected = {
+        "attributes.items_viewed": 1,
+        "attributes.favourite_category": "Electronics",
+        "attributes.user_loyalty_tier": "Gold",
+    }
+    give_up_at = time.monotonic() + _WAIT_S
+    while True:
+        answer = (await client.get(path)).json()
+        step = Step(
+            "computed traits: the view has been counted for the customer",
+            f"GET {path}",
+            None,
+            answer,
+            expected,
+        )
+        if not step.problems or time.monotonic() > give_up_at:
+            return step
+        await asyncio.sleep(_POLL_S)
+
+
 async def audit_has(client: httpx.AsyncClient, count: int) -> None:
     """Wait until the audit table holds so many records, or until the time is up."""
     await _wait_for(client, "/_local/audit", count=count)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
+from tagstitch.adapters.settings import read_identity_settings
 from tagstitch.cli.explain_output import show_explained
 from tagstitch.cli.output import CommandFailed, JsonOption, emit, run
 from tagstitch.cli.rule_checks import ViewsOption, broken_problems, read_views, rules_of_files
@@ -19,7 +20,6 @@ from tagstitch.core.consent import ANALYTICS_STORAGE, is_purpose, resolve_consen
 from tagstitch.core.decision import Decision, decide
 from tagstitch.core.definition import Definition
 from tagstitch.core.event import Event, identify_event, parse_event
-from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.problems import Problems
 from tagstitch.core.profile import Profile, typed_profile
 from tagstitch.core.rule_book import compile_rule_book
@@ -100,7 +100,7 @@ def _situation(
         requested=requested, event=event, profile=profile, default_granted=default
     )
     may_look = consent.allows(ANALYTICS_STORAGE)
-    identifiers = identify_event(event, IdentitySettings(), asserted=True)
+    identifiers = identify_event(event, read_identity_settings(), asserted=True)
     seen = profile if profile is not None and may_look else _NOBODY
     subject = seen.profile_id or (identifiers[0].value if identifiers else None)
     return Situation(

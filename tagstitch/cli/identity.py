@@ -12,10 +12,11 @@ from rich.console import Console
 from tagstitch.cli.opened_backend import Opened, opened_backend
 from tagstitch.cli.output import CommandFailed, JsonOption, emit, run, table_of
 from tagstitch.core.fields import optional_time
-from tagstitch.core.identifier import Identifier, IdentitySettings, make_identifier
+from tagstitch.core.identifier import Identifier, make_identifier
 from tagstitch.core.identity_graph import type_of
 from tagstitch.core.link_log import LinkEntry
 from tagstitch.core.profile import Profile
+from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.link_log import entries_of, home_as_of
 from tagstitch.pipeline.load_traits import load_traits
@@ -38,13 +39,13 @@ def show(type_: _Type, value: _Value, *, json: JsonOption = False) -> None:
     async def work() -> dict[str, Any]:
         async with opened_backend() as opened:
             deadline = Deadline.after(_TIMEOUT_S)
-            profile = await _profile_of(opened, _identifier(type_, value), deadline)
+            profile = await _profile_of(opened, _identifier(opened, type_, value), deadline)
             if profile is None:
                 raise CommandFailed("nobody is known by this identifier")
             entries = await entries_of(
                 opened.backend.documents, profile.profile_id, deadline=deadline
             )
-            return _shown(profile, entries)
+            return _shown(profile, entries, now=opened.backend.clock())
 
     found = run(work(), as_json=json)
     emit(found, as_json=json, show=lambda out: _print(out, found))
@@ -64,7 +65,7 @@ def as_of(
         at = optional_time({"time": time}, "time")
         async with opened_backend() as opened:
             deadline = Deadline.after(_TIMEOUT_S)
-            identifier = _identifier(type_, value)
+            identifier = _identifier(opened, type_, value)
             profile = await _profile_of(opened, identifier, deadline)
             home = await home_as_of(
                 opened.backend.documents,
@@ -120,33 +121,37 @@ async def _split(
         opened.backend,
         opened.keyring,
         audit=AuditPublisher(opened.backend.publisher),
-        definitions=await load_traits(opened.backend.documents)(None, deadline),
+        definitions=await load_traits(
+            opened.backend.documents, time_zone=opened.settings.time_zone
+        )(None, deadline),
     )
     if undo is not None:
         return await splitter.undo_merge(undo, merged_id=merged, deadline=deadline)
-    key = opened.keyring.identifier_key(_identifier(*named))
+    key = opened.keyring.identifier_key(_identifier(opened, *named))
     return await splitter.take_out(key, deadline=deadline)
 
 
-def _identifier(type_: str, value: str) -> Identifier:
+def _identifier(opened: Opened, type_: str, value: str) -> Identifier:
     identifier = make_identifier(type_, value, path="value")
-    if IdentitySettings().is_blocked(identifier):
+    if opened.settings.identity.is_blocked(identifier):
         raise CommandFailed("many visitors share this value: it leads to nobody")
     return identifier
 
 
 async def _profile_of(opened: Opened, identifier: Identifier, deadline: Deadline) -> Profile | None:
-    finder = VisitorFinder(opened.backend.documents, opened.keyring, IdentitySettings())
+    """Return the profile that an identifier belongs to, also while it recognises nobody."""
+    finder = VisitorFinder(opened.backend.documents, opened.keyring, opened.settings.identity)
     now = opened.backend.clock()
-    return (await finder.find([identifier], now=now, deadline=deadline)).profile
+    loaded = await finder.load_graph([identifier], now=now, deadline=deadline)
+    return loaded.graph.nodes[0].profile
 
 
-def _shown(profile: Profile, entries: Sequence[LinkEntry]) -> dict[str, Any]:
+def _shown(profile: Profile, entries: Sequence[LinkEntry], *, now: datetime) -> dict[str, Any]:
     return {
         "profile_id": profile.profile_id,
         "identifiers": [
             {"type": type_of(key), "first_seen": link.get("first_seen"),
-             "last_seen": link.get("last_seen")}
+             "last_seen": link.get("last_seen"), "held": is_held(profile, key, now=now)}
             for key, link in profile.identifiers.items()
         ],
         "demoted": [type_of(key) for key in profile.demoted],

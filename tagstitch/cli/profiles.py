@@ -30,7 +30,6 @@ from tagstitch.cli.output import (
 from tagstitch.cli.profile_files import ProfileFile, ProfileFormat, open_profile_file
 from tagstitch.cli.rejects_file import RejectsFile, rejection_of
 from tagstitch.core.errors import Conflict, InvalidInput, TagstitchError
-from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.profile import is_erased, own_shape, survivor_id
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
@@ -168,7 +167,7 @@ def put(
             raise CommandFailed("the file must hold one JSON object") from error
         async with opened_backend() as opened:
             line = parse_profile_line(
-                {**raw, "profile_id": profile_id}, IdentitySettings(), opened.keyring
+                {**raw, "profile_id": profile_id}, opened.settings.identity, opened.keyring
             )
             with _version_demanded(if_version):
                 result = await import_profiles(
@@ -297,7 +296,6 @@ def _parsed(
     source: ProfileFile, done: int, opened: Opened, rejects: RejectsFile
 ) -> Iterator[tuple[int, ProfileLine]]:
     """Yield the lines that are good; the others go to the rejects."""
-    settings = IdentitySettings()
     for number, raw in source.lines():
         if number <= done:
             continue
@@ -307,7 +305,7 @@ def _parsed(
             rejects.add(number, {"line": number, **why})
             continue
         try:
-            yield number, parse_profile_line(raw, settings, opened.keyring)
+            yield number, parse_profile_line(raw, opened.settings.identity, opened.keyring)
         except InvalidInput as error:
             rejects.add(number, rejection_of(number, error))
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 
+from tagstitch.adapters.settings import read_identity_settings
 from tagstitch.cli.json_lines import count_lines
 from tagstitch.cli.opened_backend import command_settings
 from tagstitch.cli.output import CommandFailed, JsonOption, emit, err, progress_bar, run
@@ -98,12 +99,13 @@ async def _replay(
 
 
 async def _replay_files(client: httpx.AsyncClient, files: Sequence[Path]) -> dict[str, Any]:
-    tally = ReplayTally()
+    tally, identity = ReplayTally(), read_identity_settings()
     rejected: dict[str, Any] = {"rejected": 0, "rejections": [], "rejects_files": []}
     with progress_bar("events", sum(count_lines(file) for file in files)) as advance:
         for file in files:
             rejects = RejectsFile(file)
-            await _replay_file(client, read_events(file, rejects), tally, rejects, advance)
+            events = read_events(file, rejects, identity)
+            await _replay_file(client, events, tally, rejects, advance)
             rejects.write(up_to_line=2**63)
             summary = rejects.summary()
             rejected["rejected"] += summary["rejected"]

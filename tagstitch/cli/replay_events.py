@@ -38,7 +38,9 @@ class ReplayEvent:
     occurred_at: datetime | None
 
 
-def read_events(file: Path, rejects: RejectsFile) -> Iterator[ReplayEvent]:
+def read_events(
+    file: Path, rejects: RejectsFile, identity: IdentitySettings
+) -> Iterator[ReplayEvent]:
     """Yield the events of a file; a line that is none goes to the rejects."""
     seen: Counter[str] = Counter()
     for number, raw in read_lines(file):
@@ -50,12 +52,14 @@ def read_events(file: Path, rejects: RejectsFile) -> Iterator[ReplayEvent]:
                 continue
             row = row_with_nan
         try:
-            yield _event_of(number, row, seen)
+            yield _event_of(number, row, seen, identity)
         except InvalidInput as error:
             rejects.add(number, rejection_of(number, error))
 
 
-def _event_of(number: int, raw: Mapping[str, Any], seen: Counter[str]) -> ReplayEvent:
+def _event_of(
+    number: int, raw: Mapping[str, Any], seen: Counter[str], identity: IdentitySettings
+) -> ReplayEvent:
     if is_export_row(raw):
         parameters, first_id = convert_row(raw), event_id_of_row(raw)
     else:
@@ -69,7 +73,7 @@ def _event_of(number: int, raw: Mapping[str, Any], seen: Counter[str]) -> Replay
     else:
         event_id = _content_id(raw, ordinal)
     event = parse_event(parameters)
-    found = identify_event(event, IdentitySettings(), asserted=True)
+    found = identify_event(event, identity, asserted=True)
     never = datetime.max.replace(tzinfo=UTC, year=9000)  # an event without a time gets this one
     occurred_at = event_time(event, received_at=never)
     return ReplayEvent(

@@ -21,6 +21,7 @@ from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import parse_event
 from tagstitch.core.field_catalogue import FieldCatalogue, parse_catalogue
 from tagstitch.core.finding import CheckReport
+from tagstitch.core.profile_traits import compile_traits
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_checks import CheckContext, check_rules
 from tagstitch.core.rule_definitions import RuleDefinitions
@@ -73,12 +74,15 @@ def learn_fields(
 
 
 def context_of(
-    views: Mapping[str, Mapping[str, Any]], catalogue: FieldCatalogue | None = None
+    views: Mapping[str, Mapping[str, Any]],
+    definitions: RuleDefinitions,
+    catalogue: FieldCatalogue | None = None,
 ) -> CheckContext:
     """Return what the checks are told besides the rules; `views` are the documents views/{name}."""
     return CheckContext(
         attribute_purposes=declared_purposes(views),
         attributes=declared_attributes(views),
+        traits=frozenset(definitions.traits),
         catalogue=catalogue,
     )
 
@@ -101,7 +105,7 @@ def rules_of_files(
         definitions = replace(read_rule_files(path), protected=protected)
     except RuleFilesError as error:
         raise files_failed(error) from error
-    if definitions.is_empty and not may_be_empty:
+    if not any(definitions.edited.values()) and not may_be_empty:
         raise CommandFailed("no rules there; emptying the store needs --replace --allow-empty")
     return definitions
 
@@ -163,16 +167,31 @@ def checked_push(
     wanted: RuleDefinitions, pushed: RuleDefinitions, context: CheckContext
 ) -> list[dict[str, Any]]:
     """Return the warnings about what is pushed, among all; raises CommandFailed for errors."""
-    collections = pushed.collections
-    ids = {kind: collections.get(name, {}) for kind, name in COLLECTION_OF.items()}
+    ids = {kind: pushed.edited[name] for kind, name in COLLECTION_OF.items()}
     book, report = compile_and_check(wanted, context)
     findings = tuple(finding for finding in report.findings if finding.rule_id in ids[finding.kind])
     broken = [rule for rule in book.broken if rule.rule_id in ids[rule.kind]]
+    broken += _broken_traits(wanted, pushed)
     problems = broken_problems(broken) + found_problems(replace(report, findings=findings))
     errors = [problem for problem in problems if problem["severity"] == "error"]
     if errors:
         raise CommandFailed(problem_lines(errors), {"ok": False, "problems": problems})
     return problems
+
+
+def _broken_traits(wanted: RuleDefinitions, pushed: RuleDefinitions) -> list[BrokenRule]:
+    """Return the traits that a push must not leave broken.
+
+    What is broken in the store already is somebody else's; what has no room any more is not.
+    """
+    if not pushed.traits:
+        return []
+    before = {n: raw for n, raw in wanted.traits.items() if n not in pushed.traits}
+    known = {trait.rule_id for trait in compile_traits(before).broken}
+    broken = compile_traits(wanted.traits).broken
+    return [
+        trait for trait in broken if trait.rule_id in pushed.traits or trait.rule_id not in known
+    ]
 
 
 async def load_view_documents(

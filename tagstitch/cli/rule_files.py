@@ -13,7 +13,7 @@ import msgspec
 import yaml
 
 from tagstitch.core.limits import RULE_FILE_ALIASED_NODES_MAX, RULE_FILE_BYTES_MAX
-from tagstitch.core.rule_definitions import COLLECTIONS, RuleDefinitions
+from tagstitch.core.rule_definitions import EDITED, RuleDefinitions
 
 _OPEN: Final = 0
 """Stands for the size of a node that is still being counted."""
@@ -25,6 +25,7 @@ _RULE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 _TELLING_FIELDS: Final[Mapping[str, str]] = {
     "variants": "experiments",
+    "operation": "traits",
     "target_event_name": "event_rules",
     "event_name_trigger": "personalization_rules",
 }
@@ -33,6 +34,7 @@ _TELLING_FIELDS: Final[Mapping[str, str]] = {
 _ID_FIELDS: Final[Mapping[str, str]] = {
     "experiments": "experiment_id",
     "audiences": "audience_id",
+    "traits": "trait_id",
 }
 """Collection -> the field that names a definition; `rule_id` in the others."""
 
@@ -59,7 +61,7 @@ def read_rule_files(path: Path) -> RuleDefinitions:
 
     Raises RuleFilesError with every problem that was found, not only the first.
     """
-    rules: dict[str, dict[str, Mapping[str, Any]]] = {collection: {} for collection in COLLECTIONS}
+    rules: dict[str, dict[str, Mapping[str, Any]]] = {collection: {} for collection in EDITED}
     problems: list[FileProblem] = []
     files = sorted(_files(path))
     if not files:
@@ -82,7 +84,7 @@ def write_rule_files(path: Path, definitions: RuleDefinitions) -> list[Path]:
 
     Returns the rule files of the folder that hold no rule of `definitions`: they are left alone.
     """
-    content = definitions.collections
+    content = definitions.edited
     if path.suffix in _SUFFIXES:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_dump(content, path.suffix), encoding="utf-8")
@@ -97,9 +99,7 @@ def write_rule_files(path: Path, definitions: RuleDefinitions) -> list[Path]:
             file = folder / f"{rule_id}.yaml"
             file.write_text(_dump(rule, ".yaml"), encoding="utf-8")
             written.add(file)
-    return sorted(
-        file for name in COLLECTIONS for file in _files(path / name) if file not in written
-    )
+    return sorted(file for name in EDITED for file in _files(path / name) if file not in written)
 
 
 def read_document(file: Path) -> Any:
@@ -144,9 +144,9 @@ def _read_file(file: Path) -> Iterator[_Found | FileProblem]:
 
 def _rules_of(content: Any, file: Path) -> Iterator[tuple[str | None, Any, str | None]]:
     """Yield (id, rule, kind); what the content does not tell is None."""
-    if isinstance(content, Mapping) and content.keys() & set(COLLECTIONS):
+    if isinstance(content, Mapping) and content.keys() & set(EDITED):
         for collection, rules in content.items():
-            if collection not in COLLECTIONS:
+            if collection not in EDITED:
                 yield collection, None, None
             elif isinstance(rules, Mapping):
                 for rule_id, rule in rules.items():
@@ -162,7 +162,7 @@ def _rules_of(content: Any, file: Path) -> Iterator[tuple[str | None, Any, str |
 
 
 def _kind_of_place(file: Path) -> str | None:
-    return next((name for name in (file.parent.name, file.stem) if name in COLLECTIONS), None)
+    return next((name for name in (file.parent.name, file.stem) if name in EDITED), None)
 
 
 def _checked(
@@ -180,8 +180,9 @@ def _checked(
     if collection is None:
         return FileProblem(
             str(file), rule_id,
-            "is it an event rule (target_event_name), a personalization rule or an experiment"
-            " (variants); an audience stands in a folder or under a key of the name audiences",
+            "is it an event rule (target_event_name), a personalization rule, an experiment"
+            " (variants) or a trait (operation); an audience stands in a folder or under a key of"
+            " the name audiences",
         )  # fmt: skip
     return _Found(collection, rule_id, {k: v for k, v in rule.items() if k != id_field})
 

@@ -43,6 +43,7 @@ from tagstitch.cli.rule_checks import (
 from tagstitch.cli.rule_files import RuleFilesError, write_rule_files
 from tagstitch.core.broken_rule import BrokenRule
 from tagstitch.core.errors import Conflict
+from tagstitch.core.profile_traits import compile_traits
 from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.core.view import declared_protected
@@ -91,12 +92,13 @@ def validate(
         declared = read_views(views)
         definitions = rules_of_files(path, protected=declared_protected(declared))
         learnt = learn_fields(samples or (), profiles or (), catalogue)
-        book, report = compile_and_check(definitions, context_of(declared, learnt))
+        book, report = compile_and_check(definitions, context_of(declared, definitions, learnt))
+        broken = (*book.broken, *compile_traits(definitions.traits).broken)
         return {
-            "ok": not (book.broken or report.has_errors),
+            "ok": not (broken or report.has_errors),
             "version": book.version,
             "counts": _counts(definitions),
-            "problems": broken_problems(book.broken) + found_problems(report),
+            "problems": broken_problems(broken) + found_problems(report),
             "notes": list(report.notes),
         }
 
@@ -149,7 +151,7 @@ def push(
             views = await load_view_documents(opened.backend.documents, Deadline.after(_TIMEOUT_S))
 
             def check(wanted: RuleDefinitions) -> None:
-                warnings[:] = checked_push(wanted, definitions, context_of(views))
+                warnings[:] = checked_push(wanted, definitions, context_of(views, wanted))
 
             return await push_rules(opened.backend, definitions, replace=replace, check=check)
 
@@ -204,7 +206,7 @@ def publish(*, allow_empty: AllowEmptyOption = False, json: JsonOption = False) 
 
     publication = run(work(), as_json=json)
     emit(_published(publication), as_json=json, show=lambda out: _show_published(out, publication))
-    if publication.broken:
+    if publication.broken or publication.traits.broken:
         raise typer.Exit(1)
 
 
@@ -248,13 +250,11 @@ async def _wanted(
     if replace:
         removed = [
             f"{collection}/{rule_id}"
-            for collection, old in stored.collections.items()
-            for rule_id in old.keys() - definitions.collections[collection].keys()
+            for collection, old in stored.edited.items()
+            for rule_id in old.keys() - definitions.edited[collection].keys()
         ]
         return replace_fields(definitions, protected=stored.protected), removed
-    merged = {
-        name: {**old, **definitions.collections[name]} for name, old in stored.collections.items()
-    }
+    merged = {name: {**old, **definitions.edited[name]} for name, old in stored.edited.items()}
     return RuleDefinitions.of(merged, stored.protected), []
 
 
@@ -266,6 +266,7 @@ async def _status() -> dict[str, Any]:
         stored = await load_definitions(documents, deadline)
         is_current = await _is_current(documents, pointer, stored, deadline)
     book = compile_rule_book(stored)
+    broken = (*book.broken, *compile_traits(stored.traits).broken)
     return {
         "published": None
         if pointer is None
@@ -276,7 +277,7 @@ async def _status() -> dict[str, Any]:
         },
         "stored": {"version": book.version, "counts": _counts(stored)},
         "is_current": is_current,
-        "broken": _broken(book.broken),
+        "broken": _broken(broken),
     }
 
 
@@ -294,7 +295,7 @@ async def _is_current(
 
 
 def _counts(definitions: RuleDefinitions) -> dict[str, int]:
-    return {c: len(rules) for c, rules in definitions.collections.items()}
+    return {c: len(rules) for c, rules in definitions.edited.items()}
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -316,13 +317,14 @@ def _broken(broken: Sequence[BrokenRule]) -> list[dict[str, Any]]:
 
 
 def _published(publication: Publication) -> dict[str, Any]:
-    pointer = publication.pointer
+    pointer, traits = publication.pointer, publication.traits
     return {
         "version": pointer.version,
         "published_at": pointer.published_at,
         "is_new": publication.is_new,
         "counts": pointer.counts,
-        "broken": _broken(publication.broken),
+        "traits": {"computed": len(traits.by_name), "broken": len(traits.broken)},
+        "broken": _broken((*publication.broken, *traits.broken)),
         "kept_last_version_of": list(publication.kept),
     }
 
@@ -337,10 +339,12 @@ def _show_published(out: Console, publication: Publication) -> None:
     pointer = publication.pointer
     done = "published" if publication.is_new else "already published"
     out.print(f"{_counted(pointer.counts)} {done}: {pointer.version}")
-    if publication.broken:
-        err().print(
-            printable(problem_lines(_broken(publication.broken))), style="red", markup=False
-        )
+    traits = publication.traits
+    if traits.by_name or traits.broken:
+        out.print(f"{len(traits.by_name)} traits in the store, {len(traits.broken)} broken besides")
+    broken = _broken((*publication.broken, *traits.broken))
+    if broken:
+        err().print(printable(problem_lines(broken)), style="red", markup=False)
 
 
 def _show_status(out: Console, answer: Mapping[str, Any]) -> None:
@@ -352,5 +356,7 @@ def _show_status(out: Console, answer: Mapping[str, Any]) -> None:
         out.print(_counted(published["counts"]))
     if not answer["is_current"] and (published or any(answer["stored"]["counts"].values())):
         out.print("the store holds what is not published: tagstitch rules publish")
+    if answer["stored"]["counts"]["traits"]:
+        out.print(f"{answer['stored']['counts']['traits']} traits in the store")
     if answer["broken"]:
         out.print(table_of(answer["broken"], ["rule_id", "path", "message", "hint"]))

@@ -1,4 +1,4 @@
-"""The sample rules, views and profiles of `examples/`, for a store that holds nothing yet."""
+"""The sample rules, traits, views and profiles of `examples/`, for a store that holds nothing yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tagstitch.cli.opened_backend import Opened
 from tagstitch.cli.rule_checks import read_views
 from tagstitch.cli.rule_files import read_rule_files
 from tagstitch.cli.rules import push_rules
-from tagstitch.core.identifier import IdentitySettings
+from tagstitch.core.rule_definitions import EDITED
 from tagstitch.pipeline.backend import DocumentStore, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.profile_import import import_profiles, in_batches
@@ -39,7 +39,7 @@ async def load_samples(opened: Opened) -> LoadedSamples | None:
     definitions = read_rule_files(EXAMPLES / "rules")
     await push_rules(opened.backend, definitions)
     lines = (
-        (number, parse_profile_line(raw, IdentitySettings(), opened.keyring))
+        (number, parse_profile_line(raw, opened.settings.identity, opened.keyring))
         for number, raw in read_lines(EXAMPLES / "profiles.jsonl")
     )
     profiles = 0
@@ -61,7 +61,7 @@ async def put_sample_views(documents: DocumentStore, deadline: Deadline) -> None
 
 
 async def _is_empty(documents: DocumentStore, deadline: Deadline) -> bool:
-    for collection in ("rule_book", "event_rules", "personalization_rules", "views", "profiles"):
+    for collection in ("rule_book", *EDITED, "views", "profiles"):
         if await documents.list_documents(collection, limit=1, deadline=deadline):
             return False
     return True

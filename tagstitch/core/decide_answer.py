@@ -80,3 +80,12 @@ class DecideAnswer(msgspec.Struct, frozen=True):  # a frozen dataclass takes fiv
             "rules_version": self.rules_version,
             "degraded": list(self.degraded),
         }
+
+
+def also_degraded(body: bytes, missing: str) -> bytes:
+    """Return an answer, in whichever shape, that says what could not be had besides."""
+    answer = msgspec.json.decode(body)
+    answer["degraded"] = sorted({*answer["degraded"], missing})
+    if "status" in answer:
+        answer["status"] = "degraded"
+    return msgspec.json.encode(answer)

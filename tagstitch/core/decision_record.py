@@ -38,6 +38,10 @@ class DecisionContext:
     """The parameters whose values may be recorded."""
     receipt: bytes | None = None
     """The sealed receipt; it goes with the first record of the call."""
+    blocked_types: Sequence[str] = ()
+    """The types of the event's identifiers that are blocked values; in the first record too."""
+    held_types: Sequence[str] = ()
+    """Those of identifiers in quarantine, where they left the event without a visitor."""
     is_replayable: bool = True
     """Whether the receipt holds values; if not, its record says so where queries can count it."""
 
@@ -76,6 +80,7 @@ def event_decision_record(
         extra=_told_shadow(decision, context)
         | _told_exposures(exposures)
         | _irregularities(decision)
+        | _told_identity(context)
         | _told_unreplayable(context)
         or None,
     )
@@ -111,6 +116,7 @@ def personalization_record(
             ],
             **_told_effects(decision, exposures),
             **_irregularities(decision),
+            **_told_identity(context),
             **_told_unreplayable(context),
         },
     )
@@ -127,6 +133,12 @@ def _told_effects(
         "shadow": list(decision.shadow),
     }
     return {name: value for name, value in told.items() if value}
+
+
+def _told_identity(context: DecisionContext) -> dict[str, Any]:
+    """Return which identifiers counted for nothing, by their types."""
+    told = {"blocked_types": list(context.blocked_types), "held": list(context.held_types)}
+    return {name: types for name, types in told.items() if types}
 
 
 def _told_exposures(exposures: Sequence[Exposure]) -> dict[str, Any]:

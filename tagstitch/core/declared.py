@@ -29,7 +29,7 @@ class Declared:
 def declarations_of(definitions: RuleDefinitions) -> Declared:
     """Return what the definitions declare; never raises."""
     broken: list[BrokenRule] = []
-    protected = frozenset(definitions.protected)
+    protected = definitions.protected_names
     audiences = _audiences(definitions.audiences, broken)
     names = Declarations(protected=protected, audiences=audiences)
     experiments = _experiments(definitions.experiments, names, broken)

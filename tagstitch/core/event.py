@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -65,21 +65,41 @@ def parse_event(raw: object, *, path: str = "") -> Event:
     return Event(name, raw)
 
 
-def identify_event(
-    event: Event, settings: IdentitySettings, *, asserted: bool
-) -> tuple[Identifier, ...]:
-    """Return the identifiers that may select, link and merge a profile, in priority order.
+class EventIdentity(NamedTuple):
+    """Who an event says that its visitor is."""
+
+    usable: tuple[Identifier, ...]
+    """What may select, link and merge a profile, in priority order."""
+    blocked_types: tuple[str, ...]
+    """The types of what many visitors share, in the same order."""
+
+
+def event_identity(event: Event, settings: IdentitySettings, *, asserted: bool) -> EventIdentity:
+    """Return the identifiers of an event that may count.
 
     Anybody can forge what a browser sends: only a caller with the scope `assert` vouches for
     user_id, e-mail, phone, `_resolved.*` and `x-ga-js_client_id`; without it the `client_id` alone
-    counts. Values that cannot be identifiers (wrong type, too long, blocked) are left out: an
-    event must not fail for them.
+    counts. Values that cannot be identifiers (wrong type, too long) are left out: an event must
+    not fail for them.
     """
     found = set(_client_ids(event.parameters))
     if asserted:
         found.update(_other_ids(event.parameters, settings))
-    usable = (identifier for identifier in found if not settings.is_blocked(identifier))
-    return in_priority_order(usable, settings)[:IDENTIFIERS_PER_REQUEST_MAX]
+    blocked = {identifier for identifier in found if settings.is_blocked(identifier)}
+    usable = in_priority_order(found - blocked, settings)[:IDENTIFIERS_PER_REQUEST_MAX]
+    return EventIdentity(
+        usable,
+        tuple(identifier.type for identifier in in_priority_order(blocked, settings))
+        if blocked
+        else (),
+    )
+
+
+def identify_event(
+    event: Event, settings: IdentitySettings, *, asserted: bool
+) -> tuple[Identifier, ...]:
+    """Return the identifiers that may select, link and merge a profile, in priority order."""
+    return event_identity(event, settings, asserted=asserted).usable
 
 
 def event_time(event: Event, *, received_at: datetime) -> datetime:

@@ -26,9 +26,12 @@ _Kinds = Mapping[str, frozenset[str]]
 class FieldChecks:
     """The checks of many rules against one catalogue."""
 
-    __slots__ = ("_close_names", "_events", "_is_cut", "_kinds_of_event", "_profile")
+    __slots__ = ("_close_names", "_events", "_is_cut", "_kinds_of_event", "_profile", "_traits")
 
-    def __init__(self, catalogue: FieldCatalogue) -> None:
+    def __init__(
+        self, catalogue: FieldCatalogue, traits: Collection[str] = frozenset[str]()
+    ) -> None:
+        self._traits = traits
         self._events = catalogue.events
         self._is_cut = catalogue.is_cut
         self._profile = _kinds_of([catalogue.profiles])
@@ -82,6 +85,8 @@ class FieldChecks:
     def _kinds_seen(self, names: frozenset[str], path: Path) -> frozenset[str] | None:
         """Return the kinds of values that a path leads to in the samples; None when unknown."""
         field = _field_of(path)
+        if path.root in ("bare", "profile") and path.base and path.base[0] in self._traits:
+            return None
         if path.root in ("bare", "event"):
             if path.base[0].startswith(_INTERNAL):
                 return None

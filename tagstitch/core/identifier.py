@@ -8,12 +8,15 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from tagstitch.core.blocked_values import bare_value, is_placeholder_client_id, is_shared
 from tagstitch.core.errors import InvalidInput, json_path
 from tagstitch.core.limits import IDENTIFIER_VALUE_CHARS_MAX, IDENTIFIERS_PER_REQUEST_MAX
+
+if TYPE_CHECKING:
+    from tagstitch.core.patterns import PatternSet
 
 IDENTIFIER_TYPES: Final = (
     "user_id",
@@ -26,21 +29,9 @@ IDENTIFIER_TYPES: Final = (
 )
 """The declared types in priority order, the strongest first."""
 
-_TYPE_PATTERN: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+TYPE_PATTERN: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SHA256_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
-_PLACEHOLDER: Final = re.compile(r"\{\{.*\}\}|\$\{.*\}|<[^>]*>|%[A-Z_]+%")
-_ZEROS_AND_DASHES: Final = re.compile(r"[0.\-]+")
-_GA_PLACEHOLDER: Final = re.compile(r"(GA1\.\d\.)?(0\.0|1\.1|555(\.\d+)?)")
-
-_BLOCKED_WORDS: Final = frozenset(
-    {
-        "", "null", "none", "nil", "undefined", "nan", "true", "false", "anonymous", "guest",
-        "id", "distinct_id", "not_authenticated", "email", "[object object]", "(not set)",
-        "(none)", "-1",
-    }
-)  # fmt: skip
-
 
 MergeStrategy = Literal[
     "newest", "oldest", "first_non_empty", "sum", "max", "min", "union", "keep_target"
@@ -82,20 +73,35 @@ BROWSER_LIMIT: Final = _PER_WEEK
 
 
 @dataclass(frozen=True, slots=True)
+class QuarantineLimit:
+    """How many profiles one identifier may lead to before it is held."""
+
+    profiles_max: int
+    within: timedelta
+    """Only meetings of events that lie so close together count."""
+
+
+@dataclass(frozen=True, slots=True)
 class IdentitySettings:
     """What a project declares about its identifiers."""
 
     types: tuple[str, ...] = IDENTIFIER_TYPES
     """Declared types in priority order, the strongest first."""
     blocked_values: frozenset[str] = frozenset()
-    """Values, besides the built-in ones, that never recognise anybody."""
-    limits: Mapping[str, IdentifierLimit | None] = field(default_factory=lambda: IDENTIFIER_LIMITS)
+    """Values, besides the built-in ones, that never recognise anybody, as `bare_value` has them."""
+    blocked_patterns: PatternSet | None = None
+    """Expressions; a value in which one of them is found never recognises anybody."""
+    limits: Mapping[str, IdentifierLimit | None] = field(
+        default_factory=lambda: IDENTIFIER_LIMITS, hash=False
+    )
     """Type -> how many values of it a profile may have; None for no limit."""
     default_limit: IdentifierLimit | None = BROWSER_LIMIT
     """Of the types that `limits` does not name."""
 
-    merge_strategies: Mapping[str, MergeStrategy] = field(default_factory=dict)
+    merge_strategies: Mapping[str, MergeStrategy] = field(default_factory=dict, hash=False)
     """Attribute -> how a merge decides it; the newest otherwise."""
+    quarantine: QuarantineLimit | None = QuarantineLimit(10, timedelta(days=1))
+    """What no identifier may exceed without being held; None holds none."""
 
     def limit(self, type_: str) -> IdentifierLimit | None:
         """Return how many values of a type a profile may have, or None."""
@@ -111,15 +117,14 @@ class IdentitySettings:
     def is_blocked(self, identifier: Identifier) -> bool:
         """Return whether the value is one that many visitors share by accident.
 
-        Such values come from unset variables and failed templates; linking on one joins
-        thousands of strangers into one profile.
+        Such values come from unset variables and failed templates, or the project names them.
         """
-        bare = _bare(identifier.value)
-        return (
-            bare in self.blocked_values
-            or _is_shared(identifier.value)
-            or (identifier.type == "client_id" and bool(_GA_PLACEHOLDER.fullmatch(bare)))
-        )
+        value = identifier.value
+        if is_shared(value) or (identifier.type == "client_id" and is_placeholder_client_id(value)):
+            return True
+        if self.blocked_values and bare_value(value) in self.blocked_values:
+            return True
+        return self.blocked_patterns is not None and self.blocked_patterns.matches(value)
 
 
 def make_identifier(type_: str, value: object, *, path: str) -> Identifier:
@@ -128,7 +133,7 @@ def make_identifier(type_: str, value: object, *, path: str) -> Identifier:
     Raises InvalidInput for a malformed type, a value that is neither text nor an integer,
     one that is too long, or one with control characters.
     """
-    if not _TYPE_PATTERN.fullmatch(type_):
+    if not TYPE_PATTERN.fullmatch(type_):
         raise InvalidInput(
             "invalid_field", "not an identifier type", "identifiers",
             "a type is lower-case letters, digits and underscores, such as client_id",
@@ -142,29 +147,13 @@ def make_identifier(type_: str, value: object, *, path: str) -> Identifier:
         )
     if _CONTROL_CHARACTER.search(text):
         raise InvalidInput("invalid_unicode", "control characters in an identifier", path)
-    if _is_shared(text):
+    if is_shared(text):
         return Identifier(type_, text)  # its hash would hide from is_blocked what it is
     if type_ == "email_sha256" and ("@" in text or _SHA256_HEX.fullmatch(text)):
         text = hash_email(text)
     elif type_ == "phone_sha256" and sum(map(str.isdigit, text)) >= 6:
         text = hash_phone(text)
     return Identifier(type_, text)  # neither an address nor a hash: left for is_blocked to see
-
-
-def _bare(value: str) -> str:
-    return value.strip().strip("'\"").strip()
-
-
-@lru_cache(maxsize=1024)  # one request asks it of each identifier several times
-def _is_shared(value: str) -> bool:
-    """Return whether this is what unset variables and failed templates leave, whatever the type."""
-    bare = _bare(value)
-    return (
-        bare.lower() in _BLOCKED_WORDS
-        or bool(_ZEROS_AND_DASHES.fullmatch(bare))
-        or (len(bare) > 5 and len(set(bare)) < 3)
-        or bool(_PLACEHOLDER.search(bare))
-    )
 
 
 def parse_identifiers(raw: object, settings: IdentitySettings) -> tuple[Identifier, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, Final, Literal
@@ -37,6 +37,8 @@ class GraphNode:
     """The id of the profile that this identifier, as the primary one, would create."""
     profile: Profile | None
     """The profile that it resolves to, aliases followed."""
+    is_held: bool = False
+    """Whether it recognises nobody: it is in quarantine, or blocked after a review."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Resolution:
     is_new: bool = False
     strongest: GraphNode | None = None
     """The identifier for which the request's event counts."""
+    held: tuple[GraphNode, ...] = ()
+    """The identifiers that counted as if the request did not have them."""
 
     @property
     def changes_graph(self) -> bool:
@@ -82,21 +86,29 @@ def resolve(
     The identifiers join one after the other, the strongest first. One that would bring a profile
     beyond a limit, such as a second user id, is kept apart with whatever it leads to, and the
     weaker ones are asked all the same. `at` is when the event happened: limits count from there.
-    Without `may_merge` every other profile is kept apart.
+    Without `may_merge` every other profile is kept apart. One that is held counts for nothing.
     """
-    if not graph.nodes:
-        return NOBODY
+    held = tuple(node for node in graph.nodes if node.is_held)
+    if len(held) == len(graph.nodes):
+        return replace(NOBODY, held=held)
     person = _Person(settings, at, merges_max=MERGES_PER_PROFILE_MAX if may_merge else 0)
     apart = [node for node in graph.nodes if not person.join(node)]
     profiles = person.oldest_first()
     survivor, merged = (profiles[0], profiles[1:]) if profiles else (None, [])
-    known = survivor.demoted if survivor is not None else {}
+    known = survivor.demoted.keys() | survivor.identifiers.keys() if survivor and apart else ()
     demoted = tuple(node for node in apart if node.key not in known)
     linked = tuple(node for node in person.nodes if node.profile is None)
     if survivor is None:
         primary = person.nodes[0].own_profile_id
         return Resolution(
-            "created", primary, None, linked, demoted, is_new=True, strongest=person.nodes[0]
+            "created",
+            primary,
+            None,
+            linked,
+            demoted,
+            is_new=True,
+            strongest=person.nodes[0],
+            held=held,
         )
     outcome: Outcome = "merged" if merged else "linked" if linked else "unchanged"
     return Resolution(
@@ -107,6 +119,7 @@ def resolve(
         demoted,
         tuple(merged),
         strongest=person.nodes[0],
+        held=held,
     )
 
 
@@ -125,6 +138,8 @@ class _Person:
 
     def join(self, node: GraphNode) -> bool:
         """Let an identifier join, with its profile; return False when it must stay apart."""
+        if node.is_held:
+            return False
         profile = node.profile
         if profile is not None and profile.profile_id in self._profiles:
             self.nodes.append(node)
@@ -265,10 +280,17 @@ def identifier_fields(key: str, profile_id: str, link: Mapping[str, Any]) -> dic
     }
 
 
-def alias_fields(profile_id: str, *, salt: object = None) -> dict[str, Any]:
+def alias_fields(
+    profile_id: str, *, salt: object = None, blocked_at: object = None
+) -> dict[str, Any]:
     """Return the document in a linked identifier's own place: an alias of its profile.
 
     Whoever would create a profile there at the same moment meets this document and looks again.
     The alias of a merged profile keeps its `salt`: receipts of its time open with nothing else.
+    With `blocked_at` it leads nobody anywhere, and holds even when the profile is gone.
     """
-    return {"merged_into": profile_id, **({"salt": salt} if isinstance(salt, bytes) else {})}
+    return {
+        "merged_into": profile_id,
+        **({"salt": salt} if isinstance(salt, bytes) else {}),
+        **({"blocked_at": blocked_at} if isinstance(blocked_at, datetime) else {}),
+    }

@@ -81,6 +81,13 @@ OUTBOX_EXPIRY_DAYS: Final = 30
 DEAD_LETTER_EXPIRY_DAYS: Final = 7
 EXPOSURE_EXPIRY_DAYS: Final = 90
 
+TOMBSTONE_DAYS: Final = 400
+"""Days for which nobody comes back: as long as the audit, longer than any profile, queue or log."""
+
+ERASURE_PASSES_S: Final = (90.0 * 60, 8.0 * 24 * 60 * 60)
+"""Seconds after an erasure when it is repeated: when rows that were on their way are in the table,
+and when no topic holds a message of that time any longer (7 days)."""
+
 AUDIT_RECORDS_PER_MESSAGE_MAX: Final = 500
 """Audit records in one message, so that one append stays far below 10 MB."""
 

@@ -28,7 +28,8 @@ LookupReason = Literal[
     "ERROR",
 ]
 
-_QUERY_FIELDS: Final = frozenset({"id", "view", "mode", "callback", "request_id", "not_found"})
+QUERY_FIELDS: Final = frozenset({"id", "view", "mode", "callback", "request_id", "not_found"})
+"""What a GET's query parameters mean; no identifier type has one of these names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def lookup_body(query: Mapping[str, str], settings: IdentitySettings) -> dict[st
     Identifier types are parameters of their own; parameters that mean nothing here are ignored,
     because caches and proxies add some.
     """
-    body: dict[str, Any] = {name: query[name] for name in _QUERY_FIELDS & query.keys()}
+    body: dict[str, Any] = {name: query[name] for name in QUERY_FIELDS & query.keys()}
     body["identifiers"] = {type_: query[type_] for type_ in settings.types if type_ in query}
     return body
 

@@ -47,6 +47,9 @@ class TraitDefinitions:
         return (*named, *every)
 
 
+NO_TRAITS: Final = TraitDefinitions({}, {})
+
+
 def compile_traits(definitions: RawDefinitions, *, time_zone: str = "UTC") -> TraitDefinitions:
     """Return the definitions that can be computed; never raises.
 

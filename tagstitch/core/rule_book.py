@@ -110,7 +110,7 @@ def compile_rule_book(definitions: RuleDefinitions) -> RuleBook:
         for collection, found in definitions.collections.items()
         for definition_id, definition in found.items()
     }
-    for name in definitions.protected:
+    for name in definitions.protected_names:
         raw[encode_line(PROTECTED, name, definition=True)] = (name, True)
     return finished(_Compilation(raw.__getitem__, None).run(sorted(raw)))
 

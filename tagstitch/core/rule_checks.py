@@ -31,6 +31,8 @@ class CheckContext:
     attribute_purposes: AttributePurposes = field(default_factory=dict)
     attributes: frozenset[str] = frozenset()
     """Names of profile attributes that are declared somewhere."""
+    traits: frozenset[str] = frozenset()
+    """Names of computed traits: no sample has them, be it of events or profiles."""
     catalogue: FieldCatalogue | None = None
     """What was seen in sample events and profiles."""
 
@@ -81,7 +83,7 @@ class _OwnChecks:
         self._attributes = context.attributes.union(context.attribute_purposes)
         self._fields: FieldChecks | None = None
         if context.catalogue is not None:
-            self._fields = FieldChecks(context.catalogue)
+            self._fields = FieldChecks(context.catalogue, context.traits)
             self._attributes |= context.catalogue.attribute_names
 
     def check_rule(self, rule: CheckedRule) -> Iterator[Finding]:

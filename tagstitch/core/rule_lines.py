@@ -54,7 +54,7 @@ def lines_of(definitions: RuleDefinitions) -> list[bytes]:
             for collection, found in definitions.collections.items()
             for definition_id, definition in found.items()
         ]
-        + [encode_line(PROTECTED, name, definition=True) for name in set(definitions.protected)]
+        + [encode_line(PROTECTED, name, definition=True) for name in definitions.protected_names]
     )
 
 

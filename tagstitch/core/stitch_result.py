@@ -50,8 +50,8 @@ class StitchResult:
     resolution: Resolution
     person: Profile | None
     """The surviving profile with all that are merged into it; None when it is created."""
-    blocked: int
-    """How many of the request's identifiers are blocked values."""
+    blocked: Sequence[str]
+    """The types of the request's identifiers that are blocked values."""
     is_erased: bool
 
     @property
@@ -88,7 +88,7 @@ def stitch_result(
     *,
     consent_allows: bool,
     is_erased: bool,
-    blocked: int,
+    blocked: Sequence[str],
 ) -> StitchResult:
     """Return the result; the first reason that applies counts."""
     return StitchResult(
@@ -101,14 +101,15 @@ def stitch_result(
 
 
 def _reason(
-    resolution: Resolution, *, consent_allows: bool, is_erased: bool, blocked: int
+    resolution: Resolution, *, consent_allows: bool, is_erased: bool, blocked: Sequence[str]
 ) -> StitchReason:
     if not consent_allows:
         return "CONSENT_DENIED"
     if is_erased:
         return "UNKNOWN_PROFILE"
     if resolution.outcome == "unknown":
-        return "BLOCKED_IDENTIFIER" if blocked else "UNKNOWN_PROFILE"
+        is_blocked = blocked or resolution.held
+        return "BLOCKED_IDENTIFIER" if is_blocked else "UNKNOWN_PROFILE"
     return _REASONS[resolution.outcome]
 
 
@@ -156,7 +157,9 @@ def stitch_record(
             "linked": [node.identifier.type for node in resolution.linked],
             "demoted": [node.identifier.type for node in resolution.demoted],
             "merged": len(resolution.merged),
-            "blocked": result.blocked,
+            "blocked": len(result.blocked),
+            **({"blocked_types": list(result.blocked)} if result.blocked else {}),
+            **({"held": [n.identifier.type for n in resolution.held]} if resolution.held else {}),
             **({"traits": list(counted)} if counted else {}),
         }
         if result.may_link

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, tzinfo
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -93,8 +94,10 @@ def parse_trait(trait_id: object, raw: object, *, time_zone: str = "UTC") -> Tra
     event_names = take_event_names(fields, TRAIT_EVENT_WORDS)
     when = fields.take("when", "conditions")
     field, constant = _source(fields, name, operation)
-    zone_name = fields.take("time_zone") if name in OTHER_FIELDS["time_zone"] else None
-    zone = parse_time_zone(zone_name or time_zone, "time_zone", fields.problems)
+    zone: tzinfo = UTC  # of the others, too: the project's must not make them count anew
+    if name in OTHER_FIELDS["time_zone"]:
+        zone_name = fields.take("time_zone") or time_zone
+        zone = parse_time_zone(zone_name, "time_zone", fields.problems)
     definition = TraitDefinition(
         name=str(trait_id),
         event_names=event_names,

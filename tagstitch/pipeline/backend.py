@@ -99,6 +99,7 @@ class DocumentStore(Protocol):
         collection: str,
         *,
         pending: int | None = None,
+        subject: str | None = None,
         after: str | None = None,
         limit: int = 100,
         deadline: Deadline,
@@ -106,8 +107,8 @@ class DocumentStore(Protocol):
         """Return documents of a collection in order of their path (UTF-8 bytes).
 
         `after` is a path, the last one of the page before, whether or not it still exists.
-        `pending` keeps only those whose field `pending` equals it: the one named query that needs
-        an index.
+        `pending` keeps only those whose field `pending` equals it, `subject` those of one
+        pseudonym: the two named queries that need an index, each alone.
         """
         ...
 
@@ -150,6 +151,13 @@ class AuditTable(Protocol):
         At most once per `record_id` as far as the store allows; the view `audit_deduplicated`
         does the rest. Returns the rows that would be refused again; raises Unavailable when
         appending the same rows later may work.
+        """
+        ...
+
+    async def erase(self, subjects: Sequence[str], *, deadline: Deadline) -> int:
+        """Make the rows of these pseudonyms nobody's, as `core/erasure.py` says; return how many.
+
+        Rows that are not stored yet are not touched: whoever erases comes again.
         """
         ...
 

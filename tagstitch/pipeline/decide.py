@@ -8,7 +8,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import msgspec
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.caller import Caller
-from tagstitch.core.decide_answer import DecideAnswer
+from tagstitch.core.decide_answer import DecideAnswer, also_degraded
 from tagstitch.core.decide_request import (
     DecideRequest,
     parse_decide_request,
@@ -28,15 +28,21 @@ from tagstitch.core.decision_record import (
     personalization_record,
 )
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
-from tagstitch.core.event import event_time, identify_event
+from tagstitch.core.event import event_identity, event_time
 from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.personalization import PersonalizationDecision
-from tagstitch.core.profile import Profile
 from tagstitch.core.receipt import make_receipt
 from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attributes
 from tagstitch.pipeline.backend import Backend, Document
-from tagstitch.pipeline.claims import ClaimPublisher
-from tagstitch.pipeline.decision import CallDecision, DecideCall, DecisionMaker, Shape, Stages
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.decision import (
+    CallDecision,
+    DecideCall,
+    DecisionMaker,
+    Loaded,
+    Shape,
+    Stages,
+)
 from tagstitch.pipeline.decision_writes import decision_writes, outbox_paths
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
 from tagstitch.pipeline.keyring import Keyring
@@ -47,6 +53,7 @@ from tagstitch.pipeline.publish_audit import (
     publish_or_log,
     publish_stored,
 )
+from tagstitch.pipeline.publish_event import EventPublisher
 from tagstitch.pipeline.push_token import PushTokens
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.sealed_receipt import WITHOUT_VALUES, seal_receipt
@@ -69,7 +76,7 @@ class Decider:
         maker: DecisionMaker,
         audit: AuditPublisher,
         views: Refreshed[Views],
-        claims: ClaimPublisher,
+        events: EventPublisher,
         audit_parameters: Sequence[str],
     ) -> None:
         self._backend = backend
@@ -78,9 +85,9 @@ class Decider:
         self._maker = maker
         self._audit = audit
         self._views = views
-        self._claims = claims
         self._outbox = Outbox(backend, audit)
         self._push_tokens = PushTokens(keyring, backend.clock)
+        self._events = events
         self._audit_parameters = frozenset(audit_parameters)
 
     async def decide(
@@ -111,12 +118,12 @@ class Decider:
     async def _run(self, request: DecideRequest, caller: Caller, shape: Shape) -> bytes:
         _check_scopes(request, caller)
         mark = self._mark(request, caller, shape)
+        found = event_identity(request.event, self._identity, asserted=caller.may("assert"))
         call = DecideCall(
             request=request,
             caller=caller,
-            identifiers=identify_event(
-                request.event, self._identity, asserted=caller.may("assert")
-            ),
+            identifiers=found.usable,
+            blocked_types=found.blocked_types,
             mark=mark,
             # With the body's hash: a decision that changes nothing leaves no mark, and another
             # body under the same request id is another decision, with records of its own.
@@ -128,6 +135,7 @@ class Decider:
             stages=Stages.of(request.deadline_ms / 1000),
             started=time.perf_counter(),
         )
+        self._events.start()
         if "profile" in request.include:
             views = await self._views.get(call.stages.read)
             if views is not None:
@@ -139,7 +147,7 @@ class Decider:
             loaded = await self._maker.load(call)
             stored = loaded.visitor.riders.get(call.mark.path)
             if stored is not None and is_live(stored, now=self._backend.clock()):
-                return await self._repeat(call, stored)
+                return await self._repeat(call, loaded, stored)
             decided = self._maker.decide(call, loaded)
             if not decided.decision.changes:
                 return await self._answer(call, decided)
@@ -159,8 +167,7 @@ class Decider:
         Raises Conflict when somebody else wrote the visitor's document first, and Unavailable when
         the state cannot be stored; also when no document can hold it.
         """
-        if not await self._publish_denial(call, decided):
-            decided = decided.also_degraded("stitch")
+        decided, is_counted = await self._tell_denial(call, decided)
         now = self._backend.clock()
         writes = decision_writes(call, decided, self._keyring, now=now)
         records = self._records(call, decided, profile=writes[0].fields)
@@ -176,58 +183,79 @@ class Decider:
         except InvalidInput as error:  # not the caller's fault: the event can be decided
             logger.warning("state_too_large", extra={"fields": {"code": error.code}})
             raise Unavailable("state", "no document can hold it") from None
-        published = self._audit.publish_committed(
-            encode_records(records), path=mark.path, deadline=call.stages.audit
+        until = call.stages.audit
+        recorded = self._audit.publish_committed(
+            encode_records(records), path=mark.path, deadline=until
         )
         entries = [write.path for write in writes if write.path.startswith("outbox/")]
-        if entries:  # few decisions send something, and a task costs as much as a rule
-            handed = self._outbox.hand_over(entries, deadline=call.stages.audit)
-            await asyncio.gather(published, handed)
-        else:
-            await published
-        return body
+        if entries:
+            recorded = self._record_and_hand_over(recorded, entries, deadline=until)
+        if not is_counted:
+            await recorded
+            return body
+        _, is_told = await asyncio.gather(recorded, self._events.publish(call, deadline=until))
+        return body if is_told else also_degraded(body, "stitch")
+
+    async def _record_and_hand_over(
+        self, recorded: Coroutine[Any, Any, None], entries: Sequence[str], *, deadline: Deadline
+    ) -> None:
+        await asyncio.gather(recorded, self._outbox.hand_over(entries, deadline=deadline))
 
     async def _answer(self, call: DecideCall, decided: CallDecision) -> bytes:
         """Publish the records of a decision that changed nothing, and answer."""
-        if not await self._publish_denial(call, decided):
-            decided = decided.also_degraded("stitch")
+        decided, is_counted = await self._tell_denial(call, decided)
         records = encode_records(self._records(call, decided, profile=_stored_fields(decided)))
-        if records and not await publish_or_log(self._audit, records, deadline=call.stages.audit):
+        is_recorded, is_told = await self._publish(call, records, is_counted=is_counted)
+        if not is_recorded:
             decided = decided.also_degraded("audit")
+        if not is_told:
+            decided = decided.also_degraded("stitch")
         return self._body(call, decided)
 
-    async def _publish_denial(self, call: DecideCall, decided: CallDecision) -> bool:
-        """Publish what the event denies and the profile grants; return False when that failed.
+    async def _publish(
+        self, call: DecideCall, records: Sequence[bytes], *, is_counted: bool
+    ) -> tuple[bool, bool]:
+        """Publish records and event at once; return for each whether it did not fail."""
+        until = call.stages.audit
+        if not is_counted:
+            return not records or await publish_or_log(self._audit, records, deadline=until), True
+        if not records:
+            return True, await self._events.publish(call, deadline=until)
+        return await asyncio.gather(
+            publish_or_log(self._audit, records, deadline=until),
+            self._events.publish(call, deadline=until),
+        )
 
-        Without consent the profile was not read: then the denial is published unseen.
+    async def _tell_denial(
+        self, call: DecideCall, decided: CallDecision
+    ) -> tuple[CallDecision, bool]:
+        """Publish a denial, and return whether the event itself has to be published, too.
+
+        An event that does tells the denial itself. It must not be published before the commit:
+        stitching would write the same profile at the same time.
         """
-        denied = decided.loaded.consent.denied_by_request
-        profile = decided.loaded.visitor.profile
-        if profile is not None:
-            denied = frozenset(p for p in denied if _grants(profile, p))
-        if not denied or not call.identifiers:
-            return True
-        commit = call.stages.commit
-        try:
-            await self._claims.publish(
-                "denial",
-                call.identifiers,
-                asserted=call.caller.may("assert"),
-                consent=dict.fromkeys(sorted(denied), "denied"),
-                deadline=commit.at_most(commit.remaining_s / 2),  # the rest is the commit's own
-            )
-        except Unavailable:
-            return False
-        return True
+        counts = await self._events.counts(call, decided.loaded)
+        is_told = bool(counts) or await self._events.publish_denial(call, decided.loaded)
+        if counts is None or not is_told:
+            decided = decided.also_degraded("stitch")
+        return decided, bool(counts)
 
-    async def _repeat(self, call: DecideCall, stored: Document) -> bytes:
-        """Return the stored answer of the same request, publishing its records if need be."""
+    async def _repeat(self, call: DecideCall, loaded: Loaded, stored: Document) -> bytes:
+        """Return the stored answer of the same request, publishing what a crash may have lost.
+
+        Nothing tells whether the event was published: it is once more, and counted once.
+        """
         call.mark.check(stored)
+        body = bytes(stored.fields["answer"]["body"])
+        counts = await self._events.counts(call, loaded)
         try:
             await publish_stored(self._audit, stored, deadline=call.stages.audit)
         except Unavailable:
             logger.warning("audit_left_to_sweep")
-        return bytes(stored.fields["answer"]["body"])
+        is_told = counts is not None and (
+            not counts or await self._events.publish(call, deadline=call.stages.audit)
+        )
+        return body if is_told else also_degraded(body, "stitch")
 
     def _records(
         self, call: DecideCall, decided: CallDecision, *, profile: Mapping[str, Any]
@@ -252,6 +280,8 @@ class Decider:
             latency_ms=round((time.perf_counter() - call.started) * 1000, 3),
             audit_parameters=self._audit_parameters,
             receipt=receipt,
+            blocked_types=call.blocked_types,
+            held_types=[call.identifiers[0].type] if decided.loaded.visitor.is_held else (),
             is_replayable=receipt != WITHOUT_VALUES,
         )
         records = []
@@ -262,7 +292,8 @@ class Decider:
         if decision.personalization is not None:
             exposures = decision.exposures
             if records:
-                context = replace(context, receipt=None)  # one is enough for both parts
+                # One of each is enough for both parts.
+                context = replace(context, receipt=None, blocked_types=(), held_types=())
             records.append(personalization_record(decision.personalization, exposures, context))
         return records
 
@@ -358,8 +389,3 @@ def _check_scopes(request: DecideRequest, caller: Caller) -> None:
 def _stored_fields(decided: CallDecision) -> Mapping[str, Any]:
     profile = decided.loaded.profile
     return {} if profile is None else profile.fields
-
-
-def _grants(profile: Profile, purpose: str) -> bool:
-    entry = profile.consent.get(purpose)
-    return isinstance(entry, Mapping) and entry.get("granted") is True

@@ -70,6 +70,8 @@ class DecideCall:
     caller: Caller
     identifiers: tuple[Identifier, ...]
     """Those that may select the visitor, in priority order."""
+    blocked_types: tuple[str, ...]
+    """The types of those that are blocked values."""
     mark: IdempotencyMark
     decision_id: str
     is_idempotent: bool
@@ -101,7 +103,8 @@ class Loaded:
     @property
     def may_name_visitor(self) -> bool:
         """Whether anything may tell who it was, be it by a pseudonym."""
-        return self.consent.allows(ANALYTICS_STORAGE) and not self.visitor.is_erased
+        is_nobody = self.visitor.is_erased or self.visitor.is_held
+        return self.consent.allows(ANALYTICS_STORAGE) and not is_nobody
 
     @property
     def profile(self) -> Profile | None:
@@ -171,7 +174,7 @@ class DecisionMaker:
             caps=profile.caps if profile else nothing,
             assignments=profile.assignments if profile else nothing,
             subject=self._subject(call, loaded),
-            has_identifier=bool(call.identifiers),
+            has_identifier=bool(call.identifiers) and not loaded.visitor.is_held,
             unavailable=_WITHOUT_PROFILE if "profile" in loaded.degraded else frozenset(),
             is_erased=loaded.visitor.is_erased,
             can_commit=can_commit,

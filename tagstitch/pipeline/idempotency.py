@@ -40,12 +40,15 @@ class IdempotencyMark:
         `replaces` is the mark of a request that used the id before and has expired, if it is still
         there.
         """
-        fields = {
+        fields: dict[str, Any] = {
             "fingerprint": self.fingerprint,
             "answer": answer,
             "committed_at": now,
             "expires_at": now + timedelta(days=IDEMPOTENCY_DAYS),
         }
+        subject = next((record.subject for record in records if record.subject), None)
+        if subject is not None:  # by it an erasure finds the answer
+            fields["subject"] = subject
         return Put(
             self.path,
             fields | pending_records(records, now=now),

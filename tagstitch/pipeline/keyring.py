@@ -6,6 +6,7 @@ import functools
 import hashlib
 import hmac
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +14,8 @@ from tagstitch.core.identifier import Identifier
 
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 """Base32 (RFC 4648)."""
+
+_OWN_PLACE: Final = re.compile(r"p_[A-Z2-7]{26}")
 
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _SHIFTS: Final = tuple(range(120, -1, -10))
@@ -47,6 +50,20 @@ class Keyring:
         """Return the audit's subject for a visitor: `kid:` and a keyed hash."""
         kid, key = self.pseudonym_keys[0]
         return f"{kid}:{_keyed_hash(key, profile_id)}"
+
+    def pseudonyms(self, profile_id: str) -> tuple[str, ...]:
+        """Return the subjects under which the audit may know a visitor, older keys' too."""
+        return tuple(f"{kid}:{_keyed_hash(key, profile_id)}" for kid, key in self.pseudonym_keys)
+
+    def own_place_of(self, profile_id: str) -> str:
+        """Return the id of the document where the tombstone of a profile lies.
+
+        The profile's own, unless people chose it: such an id may tell who it was, so its tombstone
+        lies under a keyed hash.
+        """
+        if _OWN_PLACE.fullmatch(profile_id):
+            return profile_id
+        return own_profile_id(":" + self.derived_id("document", profile_id))
 
     def seal(
         self, plaintext: bytes, *, purpose: str, salt: bytes = b"", context: bytes = b""

@@ -16,9 +16,12 @@ _TIMEOUT_S: Final = 2.0
 
 
 def load_traits(
-    documents: DocumentStore,
+    documents: DocumentStore, *, time_zone: str = "UTC"
 ) -> Callable[[TraitDefinitions | None, Deadline], Awaitable[TraitDefinitions]]:
-    """Return the loader of the collection `traits`; definitions that did not change stay compiled."""
+    """Return the loader of the collection `traits`; definitions that did not change stay compiled.
+
+    `time_zone` is the project's, for those that name none.
+    """
     compiled_from: RawDefinitions = {}
 
     async def load(present: TraitDefinitions | None, deadline: Deadline) -> TraitDefinitions:
@@ -28,6 +31,6 @@ def load_traits(
         if present is not None and raw == compiled_from:
             return present
         compiled_from = raw
-        return compile_traits(raw)
+        return compile_traits(raw, time_zone=time_zone)
 
     return load

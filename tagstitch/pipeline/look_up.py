@@ -114,6 +114,7 @@ class ProfileLookup:
             and caller.may("stitch")
             and len(linkable) > 1  # what nobody vouches for would be claimed and never linked
             and answer.reason != "CONSENT_DENIED"
+            and not visitor.is_erased
             and not visitor.knows_all(self._finder.keys(linkable))
         )
         if not claims_link:

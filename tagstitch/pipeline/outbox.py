@@ -185,9 +185,7 @@ class Outbox:
         request_id: str | None = None,
     ) -> None:
         """Publish the dead letter of an entry; its id derives from the entry and its replays."""
-        payload: dict[str, Any] = {"v": 1, "outbox_id": outbox_id}
-        if request_id is not None:
-            payload["request_id"] = request_id
+        payload = {"v": 1, "outbox_id": outbox_id, "request_id": request_id}
         replays = fields.get("replays", 0)
         message_id = outbox_id + (f":{replays}" if replays else "")
         await publish_dead_letter(

@@ -23,9 +23,14 @@ def lead_to(
     profile, or led to one, with the salt that their alias keeps. Everything holds only while the
     places are as they were read.
     """
+    blocked = {own_profile_id(key): link.get("blocked_at") for key, link in links.items()}
     writes: list[Write] = [
-        put_as_read(f"profiles/{place}", alias_fields(profile_id, salt=salts.get(place)), versions)
-        for place in sorted({*salts, *map(own_profile_id, links)} - {profile_id})
+        put_as_read(
+            f"profiles/{place}",
+            alias_fields(profile_id, salt=salts.get(place), blocked_at=blocked.get(place)),
+            versions,
+        )
+        for place in sorted({*salts, *blocked} - {profile_id})
     ]
     # Each of these has its alias, or the profile that was there, as its precondition.
     writes += [

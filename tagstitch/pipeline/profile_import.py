@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from tagstitch.core.attribute_times import merge_attributes
+from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.errors import Conflict
 from tagstitch.core.identity_graph import (
     SALT_BYTES,
@@ -28,7 +29,7 @@ from tagstitch.core.limits import (
     IDENTIFIERS_PER_PROFILE_MAX,
     PROFILE_BYTES_MAX,
 )
-from tagstitch.core.profile import is_erased, parse_profile, survivor_id, typed_profile
+from tagstitch.core.profile import parse_profile, survivor_id, typed_profile
 from tagstitch.pipeline.backend import Document, DocumentStore, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import own_profile_id
@@ -162,7 +163,7 @@ class _Batch:
         """Merge one line into the documents, or record why not."""
         profile_id = self._target(line)
         path = f"profiles/{profile_id}"
-        if self._is_erased(path, line):
+        if self._is_erased(line):
             self._reject(number, "erased", "this person was erased")
             return
         stored = self._living(path)
@@ -204,10 +205,16 @@ class _Batch:
         document = self._found.get(path)
         return self.changed.get(path) or (document.fields if document else None)
 
-    def _is_erased(self, profile_path: str, line: ProfileLine) -> bool:
-        """Return whether a tombstone lies in the profile's or in an identifier's document."""
-        paths = [profile_path, *(f"profiles/{own_profile_id(key)}" for key in line.identifier_keys)]
-        return any(is_erased(self._fields(path) or {}) for path in paths)
+    def _is_erased(self, line: ProfileLine) -> bool:
+        """Return whether the line's id or an identifier of it leads to a tombstone."""
+        ids = {line.profile_id, line.tombstone_id, *map(own_profile_id, line.identifier_keys)}
+        places = [self._fields(f"profiles/{profile_id}") or {} for profile_id in ids - {""}]
+        led_to = [
+            self._fields(f"profiles/{target}") or {}
+            for target in map(survivor_id, places)
+            if target is not None
+        ]
+        return any(is_tombstone(fields, now=self._now) for fields in (*places, *led_to))
 
     def _living(self, path: str) -> Mapping[str, Any] | None:
         """Return the stored profile in our own shape, or None when there is none or it expired."""
@@ -291,6 +298,7 @@ async def _load(
     documents: DocumentStore, lines: Sequence[ProfileLine], deadline: Deadline
 ) -> Mapping[str, Document]:
     paths = {f"profiles/{line.profile_id}" for line in lines}
+    paths |= {f"profiles/{line.tombstone_id}" for line in lines if line.tombstone_id}
     for line in lines:
         for key in line.identifier_keys:
             paths |= {f"identifiers/{key}", f"profiles/{own_profile_id(key)}"}

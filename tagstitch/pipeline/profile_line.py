@@ -57,6 +57,8 @@ class ProfileLine:
     """Attribute -> when it was set, where that differs from `attributes_at`."""
     created_at: datetime | None = None
     """Since when a profile that the line makes is known; None when the line does not tell."""
+    tombstone_id: str = ""
+    """Where the tombstone of a profile with this id would lie, if not in its own document."""
 
     @property
     def statement(self) -> AttributeStatement:
@@ -94,6 +96,7 @@ def parse_profile_line(raw: object, settings: IdentitySettings, keyring: Keyring
         attributes_at=optional_time(line, "attributes_at"),
         attribute_times=_attribute_times(line, attributes),
         created_at=optional_time(line, "created_at"),
+        tombstone_id=keyring.own_place_of(profile_id),
     )
 
 

@@ -73,8 +73,8 @@ class Refreshed(Generic[T]):
         return self.value
 
     def start(self) -> None:
-        """Begin the first load without waiting for it."""
-        if self._loading is None and self.value is None:
+        """Begin the first load, or a refresh that is due, without waiting for it."""
+        if self._loading is None and time.monotonic() >= self._next_load_at:
             self._loading = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:

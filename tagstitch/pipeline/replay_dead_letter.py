@@ -54,6 +54,8 @@ async def replay_dead_letter(
     if topic == ACTIONS_TOPIC:
         outbox_id = parse_action(decode_json(payload))
         await _reopen(backend, outbox_id, even_if_done=even_if_done, deadline=deadline)
+        # The letter may have told more than the topic's schema knows.
+        payload = msgspec.json.encode({"v": 1, "outbox_id": outbox_id})
     await backend.publisher.publish(topic, payload, deadline=deadline)
     replayed: dict[str, Any] = {"replayed_at": backend.clock()}
     await backend.documents.commit([Patch(path, replayed)], deadline=deadline)

@@ -2,7 +2,9 @@
 
 `rule_book/current` is the pointer that decide reads once an interval; `rule_bundle.py` keeps what
 it points to. People edit the documents in `event_rules`, `personalization_rules`, `experiments`
-and `audiences`; nothing that they break there reaches decide before it is published.
+and `audiences`; nothing that they break there reaches decide before it is published. Computed
+traits in `traits` are written with them and published by their names alone: whoever computes
+them reads them where they are edited.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ import msgspec
 from tagstitch.core.broken_rule import BrokenRule
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
+from tagstitch.core.profile_traits import NO_TRAITS, TraitDefinitions, compile_traits
 from tagstitch.core.rule_book import compile_rule_book
-from tagstitch.core.rule_definitions import COLLECTIONS, RuleDefinitions
+from tagstitch.core.rule_definitions import EDITED, RuleDefinitions
 from tagstitch.core.rule_lines import VERSION_PREFIX, content_of
 from tagstitch.core.view import declared_protected
 from tagstitch.pipeline.backend import Delete, Document, DocumentStore, Put, Write
@@ -92,6 +95,8 @@ class Publication:
     broken: Sequence[BrokenRule] = ()
     kept: Sequence[str] = ()
     """Ids of broken rules whose last valid version stays published."""
+    traits: TraitDefinitions = NO_TRAITS
+    """Those of the store. They are read there, and not from what is published."""
 
 
 async def load_pointer(documents: DocumentStore, deadline: Deadline) -> RulePointer | None:
@@ -115,23 +120,17 @@ async def load_bundle(
 
 
 async def load_definitions(documents: DocumentStore, deadline: Deadline) -> RuleDefinitions:
-    """Return the rules as people edit them in the store, and the names that are protected."""
+    """Return what people edit in the store, and the names that views protect."""
     collections = {
         collection: {
             _id_of(document): dict(document.fields)
             for document in await list_all(documents, collection, deadline=deadline)
         }
-        for collection in COLLECTIONS
+        for collection in EDITED
     }
     views = await list_all(documents, "views", deadline=deadline)
-    traits = await list_all(documents, "traits", deadline=deadline)
-    return RuleDefinitions.of(collections, _protected(views, traits))
-
-
-def _protected(views: Sequence[Document], traits: Sequence[Document]) -> tuple[str, ...]:
-    """Return every computed trait and every attribute that a view declares `protected`."""
-    declared = declared_protected({view.path: view.fields for view in views})
-    return tuple(sorted({*declared, *map(_id_of, traits)}))
+    protected = declared_protected({view.path: view.fields for view in views})
+    return RuleDefinitions.of(collections, protected)
 
 
 def _id_of(document: Document) -> str:
@@ -148,18 +147,22 @@ async def publish_rules(
 ) -> Publication:
     """Make these the published rules: first their documents, then the bundle, then the pointer.
 
-    They are the whole set; `removed` are the paths of documents that go. A document that says the
-    same already is not written. Raises Conflict when somebody else published meanwhile: load and
+    They are the whole set of rules; `removed` are the paths of documents that go, and stored traits
+    stay unless they are among these. A document that says the same already is not written. Raises Conflict when somebody else published meanwhile: load and
     try again. A rule that does not compile is written and stays out of the bundle.
     """
     pointer = await load_pointer(documents, deadline)  # before the rules: see _publish
     stored = await load_definitions(documents, deadline)
-    definitions = replace(definitions, protected=stored.protected)
+    gone = frozenset(removed)
+    kept = {n: raw for n, raw in stored.traits.items() if f"traits/{n}" not in gone}
+    definitions = replace(
+        definitions, protected=stored.protected, traits={**kept, **definitions.traits}
+    )
     writes: list[Write] = [
         Put(f"{collection}/{rule_id}", rule)
-        for collection, rules in definitions.collections.items()
+        for collection, rules in definitions.edited.items()
         for rule_id, rule in rules.items()
-        if rule_id not in (old := stored.collections[collection]) or _differ(old[rule_id], rule)
+        if rule_id not in (old := stored.edited[collection]) or _differ(old[rule_id], rule)
     ]
     writes.extend(Delete(path) for path in removed)
     for batch in _batches(writes):
@@ -228,8 +231,9 @@ async def _publish(
     """
     # In a thread: 100,000 rules take seconds, and the process has other requests.
     content = await asyncio.to_thread(content_of, definitions)
+    traits = compile_traits(definitions.traits)
     if pointer is not None and pointer.hash == hash_of(content) and not pointer.broken:
-        return Publication(pointer, is_new=False)
+        return Publication(pointer, is_new=False, traits=traits)
     definitions, broken, kept = await _without_broken(documents, content, pointer, deadline)
     content = await asyncio.to_thread(content_of, definitions)
     writes = await asyncio.to_thread(bundle_writes, content, now)
@@ -242,11 +246,11 @@ async def _publish(
         | {"broken": len(broken)},
     )
     if pointer is not None and pointer.says_the_same_as(new):
-        return Publication(pointer, is_new=False, broken=broken, kept=kept)
+        return Publication(pointer, is_new=False, broken=broken, kept=kept, traits=traits)
     for batch in _batches(writes):
         await documents.commit(batch, deadline=deadline)
     await documents.commit([_pointer_write(new, pointer)], deadline=deadline)
-    return Publication(new, is_new=True, broken=broken, kept=kept)
+    return Publication(new, is_new=True, broken=broken, kept=kept, traits=traits)
 
 
 def _pointer_write(new: RulePointer, old: RulePointer | None) -> Put:

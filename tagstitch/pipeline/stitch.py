@@ -96,7 +96,9 @@ class Stitcher:
             writes = [*plan.writes, *([entry] if entry else [])]
             if plan.needs_mark:
                 answer = plan.result.to_json()
-                writes.append(mark.put([plan.record], answer, now=now, replaces=earlier))
+                writes.append(
+                    mark.put([plan.record, *plan.held], answer, now=now, replaces=earlier)
+                )
             try:
                 if writes:
                     await self._backend.documents.commit(writes, deadline=deadline)
@@ -121,12 +123,12 @@ class Stitcher:
     async def _publish(
         self, plan: StitchPlan, mark: IdempotencyMark, *, deadline: Deadline
     ) -> None:
-        """Publish the record; the mark forgets it then, and without one it is made once more."""
-        record = encode_record(plan.record)
+        """Publish the records; the mark forgets them then, and without one they are made once more."""
+        records = [encode_record(record) for record in (plan.record, *plan.held)]
         if plan.needs_mark:
-            await self._audit.publish_committed([record], path=mark.path, deadline=deadline)
+            await self._audit.publish_committed(records, path=mark.path, deadline=deadline)
         else:
-            await self._audit.publish([record], deadline=deadline)
+            await self._audit.publish(records, deadline=deadline)
 
     def _callback_entry(
         self,

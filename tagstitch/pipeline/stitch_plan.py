@@ -32,6 +32,7 @@ from tagstitch.core.link_log import snapshot
 from tagstitch.core.profile import Profile, is_grant, typed_profile, update_consent
 from tagstitch.core.profile_merge import merged_person
 from tagstitch.core.profile_traits import TraitDefinitions
+from tagstitch.core.quarantine import Meeting, meetings
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.core.stitch_result import StitchResult, stitch_record, stitch_result
 from tagstitch.core.view import Views, visible_attributes
@@ -41,6 +42,7 @@ from tagstitch.pipeline.idempotency import IdempotencyMark
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
 from tagstitch.pipeline.link_log import log_writes
 from tagstitch.pipeline.own_places import lead_to, put_as_read, salts_in
+from tagstitch.pipeline.quarantine import held_records, meeting_writes, met_links
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.visitor import LoadedGraph, VisitorFinder
 
@@ -56,6 +58,8 @@ class StitchPlan:
     writes: Sequence[Write]
     attributes: Mapping[str, Any]
     """What may leave on the callback."""
+    held: Sequence[AuditRecord]
+    """Of identifiers that are held from now on."""
     needs_mark: bool
     """Whether an idempotency mark must go with the writes. Where an event was counted and nothing
     else changed, its id in the contribution is enough."""
@@ -69,6 +73,7 @@ class _Situation:
     loaded: LoadedGraph
     definitions: TraitDefinitions
     now: datetime
+    met: Sequence[Meeting] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +144,14 @@ class StitchPlanner:
             person,
             consent_allows=consent.allows("analytics_storage"),
             is_erased=loaded.is_erased,
-            blocked=sum(map(self._identity.is_blocked, request.identifiers)),
+            blocked=[i.type for i in request.identifiers if self._identity.is_blocked(i)],
         )
         if result.may_link:
             loaded = await self._finder.load_more(
                 loaded, _places_to_change(result), deadline=deadline
             )
-        situation = _Situation(request, loaded, definitions, now)
+        met = self._met(request, loaded, result, now=now)
+        situation = _Situation(request, loaded, definitions, now, met)
         change = _change(situation, result, consent)
         # With the body's hash: a request that changes nothing leaves no mark, and another body
         # under the same id is another record.
@@ -169,7 +175,8 @@ class StitchPlanner:
             person = typed_profile(result.profile_id, change.fields, now=now)
         attributes = await self._attributes(request, result, person, endpoint, deadline=deadline)
         needs_mark = change.is_update or endpoint is not None
-        return StitchPlan(result, record, writes, attributes, needs_mark)
+        held = held_records(met, request, self._keyring, mark.key, now=now)
+        return StitchPlan(result, record, writes, attributes, held, needs_mark)
 
     async def _resolve(
         self,
@@ -196,6 +203,22 @@ class StitchPlanner:
             if _is_too_large(resolution, person):
                 resolution = resolve(loaded.graph, self._identity, at=at, may_merge=False)
         return loaded, resolution
+
+    def _met(
+        self, request: StitchRequest, loaded: LoadedGraph, result: StitchResult, *, now: datetime
+    ) -> tuple[Meeting, ...]:
+        """Return what the request adds to the links of its identifiers."""
+        if not result.may_link:
+            return ()
+        return meetings(
+            loaded.graph,
+            result.resolution,
+            result.person,
+            self._identity.quarantine,
+            hashed=self._keyring.own_place_of,
+            at=request.occurred_at,
+            now=now,
+        )
 
     async def _attributes(
         self,
@@ -271,6 +294,7 @@ def _change(situation: _Situation, result: StitchResult, consent: Consent) -> _C
         now=now,
         salt=os.urandom(SALT_BYTES),
     )
+    fields["identifiers"] |= met_links(situation.met, resolution.profile_id)
     moved: Contributions = {}
     if resolution.merged and resolution.before is not None:
         people = (resolution.before, *resolution.merged)
@@ -324,6 +348,9 @@ def _writes(situation: _Situation, change: _Change, *, key: str, record_id: str)
         for each, contribution in (change.contributions or {}).items()
     ]
     writes += _link_writes(resolution, profile_id, fields["identifiers"], loaded)
+    writes += meeting_writes(
+        situation.met, loaded.graph, loaded.versions, survivor_id=profile_id, now=situation.now
+    )
     if resolution.changes_graph:
         writes += log_writes(resolution, key=key, record_id=record_id, at=at, now=situation.now)
     return writes

@@ -1,6 +1,6 @@
 """The sweep: what was committed and never published is published again, on a schedule.
 
-So are the rules that people edited in the store.
+So are the rules that people edited in the store. Erasures that are due are gone through again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from tagstitch.core.errors import Conflict, TagstitchError
 from tagstitch.core.limits import PENDING_AGE_S, PENDING_SHARDS
 from tagstitch.pipeline.backend import Backend, Document
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.erase_person import PersonEraser
+from tagstitch.pipeline.erasure_journal import pending_erasures, read_journal
 from tagstitch.pipeline.outbox import ACTIONS_TOPIC
 from tagstitch.pipeline.publish_audit import AuditPublisher, publish_stored
 from tagstitch.pipeline.rule_publication import (
@@ -30,6 +32,9 @@ _QUERIES_AT_ONCE: Final = 8
 
 _RULES_TIMEOUT_S: Final = 20.0
 """Seconds for the rules: they must leave the sweep's deadline something to answer in."""
+
+_ERASURES_TIMEOUT_S: Final = 25.0
+"""Seconds for erasures, for the same reason; what is left waits for the next sweep."""
 
 _BROKEN_TOLD_MAX: Final = 20
 """Broken rules that one log line names; `tagstitch rules status` names them all."""
@@ -47,30 +52,42 @@ class SweepResult:
     records: int
     actions: int
     rules: RulesOutcome = "none"
+    erasures: int = 0
+    """Erasures that were gone through again."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the body of the answer."""
-        return {"records": self.records, "actions": self.actions, "rules": self.rules}
+        return {
+            "records": self.records,
+            "actions": self.actions,
+            "rules": self.rules,
+            "erasures": self.erasures,
+        }
 
 
-async def sweep(backend: Backend, audit: AuditPublisher, *, deadline: Deadline) -> SweepResult:
+async def sweep(
+    backend: Backend, audit: AuditPublisher, eraser: PersonEraser, *, deadline: Deadline
+) -> SweepResult:
     """Publish again what has waited too long, shard by shard, and rules that were edited.
 
     What fails is left to the next one. Raises Unavailable when the store or the topic cannot be
-    reached; the rules alone never fail a sweep.
+    reached; neither rules nor erasures ever fail a sweep.
     """
     now = backend.clock()
-    swept, rules = await asyncio.gather(
+    swept, rules, erasures = await asyncio.gather(
         _sweep_pending(backend, audit, now=now, deadline=deadline),
         _publish_rules(backend, now=now, deadline=deadline),
+        _repeat_erasures(backend, eraser, now=now, deadline=deadline),
         return_exceptions=True,  # each goes on to its end, whatever became of the other
     )
     if isinstance(swept, BaseException):
         raise swept
     if isinstance(rules, BaseException):
         raise rules
-    total = replace(swept, rules=rules)
-    if total.records or total.actions:
+    if isinstance(erasures, BaseException):
+        raise erasures
+    total = replace(swept, rules=rules, erasures=erasures)
+    if total.records or total.actions or total.erasures:
         logger.warning("swept", extra={"fields": total.to_json()})
     return total
 
@@ -92,6 +109,34 @@ async def _sweep_pending(
         )
     )
     return SweepResult(sum(r.records for r in results), sum(r.actions for r in results))
+
+
+async def _repeat_erasures(
+    backend: Backend, eraser: PersonEraser, *, now: datetime, deadline: Deadline
+) -> int:
+    """Go through the erasures that are due, and return how many came to an end."""
+    deadline = deadline.at_most(_ERASURES_TIMEOUT_S)
+    try:
+        pending = await pending_erasures(backend.documents, deadline=deadline)
+    except TagstitchError as error:
+        logger.warning("erasures_not_looked_for", extra={"fields": {"why": str(error)}})
+        return 0
+    ended = 0
+    for document in pending:
+        if deadline.is_over:
+            break
+        try:
+            journal = read_journal(document)
+            if journal.is_due(now):
+                await eraser.resume(journal, deadline=deadline)
+                ended += 1
+        except Conflict:
+            logger.info("erasure_by_another_process")
+        except TagstitchError as error:
+            logger.warning("erasure_left_to_next_sweep", extra={"fields": {"why": str(error)}})
+        except Exception as error:  # a bug in one's way must not end the sweep, nor the others
+            logger.exception("erasure_crashed", extra={"fields": {"why": type(error).__name__}})
+    return ended
 
 
 async def _publish_rules(backend: Backend, *, now: datetime, deadline: Deadline) -> RulesOutcome:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
 from tagstitch.core.identity_graph import GraphNode, IdentityGraph
 from tagstitch.core.limits import PROFILE_HINTS_MAX
-from tagstitch.core.profile import Profile, is_erased, own_shape, parse_profile, survivor_id
+from tagstitch.core.profile import Profile, own_shape, parse_profile, survivor_id
+from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
@@ -37,11 +39,19 @@ class Visitor:
     """Version of the profile's document; "" when there is none. Without a profile: of the expired
     document in the place where a new one would go."""
     is_erased: bool = False
-    """Whether a tombstone lies there: nobody may be created in its place."""
+    """Whether the identifiers lead to a tombstone: nobody may be created or remembered."""
+    is_held: bool = False
+    """Whether the first identifier recognises nobody, and no other one does: who it is cannot be
+    told, and nobody may be created in its place."""
     matched: Identifier | None = None
     """The identifier that led to the profile; None when a document id did, or nothing."""
     riders: Mapping[str, Document] = field(default_factory=dict)
     """Other documents that were asked for in the same read, those that exist."""
+
+    @property
+    def is_nobody(self) -> bool:
+        """Whether nothing is known, not even that somebody was erased."""
+        return self.profile is None and not self.is_erased
 
     def knows_all(self, keys: Iterable[str]) -> bool:
         """Return whether every key is linked to this profile, or recorded as kept apart from it."""
@@ -68,6 +78,7 @@ class LoadedGraph:
 
 
 NOBODY: Final = Visitor(None, "")
+HELD: Final = Visitor(None, "", is_held=True)
 
 
 class VisitorFinder:
@@ -102,11 +113,12 @@ class VisitorFinder:
         first, rest = identifiers[:_FIRST_CANDIDATES], identifiers[_FIRST_CANDIDATES:]
         found = await self._read([*self._places(first), *riders], deadline)
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
-        if visitor.profile is None and rest:
+        starts_held = visitor.is_held
+        if visitor.is_nobody and rest:
             more = await self._read(self._places(rest), deadline)
             visitor = await self._first_known(rest, more, now=now, deadline=deadline)
-        if visitor.profile is None:
-            visitor = self._vacancy(identifiers[0], found)
+        if visitor.is_nobody:
+            visitor = HELD if starts_held else self._vacancy(identifiers[0], found)
         return replace(visitor, riders={path: found[path] for path in riders if path in found})
 
     async def load_graph(
@@ -132,8 +144,9 @@ class VisitorFinder:
         nodes = tuple(self._node(identifier, found, now) for identifier in identifiers)
         versions = {path: document.version for path, document in found.items()}
         erased = any(
-            "erased_at" in found[path].fields
-            for path in map(self._place, identifiers)
+            is_tombstone(found[path].fields, now=now)
+            for identifier in identifiers
+            for path in self._ways(identifier, found)
             if path in found
         )
         return LoadedGraph(IdentityGraph(nodes), versions, erased, found)
@@ -165,10 +178,10 @@ class VisitorFinder:
         found = await self._read([own_path, *paths] if own_path else paths, deadline)
         if own_path in found:
             visitor = await self._follow(found[own_path], now=now, deadline=deadline)
-            if visitor.profile is not None:
+            if not visitor.is_nobody:
                 return visitor
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
-        if visitor.profile is None and rest:
+        if visitor.is_nobody and rest:
             more = await self._read(self._places(rest), deadline)
             visitor = await self._first_known(rest, more, now=now, deadline=deadline)
         return visitor
@@ -179,7 +192,7 @@ class VisitorFinder:
             document = await self._documents.get(f"profiles/{profile_id}", deadline=deadline)
             if document is None:
                 return NOBODY
-            if is_erased(document.fields):
+            if is_tombstone(document.fields, now=now):
                 return Visitor(None, document.version, is_erased=True)
             survivor = survivor_id(own_shape(document.fields))
             if survivor is None:
@@ -216,13 +229,14 @@ class VisitorFinder:
     def _node(
         self, identifier: Identifier, found: Mapping[str, Document], now: datetime
     ) -> GraphNode:
-        living = (_living(found.get(path), now=now) for path in self._ways(identifier, found))
-        return GraphNode(
-            identifier,
-            self._keyring.identifier_key(identifier),
-            self._keyring.profile_id(identifier),
-            next((profile for profile in living if profile is not None), None),
+        key = self._keyring.identifier_key(identifier)
+        ways = self._ways(identifier, found)
+        living = (_living(found.get(path), now=now) for path in ways)
+        profile = next((profile for profile in living if profile is not None), None)
+        held = _is_blocked(found.get(ways[0])) or (
+            profile is not None and is_held(profile, key, now=now)
         )
+        return GraphNode(identifier, key, self._keyring.profile_id(identifier), profile, held)
 
     async def _ride_alone(self, riders: Sequence[str], deadline: Deadline) -> Visitor:
         if not riders:
@@ -246,7 +260,12 @@ class VisitorFinder:
         found = await self._read([path, *riders], deadline)
         document = found.get(path)
         profile = parse_profile(profile_id, document.fields, now=now) if document else None
-        if profile is None or profile.merged_into or key not in profile.identifiers:
+        if (
+            profile is None
+            or profile.merged_into
+            or key not in profile.identifiers
+            or is_held(profile, key, now=now)
+        ):
             self._hints.pop(key, None)  # another request may have noticed it meanwhile
             return None
         assert document is not None  # noqa: S101 - a profile came from it
@@ -261,15 +280,24 @@ class VisitorFinder:
         now: datetime,
         deadline: Deadline,
     ) -> Visitor:
-        """Return the visitor of the first identifier that leads to a living profile."""
+        """Return the visitor of the first identifier that leads to a profile or to a tombstone.
+
+        What is known of weaker ones is not asked for then: whoever was erased stays unknown.
+        """
         place = found.get(self._place(identifiers[0]))
         profile = _living(place, now=now)
-        if place is not None and profile is not None:  # almost everybody
-            return Visitor(profile, place.version, matched=identifiers[0])
+        key = self._keyring.identifier_key(identifiers[0])
+        if place is not None and profile is not None and not is_held(profile, key, now=now):
+            return Visitor(profile, place.version, matched=identifiers[0])  # almost everybody
         documents = dict(found)
         asked = set(map(self._place, identifiers))
+        held: set[Identifier] = set()
         for identifier in identifiers:
             tried: set[str] = set()
+            if _is_blocked(documents.get(self._place(identifier))):
+                held.add(identifier)
+                continue
+            key = self._keyring.identifier_key(identifier)
             while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
                 path = untried[0]
                 tried.add(path)
@@ -278,28 +306,36 @@ class VisitorFinder:
                     document = await self._documents.get(path, deadline=deadline)
                     if document is not None:
                         documents[path] = document
-                profile = _living(documents.get(path), now=now)
+                present = documents.get(path)
+                if present is not None and is_tombstone(present.fields, now=now):
+                    return Visitor(None, present.version, is_erased=True)
+                profile = _living(present, now=now)
+                if profile is not None and is_held(profile, key, now=now):
+                    held.add(identifier)
+                    break
                 if profile is not None:
-                    self._remember(self._keyring.identifier_key(identifier), profile)
+                    self._remember(key, profile)
                     return Visitor(profile, documents[path].version, matched=identifier)
-        return NOBODY
+        return HELD if identifiers[0] in held else NOBODY
 
     async def _follow(self, document: Document, *, now: datetime, deadline: Deadline) -> Visitor:
         """Return the profile of a document, or the survivor that it was merged into."""
         profile = parse_profile(_id_of(document), document.fields, now=now)
-        if profile is None or profile.merged_into is None:
-            return Visitor(profile, document.version if profile else "")
+        if profile is None:
+            return Visitor(None, "", is_erased=is_tombstone(document.fields, now=now))
+        if profile.merged_into is None:
+            return Visitor(profile, document.version)
         survivor = await self._documents.get(f"profiles/{profile.merged_into}", deadline=deadline)
         if survivor is None:
             return NOBODY
-        return Visitor(parse_profile(_id_of(survivor), survivor.fields, now=now), survivor.version)
+        profile = parse_profile(_id_of(survivor), survivor.fields, now=now)
+        is_erased = profile is None and is_tombstone(survivor.fields, now=now)
+        return Visitor(profile, survivor.version, is_erased)
 
     def _vacancy(self, primary: Identifier, found: Mapping[str, Document]) -> Visitor:
         """Return nobody, with what lies where the profile of this identifier would go."""
         place = found.get(self._place(primary))
-        if place is None:
-            return NOBODY
-        return Visitor(None, place.version, is_erased="erased_at" in place.fields)
+        return NOBODY if place is None else Visitor(None, place.version)
 
     def _places(self, identifiers: Sequence[Identifier]) -> list[str]:
         return [self._place(identifier) for identifier in identifiers]
@@ -326,6 +362,11 @@ def _living(document: Document | None, *, now: datetime) -> Profile | None:
         return None
     profile = parse_profile(_id_of(document), document.fields, now=now)
     return None if profile is None or profile.merged_into else profile
+
+
+def _is_blocked(place: Document | None) -> bool:
+    """Return whether a review blocked the identifier whose own place this is."""
+    return place is not None and "blocked_at" in place.fields and "merged_into" in place.fields
 
 
 def _id_of(document: Document) -> str:

@@ -20,14 +20,16 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decide import Decider
 from tagstitch.pipeline.decision import DecisionMaker
 from tagstitch.pipeline.load_rules import load_rule_book
+from tagstitch.pipeline.load_traits import load_traits
 from tagstitch.pipeline.publish_audit import AuditPublisher
+from tagstitch.pipeline.publish_event import EventPublisher
 from tagstitch.pipeline.record_audit import record_audit
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.visitor import VisitorFinder
 from tests.pipeline.test_decide import SERVER
 
 
-class _Sink:
+class AuditSink:
     """Takes messages of topic `audit` to the table at once."""
 
     def __init__(self, backend: Backend) -> None:
@@ -98,6 +100,9 @@ async def _decider(opened: Opened) -> Decider:
     async def no_views(_present: Any, _deadline: Deadline) -> Views:
         return Views()
 
+    traits = Refreshed(
+        load_traits(backend.documents), name="traits", interval_s=3600, clock=backend.clock
+    )
     maker = DecisionMaker(
         VisitorFinder(backend.documents, keyring, IdentitySettings()),
         keyring,
@@ -110,8 +115,10 @@ async def _decider(opened: Opened) -> Decider:
         keyring,
         IdentitySettings(),
         maker=maker,
-        audit=AuditPublisher(_Sink(backend)),
+        audit=AuditPublisher(AuditSink(backend)),
         views=Refreshed(no_views, name="views", interval_s=3600, clock=backend.clock),
-        claims=ClaimPublisher(backend, keyring),
+        events=EventPublisher(
+            backend, keyring, claims=ClaimPublisher(backend, keyring), traits=traits
+        ),
         audit_parameters=("value",),
     )

@@ -25,6 +25,7 @@ BROKEN = {
     "conditions": {"value": {"lessThen": 1}},
     "action_type": "drop_event",
 }
+ORDERS = {"event": "purchase", "operation": "count"}
 
 
 def commands() -> list[list[str]]:
@@ -88,10 +89,12 @@ def test_rules_go_to_the_store_and_back(cli: Cli, tmp_path: Path) -> None:
     assert status.document["is_current"] is True
     assert pulled.document["counts"] == {
         "event_rules": 5,
-        "personalization_rules": 2,
+        "personalization_rules": 3,
         "experiments": 1,
         "audiences": 0,
+        "traits": 7,
     }
+    assert pushed.document["traits"] == {"computed": 7, "broken": 0}
     assert again.document["is_new"] is False
     assert {r.exit_code for r in (pushed, status, pulled, again)} == {0}
 
@@ -110,6 +113,65 @@ def test_push_adds_and_replace_makes_equal(cli: Cli, tmp_path: Path) -> None:
         "experiments": 0,
         "audiences": 0,
     }  # fmt: skip
+
+
+def test_traits_go_to_the_store_with_the_rules(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "traits.json"
+    file.write_text(json.dumps({"traits": {"orders": ORDERS}}))
+    cli("rules", "push", RULES)
+
+    pushed = cli("rules", "push", file, "--json")
+    status = cli("rules", "status", "--json")
+    replaced = cli("rules", "push", file, "--replace", "--json")
+
+    assert pushed.document["traits"] == {"computed": 8, "broken": 0}
+    assert pushed.document["counts"]["event_rules"] == 5
+    assert status.document["stored"]["counts"]["traits"] == 8
+    assert status.document["is_current"] is True
+    assert replaced.document["traits"] == {"computed": 1, "broken": 0}
+    assert "1 traits in the store" in cli("rules", "status").out
+
+
+def test_a_broken_trait_is_refused_whatever_else_is_right(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "traits.json"
+    traits = {"orders": ORDERS, "revenue": {**ORDERS, "operation": "sum"}}
+    file.write_text(json.dumps({"traits": traits}))
+
+    checked = cli("rules", "validate", file, "--json")
+    pushed = cli("rules", "push", file, "--json")
+
+    assert (checked.exit_code, pushed.exit_code) == (1, 1)
+    (problem,) = checked.document["problems"]
+    assert (problem["rule_id"], problem["kind"], problem["path"]) == ("revenue", "trait", "field")
+    assert cli("rules", "status", "--json").document["published"] is None
+
+
+def test_a_trait_that_leaves_another_one_no_room_is_refused(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "traits.json"
+    large = {"event": "*", "operation": "unique_list", "field": "page_location", "limit": 100}
+    file.write_text(json.dumps({"traits": {f"t{n}": large for n in range(7)}}))
+    cli("rules", "push", file)
+    file.write_text(json.dumps({"traits": {"a": large}}))
+
+    pushed = cli("rules", "push", file, "--json")
+
+    assert pushed.exit_code == 1
+    assert {problem["rule_id"] for problem in pushed.document["problems"]} == {"t6"}
+
+
+def test_what_is_broken_in_the_store_hinders_no_push_and_is_shown(cli: Cli, tmp_path: Path) -> None:
+    asyncio.run(put_document("traits/revenue", {"event": "purchase", "operation": "sum"}))
+    file = tmp_path / "traits.json"
+    file.write_text(json.dumps({"traits": {"orders": ORDERS}}))
+
+    pushed = cli("rules", "push", file, "--json")
+    published = cli("rules", "publish", "--json")
+    status = cli("rules", "status", "--json")
+
+    assert (pushed.exit_code, published.exit_code, status.exit_code) == (0, 1, 0)
+    for answer in (pushed, published, status):
+        (broken,) = answer.document["broken"]
+        assert (broken["rule_id"], broken["kind"]) == ("revenue", "trait")
 
 
 def test_an_invalid_set_is_refused_whole(cli: Cli, tmp_path: Path) -> None:
@@ -154,7 +216,7 @@ def test_a_rule_of_both_kinds_in_readable_form(cli: Cli) -> None:
     ran = cli("rules", "validate", RULES)
 
     assert ran.exit_code == 0
-    assert "5 event rules, 2 personalization rules" in ran.out
+    assert "5 event rules, 3 personalization rules" in ran.out
 
 
 def test_profiles_are_imported_exported_shown_and_put(cli: Cli, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tagstitch.cli.output import CommandFailed
 from tagstitch.cli.rejects_file import RejectsFile
 from tagstitch.cli.replay_events import ReplayEvent, read_events
 from tagstitch.cli.replay_tally import ReplayTally, percentiles
+from tagstitch.core.identifier import IdentitySettings
 
 EVENT = {"event_name": "page_view", "client_id": "100.200", "user_id": "u-1"}
 ROW = {
@@ -34,7 +35,7 @@ def lines(path: Path, *contents: Any) -> Path:
 
 def read(path: Path) -> tuple[list[ReplayEvent], RejectsFile]:
     rejects = RejectsFile(path)
-    events = list(read_events(path, rejects))
+    events = list(read_events(path, rejects, IdentitySettings()))
     rejects.write(up_to_line=10**9)
     return events, rejects
 

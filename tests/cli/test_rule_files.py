@@ -11,6 +11,7 @@ import pytest
 
 from tagstitch.cli.rule_files import RuleFilesError, read_rule_files, write_rule_files
 from tagstitch.core.experiment_parsing import parse_experiment
+from tagstitch.core.profile_traits import compile_traits
 from tagstitch.core.rule_book import compile_rule_book
 from tagstitch.core.rule_definitions import RuleDefinitions
 
@@ -18,6 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 DROP = {"target_event_name": "view_item", "conditions": {"a": 1}, "action_type": "drop_event"}
 SPLIT = {"target_event_name": "view_item", "variants": {"a": 0.5, "b": 0.5}}
 GOLD = {"conditions": {"tier": "Gold"}}
+ORDERS = {"event": "purchase", "operation": "count"}
 COOKIE = {"event_name_trigger": "view_item", "conditions": {"a": 1}, "action_type": "return_value"}
 
 
@@ -46,9 +48,13 @@ def test_the_samples_are_read_and_compile() -> None:
     assert definitions.personalization_rules.keys() == {
         "discount_electronics_gold_tier",
         "discount_electronics_items_gold_tier",
+        "priority_support_good_customers",
     }
     assert definitions.experiments.keys() == {"free_shipping_bar"}
     assert compile_rule_book(definitions).broken == ()
+    traits = compile_traits(definitions.traits)
+    assert len(traits.by_name) == 7
+    assert traits.broken == ()
     for experiment_id, raw in definitions.experiments.items():
         parse_experiment(experiment_id, raw)
 
@@ -122,6 +128,29 @@ def test_audiences_are_told_by_top_key_or_place(tmp_path: Path, name: str, conte
     write(tmp_path / name, content)
 
     assert read_rule_files(tmp_path).audiences == {"gold": GOLD}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("traits/orders.json", ORDERS),
+        ("orders.json", ORDERS),
+        ("orders.yaml", "target_event_name: purchase\noperation: count\n"),
+        ("traits.json", {**ORDERS, "trait_id": "orders"}),
+        ("some.json", [{**ORDERS, "trait_id": "orders"}]),
+        ("some.json", {"traits": {"orders": ORDERS}, "event_rules": {"a": DROP}}),
+    ],
+)
+def test_traits_are_told_by_top_key_place_or_operation(
+    tmp_path: Path, name: str, content: Any
+) -> None:
+    write(tmp_path / name, content)
+
+    definitions = read_rule_files(tmp_path)
+
+    assert definitions.traits.keys() == {"orders"}
+    assert definitions.protected_names == {"orders"}
+    assert compile_traits(definitions.traits).names == {"orders"}
 
 
 def test_conditions_alone_are_nothing_that_can_be_told(tmp_path: Path) -> None:
@@ -221,7 +250,11 @@ def test_norway_is_a_country_and_a_date_is_text(tmp_path: Path) -> None:
 def test_what_is_written_is_read_again(tmp_path: Path, target: str) -> None:
     tricky = {**DROP, "conditions": {"x": ["yes", "NO", "1", 1, 1.5, None, True, "2026-11-21"]}}
     definitions = RuleDefinitions(
-        {"a": tricky, "b.c": DROP}, {"d": COOKIE}, {"e": SPLIT}, {"gold": GOLD}
+        {"a": tricky, "b.c": DROP},
+        {"d": COOKIE},
+        {"e": SPLIT},
+        {"gold": GOLD},
+        traits={"t": ORDERS},
     )
 
     write_rule_files(tmp_path / target, definitions)

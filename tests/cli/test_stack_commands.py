@@ -64,7 +64,7 @@ def test_up_serves_the_samples_and_stops_cleanly(tmp_path: Path, number: signal.
         rest = process.stdout.read()
 
     assert found["attributes"]["user_loyalty_tier"] == "Gold"
-    assert document["samples"] == {"rules": 7, "profiles": 7}
+    assert document["samples"] == {"rules": 8, "profiles": 7}
     assert exit_code == 0
     assert rest == ""
 
@@ -161,7 +161,7 @@ def _answer_of(curl: str) -> Any:
 def test_the_demo_is_right(cli: Cli) -> None:
     ran = cli("demo", "--json")
 
-    assert [step["problems"] for step in ran.document["steps"]] == [[]] * 11
+    assert [step["problems"] for step in ran.document["steps"]] == [[]] * 12
     assert ran.document["ok"] is True
     assert ran.exit_code == 0
 

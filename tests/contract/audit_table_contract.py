@@ -6,19 +6,23 @@ Fixtures of the subclass: `audit_table` and `audit_queries` over the same rows.
 from __future__ import annotations
 
 # ruff: noqa: S608, PLR0917 - queries are made of constants, and tests take fixtures
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tagstitch.core.erasure import nobodys_row
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.pipeline.backend import AuditQueries, AuditTable
 from tagstitch.pipeline.deadline import Deadline
 
 NOON = datetime(2026, 11, 21, 12, 30, 0, 123456, tzinfo=UTC)
 SECRET = "anna@example.com"
+IDENTITY_DOCUMENT = Path(__file__).parents[2] / "docs" / "identity.md"
 
 MODIFICATIONS: list[dict[str, Any]] = [
     {"rule_id": "a", "type": "rename_event", "old_name": "purchase", "new_name": "micro_purchase"},
@@ -261,6 +265,47 @@ class AuditTableContract:
         with pytest.raises(Unavailable):
             await audit_table.append([full], deadline=Deadline.after(-1))
 
+    # Erasing
+
+    async def test_an_erased_row_is_nobodys_and_others_stay_as_they_are(
+        self,
+        audit_table: AuditTable,
+        audit_queries: AuditQueries,
+        full: dict[str, Any],
+        table: str,
+        request_id: str,
+    ) -> None:
+        old, new, other = (f"{kid}:{request_id}" for kid in ("k1", "k2", "k3"))
+        extra = {"shadow": [{"rule_id": "s", "modifications": [{"old_value": 1}]}], "skipped": 1}
+        rows = [
+            {**full, "record_id": f"{request_id}-{n}", "subject": subject, "trace_id": request_id}
+            for n, subject in enumerate((old, new, other))
+        ]
+        rows[1] |= {"modifications": None, "extra": None}
+        rows[0] |= {"extra": extra}
+        await audit_table.append(rows, deadline=soon())
+
+        erased = await audit_table.erase([old, new, "k1:nobody"], deadline=soon())
+        again = await audit_table.erase([old, new], deadline=soon())
+
+        assert (erased, again) == (2, 0)
+        stored = await audit_queries.run(
+            f"SELECT * FROM {table} WHERE trace_id = '{request_id}' ORDER BY record_id",
+            deadline=soon(),
+        )
+        assert list(stored) == [nobodys_row(rows[0]), nobodys_row(rows[1]), rows[2]]
+        assert stored[0]["extra"] == {"skipped": 1}
+        assert all("old_value" not in entry for entry in stored[0]["modifications"])
+
+    async def test_erasing_nobody_does_nothing(self, audit_table: AuditTable) -> None:
+        assert await audit_table.erase([], deadline=soon()) == 0
+
+    async def test_an_erasure_whose_deadline_is_over_is_unavailable(
+        self, audit_table: AuditTable
+    ) -> None:
+        with pytest.raises(Unavailable):
+            await audit_table.erase(["k1:nobody"], deadline=Deadline.after(-1))
+
     # Queries
 
     @pytest.mark.parametrize("name", QUERIES)
@@ -331,6 +376,44 @@ class AuditTableContract:
     ) -> None:
         with pytest.raises(Unavailable):
             await audit_queries.run("SELECT 1", deadline=Deadline.after(-1))
+
+    async def test_the_documented_query_of_blocked_identifiers_finds_them_all(
+        self,
+        audit_table: AuditTable,
+        audit_queries: AuditQueries,
+        full: dict[str, Any],
+        request_id: str,
+    ) -> None:
+        extras: list[dict[str, Any]] = [
+            {"reason": "QUARANTINED", "type": "client_id", "profiles": 11},
+            {"reason": "KNOWN_PROFILE", "blocked": 1, "blocked_types": ["user_id"]},
+            {"reason": "KNOWN_PROFILE", "blocked": 0, "held": ["client_id"]},
+            {"reason": "KNOWN_PROFILE", "blocked": 0},
+        ]
+        rows = [
+            {
+                **full,
+                "record_id": f"{request_id}-{n}",
+                "record_type": "identity_link" if n else "identity_blocked",
+                "occurred_at": NOON + timedelta(minutes=n),
+                "extra": extra,
+            }
+            for n, extra in enumerate(extras)
+        ]
+        await audit_table.append(rows, deadline=soon())
+        [query] = re.findall(r"```sql\n(.*?)```", IDENTITY_DOCUMENT.read_text("utf-8"), re.DOTALL)
+
+        found = await audit_queries.run(query, deadline=soon())
+
+        assert [
+            (row["reason"], row["type"], row["blocked_types"] is None, row["held"] is None)
+            for row in found
+            if row["request_id"] == request_id
+        ] == [
+            ("QUARANTINED", "client_id", True, True),
+            ("KNOWN_PROFILE", None, False, True),
+            ("KNOWN_PROFILE", None, True, False),
+        ]
 
     # Views
 

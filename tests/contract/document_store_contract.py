@@ -509,6 +509,30 @@ class DocumentStoreContract:
         assert [d.path[-1] for d in second] == ["f"]
         assert dict(first[1].fields) == {"n": 7, "pending": 7}
 
+    async def test_listing_a_subject_keeps_what_is_of_that_one(
+        self, store: DocumentStore, collection: str
+    ) -> None:
+        of: dict[str, Any] = {"a": "k:A", "b": "k:B", "c": None, "d": "k:A", "e": 5, "f": "k:A"}
+        await store.commit(
+            [Put(f"{collection}/{name}", {"subject": one}) for name, one in of.items()],
+            deadline=soon(),
+        )
+        await store.commit(
+            [
+                Patch(f"{collection}/d", {}, remove=["subject"]),
+                Patch(f"{collection}/e", {"subject": "k:A", "pending": 3}),
+            ],
+            deadline=soon(),
+        )
+
+        first = await store.list_documents(collection, subject="k:A", limit=2, deadline=soon())
+        second = await store.list_documents(
+            collection, subject="k:A", after=first[-1].path, limit=2, deadline=soon()
+        )
+
+        assert [d.path[-1] for d in first] == ["a", "e"]
+        assert [d.path[-1] for d in second] == ["f"]
+
     # Deadlines
 
     @pytest.mark.parametrize(

@@ -104,7 +104,10 @@ class TestBigQueryAudit(AuditTableContract):
         self, emulators: Emulators, audit_dataset: str
     ) -> AsyncIterator[BigQueryAuditTable]:
         audit_table = BigQueryAuditTable(
-            PROJECT, audit_dataset, storage_emulator=emulators.bigquery_storage
+            PROJECT,
+            audit_dataset,
+            storage_emulator=emulators.bigquery_storage,
+            emulator=emulators.bigquery,
         )
         yield audit_table
         await audit_table.close()

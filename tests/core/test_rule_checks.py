@@ -572,6 +572,22 @@ def test_a_misspelt_field_and_a_misspelt_event_get_the_nearest_name() -> None:
     ]
 
 
+def test_no_sample_needs_to_have_a_computed_trait() -> None:
+    definitions = RuleDefinitions(
+        {
+            "bare": rule({"visits": {"atLeast": 2}}),
+            "said": rule({"profile.visits": {"atLeast": 2}}),
+        },
+        {"offer": rule({"visits": {"atLeast": 2}}, action_type="return_value")},
+        traits={"visits": {"event": "*", "operation": "sessions"}},
+    )
+    context = CheckContext(catalogue=catalogue(), traits=frozenset({"visits"}))
+
+    report = check_rules(definitions, context)
+
+    assert [finding.code for finding in report.findings] == []
+
+
 def test_without_sample_profiles_a_bare_name_may_be_an_attribute() -> None:
     events_only = FieldCatalogue()
     events_only.add_event("purchase", {"value": 1})

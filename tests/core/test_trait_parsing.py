@@ -40,6 +40,15 @@ def test_defaults_of_what_some_operations_say() -> None:
     assert trait(operation="hour_of_day").time_zone is UTC
 
 
+def test_another_time_zone_makes_only_clocks_count_anew() -> None:
+    def digest(operation: str, time_zone: str) -> str:
+        raw = {"event": "purchase", "operation": operation}
+        return parse_trait("t", raw, time_zone=time_zone).terms.digest
+
+    assert digest("count", "UTC") == digest("count", "Asia/Tokyo")
+    assert digest("hour_of_day", "UTC") != digest("hour_of_day", "Asia/Tokyo")
+
+
 def test_the_time_zone_of_the_project() -> None:
     raw = {"event": "*", "operation": "hour_of_day"}
     berlin = parse_trait("t", raw, time_zone="Europe/Berlin")

@@ -38,7 +38,7 @@ class TestHealth:
 
         assert rules["version"].startswith("sha256:")
         assert rules["loaded_at"]
-        assert (rules["count"], rules["broken"]) == (7, 0)
+        assert (rules["count"], rules["broken"]) == (8, 0)
 
 
 class TestLookup:

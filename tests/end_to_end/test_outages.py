@@ -225,7 +225,7 @@ def test_without_pubsub_a_decision_is_recorded_in_the_log(faulty: Faulty, mode: 
 
     for answer, _ in answers:
         assert answer.status_code == 200
-        assert answer.json()["degraded"] == ["audit"]
+        assert answer.json()["degraded"] == ["audit", "stitch"]
         assert answer.json()["event"]["rename"] == "micro_purchase"
     assert_in_time([seconds for _, seconds in answers], DEADLINE_MS / 1000)
     lines = faulty.deployment.functions["decide"].log_lines("AUDIT_FALLBACK")
@@ -243,7 +243,7 @@ def test_a_decision_answers_in_time_with_everything_gone(faulty: Faulty, mode: M
 
     for answer, _ in answers:
         assert answer.status_code == 200
-        assert answer.json()["degraded"] == ["audit", "profile"]
+        assert answer.json()["degraded"] == ["audit", "profile", "stitch"]
         assert answer.json()["event"]["rename"] == "micro_purchase"
     assert_in_time([seconds for _, seconds in answers], DEADLINE_MS / 1000)
 
@@ -271,7 +271,7 @@ def test_a_new_instance_without_firestore_lets_events_pass_and_learns_the_rules_
 
     for answer, _ in answers:
         assert answer.status_code == 200
-        assert answer.json()["degraded"] == ["profile", "rules"]
+        assert answer.json()["degraded"] == ["profile", "rules", "stitch"]
         assert answer.json()["event"]["modifications"] == []
     # The first one waits for the imports of the new process, before its deadline begins.
     assert_in_time([seconds for _, seconds in answers[1:]], DEADLINE_MS / 1000)

@@ -178,6 +178,7 @@ def test_audit_sink_takes_a_record_and_a_dead_letter(staged: Staged) -> None:
             "the secret of the key 'a' must have",
         ),
         ({"TAGSTITCH_KEYS": None}, "TAGSTITCH_AUTH=key needs TAGSTITCH_KEYS"),
+        ({"TAGSTITCH_TIME_ZONE": "Europe/Berln"}, "TAGSTITCH_TIME_ZONE: unknown time zone"),
         ({"TAGSTITCH_BACKEND": "local"}, "remove TAGSTITCH_BACKEND=local"),
     ],
 )

@@ -14,7 +14,6 @@ from tagstitch.core.identifier import Identifier
 from tagstitch.core.problems import Problems
 from tagstitch.pipeline.backend import Patch
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.sweep import sweep
 from tests.pipeline.world import SECRET, START, World
 
 CLIENT = Identifier("client_id", "1294673677.1747154479")
@@ -98,7 +97,7 @@ async def entry(world: World) -> dict[str, Any]:
 
 
 async def run_sweep(world: World) -> None:
-    await sweep(world.backend, world.audit, deadline=Deadline.after(20))
+    await world.sweep()
 
 
 async def delivery_rows(world: World) -> list[Mapping[str, Any]]:

@@ -13,7 +13,6 @@ from tagstitch.pipeline.backend import CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
-from tagstitch.pipeline.sweep import sweep
 from tests.pipeline.world import KEYRING, MAIN, World
 
 REQUEST = {
@@ -29,7 +28,7 @@ async def entry(world: World) -> dict[str, Any]:
 
 
 async def run_sweep(world: World) -> None:
-    await sweep(world.backend, world.audit, deadline=Deadline.after(20))
+    await world.sweep()
 
 
 class TestWhen:

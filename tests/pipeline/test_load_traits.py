@@ -24,3 +24,13 @@ async def test_definitions_are_compiled_again_only_when_one_changed(world: World
     assert [definition.name for definition in first.of_event("purchase")] == ["orders"]
     assert third.names == {"orders"}
     assert [broken.rule_id for broken in third.broken] == ["broken"]
+
+
+async def test_the_clock_is_that_of_the_project(world: World) -> None:
+    raw = {"event": "*", "operation": "hour_of_day"}
+    await world.store.commit([Put("traits/hour", raw)], deadline=Deadline.after(5))
+
+    load = load_traits(world.backend.documents, time_zone="Asia/Tokyo")
+    found = await load(None, Deadline.after(5))
+
+    assert str(found.by_name["hour"].time_zone) == "Asia/Tokyo"

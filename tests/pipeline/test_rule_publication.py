@@ -33,6 +33,7 @@ from tagstitch.pipeline.rule_publication import (
 
 NOW = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 
+ORDERS = {"event": "purchase", "operation": "count"}
 DROP = {
     "target_event_name": "view_item",
     "conditions": {"item_id": {"in": ["A"]}},
@@ -264,6 +265,40 @@ async def test_traits_and_what_views_protect_are_published_with_the_rules(
     await publish(store, drop=DROP, rename=RENAME)
 
     assert from_store == (await published(store)).protected == ("orders", "user_loyalty_tier")
+
+
+async def test_traits_are_written_with_the_rules_and_published_by_name(
+    store: SqliteDocuments,
+) -> None:
+    definitions = RuleDefinitions({"drop": DROP}, traits={"orders": ORDERS, "broken": {}})
+
+    first = await publish_rules(store, definitions, NOW, soon())
+    second = await publish_rules(
+        store, RuleDefinitions({"drop": DROP}), NOW, soon(), removed=["traits/broken"]
+    )
+
+    assert (await store.get("traits/orders", deadline=soon())) is not None
+    assert first.traits.names == {"orders"}
+    assert [trait.rule_id for trait in first.traits.broken] == ["broken"]
+    assert first.pointer.broken == 0
+    assert (await published(store)).traits == {}
+    assert (await published(store)).protected == ("orders",)
+    assert second.traits.names == {"orders"}
+    assert second.traits.broken == ()
+
+
+async def test_another_trait_of_the_same_name_needs_no_new_version(
+    store: SqliteDocuments,
+) -> None:
+    await publish_rules(store, RuleDefinitions(traits={"orders": ORDERS}), NOW, soon())
+    paused = RuleDefinitions(traits={"orders": {**ORDERS, "is_active": False}})
+
+    publication = await publish_rules(store, paused, NOW, soon())
+
+    assert publication.is_new is False
+    stored = await store.get("traits/orders", deadline=soon())
+    assert stored is not None
+    assert stored.fields["is_active"] is False
 
 
 async def test_a_store_that_lost_most_of_its_rules_is_not_published_by_accident(

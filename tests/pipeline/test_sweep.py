@@ -12,13 +12,12 @@ from tagstitch.pipeline import sweep as sweep_module
 from tagstitch.pipeline.backend import Delete, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.rule_publication import load_bundle, load_pointer, publish_rules
-from tagstitch.pipeline.sweep import sweep
 from tests.pipeline.test_rule_publication import BROKEN, DROP, RENAME
 from tests.pipeline.world import START, World
 
 
 async def swept(world: World) -> dict[str, Any]:
-    result = await sweep(world.backend, world.audit, deadline=Deadline.after(20))
+    result = await world.sweep()
     return result.to_json()
 
 
@@ -51,8 +50,8 @@ async def test_rules_edited_in_the_store_are_published(world: World) -> None:
     second = await swept(world)
 
     assert (first, second) == (
-        {"records": 0, "actions": 0, "rules": "published"},
-        {"records": 0, "actions": 0, "rules": "unchanged"},
+        {"records": 0, "actions": 0, "rules": "published", "erasures": 0},
+        {"records": 0, "actions": 0, "rules": "unchanged", "erasures": 0},
     )
     assert await published(world) == {"drop", "rename"}
 
@@ -95,7 +94,7 @@ async def test_a_damaged_pointer_does_not_stop_the_rest(world: World) -> None:
     damaged = Put("rule_book/current", {"hash": 5})
     await world.store.commit([damaged], deadline=Deadline.after(5))
 
-    assert await swept(world) == {"records": 0, "actions": 1, "rules": "failed"}
+    assert await swept(world) == {"records": 0, "actions": 1, "rules": "failed", "erasures": 0}
     assert len(world.published["actions"]) == 1
 
 
@@ -109,4 +108,4 @@ async def test_a_bug_in_publishing_does_not_stop_the_rest(
 
     monkeypatch.setattr(sweep_module, "publish_edited_rules", crash)
 
-    assert await swept(world) == {"records": 0, "actions": 1, "rules": "failed"}
+    assert await swept(world) == {"records": 0, "actions": 1, "rules": "failed", "erasures": 0}

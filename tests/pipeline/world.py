@@ -22,9 +22,9 @@ from tagstitch.core.callback import CallbackEndpoint
 from tagstitch.core.destination import Destination
 from tagstitch.core.errors import NotSent, Unavailable
 from tagstitch.core.identifier import Identifier, IdentitySettings
-from tagstitch.core.profile_traits import compile_traits
+from tagstitch.core.profile_traits import TraitDefinitions, compile_traits
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
-from tagstitch.core.rule_definitions import RuleDefinitions
+from tagstitch.core.rule_definitions import RawDefinitions, RuleDefinitions
 from tagstitch.core.stitch_request import parse_stitch_request
 from tagstitch.core.view import Views
 from tagstitch.pipeline.act import ActionDelivery
@@ -32,6 +32,7 @@ from tagstitch.pipeline.backend import (
     Backend,
     CallbackAnswer,
     Document,
+    DocumentStore,
     Put,
     RejectedRow,
     Write,
@@ -43,16 +44,19 @@ from tagstitch.pipeline.decide import Decider
 from tagstitch.pipeline.decision import DecisionMaker
 from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.endpoint_health import EndpointHealth
+from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.look_up import ProfileLookup
 from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.publish_audit import AuditPublisher
+from tagstitch.pipeline.publish_event import EventPublisher
 from tagstitch.pipeline.record_audit import record_audit
 from tagstitch.pipeline.record_dead_letter import record_dead_letter
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.resume_outbox import OutboxDelivery
 from tagstitch.pipeline.stitch import Stitcher
 from tagstitch.pipeline.stitch_plan import StitchPlanner
+from tagstitch.pipeline.sweep import SweepResult, sweep
 from tagstitch.pipeline.visitor import VisitorFinder
 
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
@@ -98,7 +102,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.database = SqliteDatabase(self.folder)
-        self.store = SqliteDocuments(self.database)
+        self.store: DocumentStore = SqliteDocuments(self.database)
         self.audit_rows = SqliteAuditTable(self.database)
         self.backend = Backend(
             documents=_Documents(self),
@@ -167,6 +171,7 @@ class World:
         consent_default_granted: bool = True,
         rule_book: Refreshed[RuleBook] | None = None,
         audit_parameters: Sequence[str] = ("value",),
+        traits: RawDefinitions | Refreshed[TraitDefinitions] | None = None,
         **others: Any,
     ) -> Decider:
         """Return a decider; `others` are the rule book's experiments, audiences, protected."""
@@ -188,9 +193,16 @@ class World:
             maker=maker,
             audit=self.audit,
             views=self.refreshed(self.views),
-            claims=self.claims,
+            events=self.events(traits),
             audit_parameters=audit_parameters,
         )
+
+    def events(
+        self, traits: RawDefinitions | Refreshed[TraitDefinitions] | None = None
+    ) -> EventPublisher:
+        if not isinstance(traits, Refreshed):
+            traits = self.refreshed(compile_traits(self.traits if traits is None else traits))
+        return EventPublisher(self.backend, KEYRING, claims=self.claims, traits=traits)
 
     def refreshed(self, value: Any) -> Refreshed[Any]:
         """Return a holder whose value is there already."""
@@ -206,6 +218,11 @@ class World:
             message, IdentitySettings(), default_request_id=message_id, received_at=self.now
         )
         await self.stitcher().process(request, deadline=Deadline.after(20))
+
+    async def sweep(self) -> SweepResult:
+        """Run the schedule once."""
+        eraser = PersonEraser(self.backend, KEYRING, self.audit)
+        return await sweep(self.backend, self.audit, eraser, deadline=Deadline.after(20))
 
     async def act(self, outbox_id: str | None = None) -> None:
         """Deliver a message of topic `actions`, the last one that was published."""
@@ -362,6 +379,12 @@ class _AuditTable:
             raise Unavailable("audit_table")
         with self.world.happen("append"):
             return await self.world.audit_rows.append(rows, deadline=deadline)
+
+    async def erase(self, subjects: Sequence[str], *, deadline: Deadline) -> int:
+        if "audit_table" in self.world.down:
+            raise Unavailable("audit_table")
+        with self.world.happen("erase rows"):
+            return await self.world.audit_rows.erase(subjects, deadline=deadline)
 
 
 class _NoQueries:

@@ -1,0 +1,36 @@
+resource "google_billing_budget" "monthly" {
+  count = var.billing_account == null ? 0 : 1
+
+  billing_account = var.billing_account
+  display_name    = "${var.prefix}: ${var.project_id}"
+
+  budget_filter {
+    projects        = ["projects/${data.google_project.this.number}"]
+    calendar_period = "MONTH"
+  }
+
+  amount {
+    specified_amount {
+      units = tostring(var.monthly_budget)
+    }
+  }
+
+  dynamic "threshold_rules" {
+    for_each = [0.5, 0.9, 1.0]
+    content {
+      threshold_percent = threshold_rules.value
+    }
+  }
+
+  threshold_rules {
+    threshold_percent = 1.0
+    spend_basis       = "FORECASTED_SPEND"
+  }
+
+  all_updates_rule {
+    monitoring_notification_channels = [for channel in google_monitoring_notification_channel.email : channel.id]
+    disable_default_iam_recipients   = false
+  }
+
+  depends_on = [google_project_service.api]
+}

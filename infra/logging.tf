@@ -1,0 +1,47 @@
+# The platform's request logs hold whole addresses, and a lookup by GET has identifiers in its query
+# string. Our own line of each request has neither; it takes their place.
+resource "google_logging_project_exclusion" "lookups" {
+  project     = var.project_id
+  name        = "${var.prefix}-lookup-requests"
+  description = "Identifiers in the query strings of lookups stay out of the log."
+  filter = join(" AND ", [
+    "resource.type=\"cloud_run_revision\"",
+    "resource.labels.service_name=\"${local.service_name["stitch_sync"]}\"",
+    "log_id(\"run.googleapis.com/requests\")",
+  ])
+
+  depends_on = [google_project_service.api]
+}
+
+locals {
+  our_lines = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"^${var.prefix}-(${join("|", [for name in keys(local.topology.functions) : replace(name, "_", "-")])})$\""
+
+  # Our lines have a fixed name of what happened in `message`.
+  log_metrics = {
+    audit_fallback     = "${local.our_lines} AND jsonPayload.message=\"AUDIT_FALLBACK\""
+    dead_letters       = "${local.our_lines} AND jsonPayload.message=(\"dead_letter\" OR \"dead_letter_left_to_subscription\" OR \"dead_letter_record_refused\")"
+    stale_rules        = "${local.our_lines} AND jsonPayload.message=(\"refresh_failed\" OR \"refresh_crashed\") AND jsonPayload.of=\"rules\""
+    unpublished_rules  = "${local.our_lines} AND jsonPayload.message=(\"rules_refused\" OR \"rules_not_published\" OR \"rules_crashed\")"
+    crashes            = "${local.our_lines} AND severity>=ERROR AND jsonPayload.message=(\"request_failed\" OR \"opening_failed\" OR \"refresh_crashed\" OR \"rules_crashed\" OR \"erasure_crashed\")"
+    stuck_erasures     = "${local.our_lines} AND jsonPayload.message=(\"erasures_not_looked_for\" OR \"erasure_left_to_next_sweep\" OR \"erasure_crashed\")"
+    left_to_sweep      = "${local.our_lines} AND jsonPayload.message=\"swept\""
+    failed_schedules   = "resource.type=\"cloud_scheduler_job\" AND resource.labels.job_id=~\"^${var.prefix}-(${join("|", keys(local.topology.schedules))})$\" AND severity>=ERROR"
+    refused_signatures = "${local.our_lines} AND jsonPayload.message=\"request\" AND jsonPayload.status=401"
+  }
+}
+
+resource "google_logging_metric" "event" {
+  for_each = local.log_metrics
+
+  project     = var.project_id
+  name        = "${var.prefix}/${each.key}"
+  description = "Lines of the log: ${replace(each.key, "_", " ")}."
+  filter      = each.value
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+  }
+
+  depends_on = [google_project_service.api]
+}

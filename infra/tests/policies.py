@@ -1,0 +1,400 @@
+"""What must hold of a deployment, checked on a plan: `terraform show -json plan | policies.py`.
+
+A policy is a function from the plan's resources to the sentences that say what is wrong. Values that
+Terraform learns only while it applies are not in a plan; a policy passes over them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+INFRA: Final = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(INFRA.parent))
+
+from infra.tests.plan import Plan, Resource, last_part  # noqa: E402 - the path comes first
+
+TOPOLOGY: Final[dict[str, Any]] = json.loads((INFRA / "topology.json").read_text("utf-8"))
+
+EVERYBODY: Final = frozenset({"allUsers", "allAuthenticatedUsers"})
+
+PUSH_HANDLER_S: Final = 35
+"""Seconds that a push handler gives itself (`PUSH_DEADLINE_S` and five more, http_function.py)."""
+
+EXPIRING: Final = frozenset(
+    {
+        "profiles", "identifiers", "links", "contributions", "processed", "outbox", "quarantine",
+        "dead_letters", "dead_letter_parts", "exposures", "erasures", "push_inboxes",
+    }
+)  # fmt: skip
+"""The collections whose documents expire, by their field `expires_at`."""
+
+KEPT: Final = frozenset(
+    {
+        "event_rules", "personalization_rules", "experiments", "audiences", "traits", "views",
+        "rule_book", "rule_bundles",
+    }
+)  # fmt: skip
+"""The collections that somebody edits, or that are made from those."""
+
+QUERIED: Final = frozenset(
+    {
+        ("processed", "pending"), ("outbox", "pending"), ("erasures", "pending"),
+        ("processed", "subject"), ("outbox", "subject"), ("exposures", "subject"),
+        ("push_inboxes", "subject"),
+    }
+)  # fmt: skip
+"""The fields by which the code looks for documents: what was left behind, and what is a person's."""
+
+SECRET_SETTINGS: Final[Mapping[str, frozenset[str]]] = {
+    "TAGSTITCH_IDENTITY_KEY": frozenset(TOPOLOGY["functions"]),
+    "TAGSTITCH_PSEUDONYM_KEYS": frozenset(TOPOLOGY["functions"]),
+    "TAGSTITCH_RECEIPT_KEY": frozenset(TOPOLOGY["functions"]),
+    "TAGSTITCH_CALLBACKS": frozenset({"stitch_sync", "stitch_async"}),
+    "TAGSTITCH_DESTINATIONS": frozenset({"stitch_async"}),
+    "TAGSTITCH_KEYS": frozenset({"stitch_sync", "decide"}),
+    "TAGSTITCH_SIGNING_SECRETS": frozenset({"stitch_sync", "decide"}),
+}
+"""Which function needs which secret (docs/settings.md, "Who needs what")."""
+
+PLAIN_SETTINGS: Final = frozenset(
+    {
+        "LOG_EXECUTION_ID", "TAGSTITCH_AUDIT_PARAMETERS", "TAGSTITCH_AUTH", "TAGSTITCH_BACKEND",
+        "TAGSTITCH_CONSENT_DEFAULT", "TAGSTITCH_DATASET", "TAGSTITCH_PROJECT",
+        "TAGSTITCH_PUSH_ACCOUNTS", "TAGSTITCH_PUSH_AUDIENCE", "TAGSTITCH_RULES_REFRESH_S",
+        "TAGSTITCH_TIME_ZONE",
+    }
+)  # fmt: skip
+"""The settings that are no secrets and may stand in a function's environment."""
+
+AUDIT_DAYS_MAX: Final = 400
+
+PROJECT_ROLES: Final = frozenset({"roles/logging.logWriter", "roles/storage.objectViewer"})
+"""Roles on the whole project, of the account that builds; Google asks for them so."""
+
+RESOURCE_ROLES: Final = frozenset(
+    {
+        "roles/artifactregistry.writer", "roles/bigquery.dataViewer", "roles/run.invoker",
+        "roles/iam.serviceAccountOpenIdTokenCreator", "roles/pubsub.publisher",
+        "roles/pubsub.subscriber", "roles/secretmanager.secretAccessor",
+    }
+)  # fmt: skip
+"""Roles on one thing."""
+
+PERMISSIONS: Final = frozenset(
+    {
+        "datastore.entities.create", "datastore.entities.get", "datastore.entities.list",
+        "datastore.entities.update", "bigquery.tables.get", "bigquery.tables.updateData",
+    }
+)  # fmt: skip
+"""What roles of our own may hold for anybody."""
+
+ERASING: Final = frozenset(
+    {"datastore.entities.delete", "bigquery.tables.getData", "bigquery.jobs.create"}
+)
+"""What only the function that erases people may do."""
+
+ERASER: Final = "stitch_async"
+
+REQUIRED_ALERTS: Final = (
+    "dead_letters", "dead_letters_unread", "callback_failures", "decide_slow", "stale_rules",
+    "audit_lag",
+)  # fmt: skip
+
+
+Policy = Callable[[Plan], Iterator[str]]
+
+
+def only_the_platform_calls_workers(plan: Plan) -> Iterator[str]:
+    """Check for public invokers on workers, and for a closed list of invokers on each function."""
+    bindings = {b.values["service"]: b for b in plan.all("google_cloud_run_service_iam_binding")}
+    for name, function, config in plan.functions():
+        if function.values["name"] not in bindings:
+            yield f"{name} has no closed list of who may call it"
+            continue
+        members = set(bindings[function.values["name"]].values["members"])
+        if TOPOLOGY["functions"][name]["public"]:
+            continue
+        if members & EVERYBODY or not members:
+            yield f"{name} is a worker and may be called by {sorted(members)}"
+        if config["ingress_settings"] != "ALLOW_INTERNAL_ONLY":
+            yield f"{name} is a worker and reachable from outside"
+    for member in plan.all("google_cloud_run_service_iam_member"):
+        yield f"{member.address} stands beside the closed list"
+
+
+def every_subscription_retries_and_gives_up(plan: Plan) -> Iterator[str]:
+    """Check for retries from 10 s to 600 s, a dead letter after 5 to 100 attempts, no expiry."""
+    last_stop = plan.dead_letter_topics()
+    for subscription in plan.subscriptions():
+        retry = subscription.first("retry_policy")
+        backoff = (retry.get("minimum_backoff"), retry.get("maximum_backoff"))
+        if backoff != ("10s", "600s"):
+            yield f"{subscription.address} retries after {backoff}"
+        attempts = subscription.first("dead_letter_policy").get("max_delivery_attempts")
+        if last_part(subscription.values["topic"]) in last_stop:
+            if attempts is not None:
+                yield f"{subscription.address} would send dead letters round and round"
+        elif attempts is None or not 5 <= attempts <= 100:
+            yield f"{subscription.address} never gives a message up"
+        if subscription.first("expiration_policy").get("ttl") != "":
+            yield f"{subscription.address} expires when nobody visits for a month"
+
+
+def dead_letters_are_read(plan: Plan) -> Iterator[str]:
+    """Check that each dead-letter topic has a subscription and that Pub/Sub may forward to it."""
+    read = {last_part(subscription.values["topic"]) for subscription in plan.subscriptions()}
+    for topic in plan.dead_letter_topics() - read:
+        yield f"the dead-letter topic {topic} has no subscription: it loses messages"
+    publishers = {
+        b.values["topic"]: b.values["members"] for b in plan.all("google_pubsub_topic_iam_binding")
+    }
+    for topic in plan.dead_letter_topics():
+        if not any("@gcp-sa-pubsub." in member for member in publishers.get(topic, ())):
+            yield f"Pub/Sub may not forward to {topic}"
+    forwarding = {
+        m.values["subscription"]
+        for m in plan.all("google_pubsub_subscription_iam_member")
+        if m.values["role"] == "roles/pubsub.subscriber" and "@gcp-sa-pubsub." in m.values["member"]
+    }
+    for subscription in plan.subscriptions():
+        given_up = subscription.first("dead_letter_policy")
+        if given_up and subscription.values["name"] not in forwarding:
+            yield f"Pub/Sub may not forward from {subscription.values['name']}"
+
+
+def deadlines_are_in_order(plan: Plan) -> Iterator[str]:
+    """Check handler < function < ack deadline: nothing comes twice while it is worked on."""
+    timeouts = {name: config["timeout_seconds"] for name, _, config in plan.functions()}
+    for name, spec in TOPOLOGY["functions"].items():
+        if not spec["public"] and timeouts[name] <= PUSH_HANDLER_S:
+            yield f"{name} is stopped after {timeouts[name]} s, before its handler gives up"
+    for subscription in plan.all("google_pubsub_subscription"):
+        spec = TOPOLOGY["subscriptions"].get(subscription.values["name"])
+        if spec is None:
+            continue
+        ack_s = subscription.values["ack_deadline_seconds"]
+        if not timeouts[spec["function"]] < ack_s <= 600:
+            yield f"{subscription.address}: {ack_s} s, while {spec['function']} may still work"
+
+
+def pushes_prove_who_they_are(plan: Plan) -> Iterator[str]:
+    """Check that every push carries a token that its function accepts."""
+    environments = {name: config["environment_variables"] for name, _, config in plan.functions()}
+    for subscription in plan.subscriptions():
+        spec = TOPOLOGY["subscriptions"].get(subscription.values["name"])
+        if spec is not None:
+            push = subscription.first("push_config")
+            yield from _unaccepted(subscription, push, environments[spec["function"]])
+    for job in plan.all("google_cloud_scheduler_job"):
+        function = TOPOLOGY["schedules"][str(job.index)]["function"]
+        yield from _unaccepted(job, job.first("http_target"), environments[function])
+
+
+def _unaccepted(
+    caller: Resource, call: Mapping[str, Any], environment: Mapping[str, str]
+) -> Iterator[str]:
+    token: Mapping[str, Any] = next(iter(call.get("oidc_token") or ()), {})
+    accounts = environment.get("TAGSTITCH_PUSH_ACCOUNTS", "").split(",")
+    if token.get("service_account_email") not in accounts:
+        yield f"{caller.address} pushes as nobody whom the function accepts"
+    if token.get("audience") != environment.get("TAGSTITCH_PUSH_AUDIENCE"):
+        yield f"{caller.address} pushes with another audience than the function expects"
+
+
+def everything_personal_expires(plan: Plan) -> Iterator[str]:
+    """Check for a TTL wherever documents expire, and for none on what somebody edits."""
+    fields = [field for field in plan.all("google_firestore_field") if field.values["ttl_config"]]
+    expiring = {field.values["collection"]: field.values["field"] for field in fields}
+    for collection in sorted(EXPIRING - expiring.keys()):
+        yield f"documents of {collection} never expire"
+    for collection, field in sorted(expiring.items()):
+        if field != "expires_at":
+            yield f"documents of {collection} expire by {field}, which nobody writes"
+        if collection not in EXPIRING:
+            yield f"documents of {collection} would vanish"
+
+
+def queries_have_an_index_and_nothing_else(plan: Plan) -> Iterator[str]:
+    """Check for an index of each field that the code queries, and an exemption of all others."""
+    indexed: set[tuple[str, str]] = set()
+    exempt: set[tuple[str, str]] = set()
+    for field in plan.all("google_firestore_field"):
+        key = (field.values["collection"], field.values["field"])
+        has_indexes = bool(field.first("index_config").get("indexes"))
+        (indexed if has_indexes else exempt).add(key)
+        if not field.values["index_config"]:
+            yield f"{field.address} leaves the automatic indexes in place"
+    for collection, name in sorted(QUERIED - indexed):
+        yield f"the query by {collection}.{name} has no index"
+    for collection, name in sorted(indexed - QUERIED):
+        yield f"{collection}.{name} is indexed and nothing asks for it"
+    for collection in sorted(EXPIRING | KEPT):
+        if (collection, "*") not in exempt:
+            yield f"fields of {collection} are indexed unless each is exempted"
+
+
+def the_audit_ends_some_day(plan: Plan) -> Iterator[str]:
+    """Check that the audit table is partitioned by day, clustered, and ends."""
+    tables = [t for t in plan.all("google_bigquery_table") if not t.values["view"]]
+    for table in tables:
+        partitions = table.first("time_partitioning")
+        days = (partitions.get("expiration_ms") or 0) / 86_400_000
+        if partitions.get("type") != "DAY" or not 0 < days <= AUDIT_DAYS_MAX:
+            yield f"{table.address} keeps its rows for {days:g} days (0: for ever)"
+    audit = next((t for t in tables if t.values["table_id"] == "audit"), None)
+    if audit is None or audit.values["clustering"] != ["record_type", "event_name"]:
+        yield "the table audit is not clustered by record_type, event_name"
+
+
+def secrets_are_files(plan: Plan) -> Iterator[str]:
+    """Check that a secret is mounted where it is needed, and its value written nowhere."""
+    for name, _, config in plan.functions():
+        environment = config["environment_variables"]
+        mounted = {volume["mount_path"] for volume in config.get("secret_volumes") or ()}
+        if config.get("secret_environment_variables"):
+            yield f"{name} has a secret in its environment"
+        for setting in sorted(environment.keys() - PLAIN_SETTINGS):
+            if environment[setting].rpartition("/")[0] not in mounted:
+                yield f"{name}: {setting} is no mounted file"
+            if name not in SECRET_SETTINGS.get(setting, ()):
+                yield f"{name} has {setting} and does not need it"
+        if len(mounted) > len(environment.keys() - PLAIN_SETTINGS):
+            yield f"{name} mounts a secret that no setting names"
+    for version in plan.all("google_secret_manager_secret_version"):
+        if version.values.get("secret_data") or version.values.get("secret_data_wo"):
+            yield f"{version.address} keeps its value in Terraform's state"
+
+
+def each_function_has_an_account_of_its_own(plan: Plan) -> Iterator[str]:
+    """Check that no two functions share an account, and none runs as the project's default one."""
+    seen: dict[str, str] = {}
+    for name, _, config in plan.functions():
+        account = config.get("service_account_email") or "the default account"
+        if account in seen or "@" not in account or "compute@" in account:
+            yield f"{name} runs as {account}" + (
+                f", like {seen[account]}" if account in seen else ""
+            )
+        seen[account] = name
+
+
+def roles_are_the_least(plan: Plan) -> Iterator[str]:
+    """Check roles on the project, roles on things and permissions of our own roles."""
+    own: dict[str, frozenset[str]] = {}
+    for role in plan.all("google_project_iam_custom_role"):
+        own[role.values["role_id"]] = frozenset(role.values["permissions"])
+        for permission in sorted(own[role.values["role_id"]] - PERMISSIONS - ERASING):
+            yield f"{role.address} holds {permission}"
+    for grant in plan.resources:
+        name = grant.values.get("role")
+        if not re.search(r"_iam_(member|binding|policy)$", grant.type) or not isinstance(name, str):
+            continue
+        permissions = own.get(last_part(name))
+        if grant.type.startswith("google_project_iam"):
+            is_narrow = bool(grant.first("condition")) or permissions == frozenset(
+                {"bigquery.jobs.create"}
+            )
+            if not (name in PROJECT_ROLES or (permissions is not None and is_narrow)):
+                yield f"{grant.address} grants {name} on the whole project"
+        elif permissions is None and name not in RESOURCE_ROLES and not _is_archive(grant):
+            yield f"{grant.address} grants {name}"
+        yield from _erases_unasked(plan, grant, permissions or frozenset())
+
+
+def _erases_unasked(plan: Plan, grant: Resource, permissions: frozenset[str]) -> Iterator[str]:
+    eraser = next(c["service_account_email"] for name, _, c in plan.functions() if name == ERASER)
+    if permissions & ERASING and grant.values.get("member") != f"serviceAccount:{eraser}":
+        yield f"{grant.address} lets another than {ERASER} delete"
+
+
+def _is_archive(grant: Resource) -> bool:
+    """Return whether it is what a BigQuery subscription itself must have."""
+    return grant.values["role"] == "roles/bigquery.dataEditor" and "@gcp-sa-pubsub." in str(
+        grant.values.get("member", "@gcp-sa-pubsub.")
+    )
+
+
+def only_our_functions_publish(plan: Plan) -> Iterator[str]:
+    """Check that only the functions that the topology names publish to the topics behind them."""
+    accounts = {name: config["service_account_email"] for name, _, config in plan.functions()}
+    bindings = {b.values["topic"]: b for b in plan.all("google_pubsub_topic_iam_binding")}
+    for topic in TOPOLOGY["topics"]:
+        if topic not in bindings:
+            yield f"who may publish to {topic} is no closed list"
+            continue
+        members = {m for m in bindings[topic].values["members"] if "@gcp-sa-pubsub." not in m}
+        wanted = {
+            f"serviceAccount:{accounts[name]}"
+            for name, spec in TOPOLOGY["functions"].items()
+            if topic in spec["publishes"]
+        }
+        if not wanted <= members or members & EVERYBODY:
+            yield f"{topic} may be published to by {sorted(members)}"
+        if topic != "stitch-requests" and members != wanted:
+            yield f"{topic} may be published to by others than our functions"
+    for member in plan.all("google_pubsub_topic_iam_member"):
+        yield f"{member.address} stands beside the closed list"
+
+
+def lookups_are_not_logged_by_the_platform(plan: Plan) -> Iterator[str]:
+    """Check that query strings of lookups, which hold identifiers, stay out of the log."""
+    services = {name: function.values["name"] for name, function, _ in plan.functions()}
+    filters = [e.values["filter"] for e in plan.all("google_logging_project_exclusion")]
+    wanted = (f'service_name="{services["stitch_sync"]}"', "run.googleapis.com/requests")
+    if not any(all(part in text for part in wanted) for text in filters):
+        yield "the platform logs the query strings of stitch_sync"
+
+
+def what_goes_wrong_is_told(plan: Plan) -> Iterator[str]:
+    """Check that the alerts are there and on, and say what to do."""
+    alerts = {str(alert.index): alert for alert in plan.all("google_monitoring_alert_policy")}
+    for name in REQUIRED_ALERTS:
+        if name not in alerts:
+            yield f"there is no alert {name}"
+    for name, alert in alerts.items():
+        if alert.values.get("enabled") is False:
+            yield f"the alert {name} is off"
+        if len(alert.first("documentation").get("content", "")) < 80:
+            yield f"the alert {name} does not say what to do"
+
+
+POLICIES: Final[tuple[Policy, ...]] = (
+    only_the_platform_calls_workers,
+    every_subscription_retries_and_gives_up,
+    dead_letters_are_read,
+    deadlines_are_in_order,
+    pushes_prove_who_they_are,
+    everything_personal_expires,
+    queries_have_an_index_and_nothing_else,
+    the_audit_ends_some_day,
+    secrets_are_files,
+    each_function_has_an_account_of_its_own,
+    roles_are_the_least,
+    only_our_functions_publish,
+    lookups_are_not_logged_by_the_platform,
+    what_goes_wrong_is_told,
+)
+
+
+def violations(shown: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return what is wrong with a plan, by policy."""
+    plan = Plan.of(shown)
+    found = {policy.__name__: list(policy(plan)) for policy in POLICIES}
+    return {name: sentences for name, sentences in found.items() if sentences}
+
+
+def main() -> int:
+    """Check the plan on stdin."""
+    found = violations(json.load(sys.stdin))
+    for name, sentences in found.items():
+        for sentence in sentences:
+            print(f"{name}: {sentence}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""What is held of a person besides the profile: what an erasure deletes and an export shows."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from tagstitch.core.errors import InvalidInput
+from tagstitch.core.link_log import log_prefix, pointer_id
+from tagstitch.pipeline.backend import AuditQueries, Document, DocumentStore
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.keyring import Keyring
+
+OF_SUBJECT: Final = ("processed", "outbox", "exposures", "push_inboxes")
+"""Collections whose documents name the person by the audit's pseudonym."""
+
+OF_KEY: Final = ("identifiers", "contributions", "quarantine")
+"""Collections whose documents have the key of an identifier as their id."""
+
+_PAGE: Final = 100
+_AT_ONCE: Final = 8
+_MARKED: Final = re.compile(r"(?:split|stitch)_([A-Z2-7]{26})")
+"""The key of the idempotency mark in the id of an audit record."""
+
+_SUBJECT: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}:[A-Z2-7]{26}")
+
+
+async def held_documents(
+    documents: DocumentStore,
+    *,
+    profile_ids: Collection[str],
+    keys: Collection[str],
+    subjects: Collection[str],
+    split_from: Collection[str],
+    deadline: Deadline,
+) -> dict[str, list[Document]]:
+    """Return kind -> documents; `others_links` are entries of the logs of profiles that it left."""
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def listed(collection: str, subject: str) -> list[Document]:
+        async with slots:
+            return await _all(documents, collection, deadline=deadline, subject=subject)
+
+    async def log(profile_id: str) -> list[Document]:
+        async with slots:
+            return await _log(documents, profile_id, deadline)
+
+    held: dict[str, list[Document]] = {}
+    for collection in OF_SUBJECT:
+        pages = await asyncio.gather(*(listed(collection, subject) for subject in subjects))
+        held[collection] = _joined(pages)
+    for collection in OF_KEY:
+        paths = sorted(f"{collection}/{key}" for key in keys)
+        held[collection] = list((await documents.get_many(paths, deadline=deadline)).values())
+    held["links"] = _joined(await asyncio.gather(*map(log, sorted(profile_ids))))
+    others = _joined(await asyncio.gather(*map(log, sorted(split_from))))
+    held["others_links"] = [entry for entry in others if _tells_of(entry, profile_ids)]
+    marks = {
+        f"processed/{marked[1]}"
+        for entry in held["links"]
+        if (marked := _MARKED.match(str(entry.fields.get("record_id"))))
+    } - {mark.path for mark in held["processed"]}
+    held["processed"] += (await documents.get_many(sorted(marks), deadline=deadline)).values()
+    return held
+
+
+def pointers_to(entries: Iterable[Document]) -> list[str]:
+    """Return the paths of what leads from audit records to these entries of a log."""
+    merges = (entry.fields for entry in entries if entry.fields.get("kind") == "merge")
+    return [f"links/{pointer_id(str(fields.get('record_id')))}" for fields in merges]
+
+
+def subjects_of(keyring: Keyring, profile_ids: Iterable[str]) -> list[str]:
+    """Return every pseudonym under which the audit may know these profiles."""
+    return [subject for id_ in profile_ids for subject in keyring.pseudonyms(id_)]
+
+
+def rows_sql(subjects: Sequence[str], *, columns: str, table: str = "audit") -> str:
+    """Return the query of the audit's rows of these subjects."""
+    if not subjects or not all(map(_SUBJECT.fullmatch, subjects)):
+        raise InvalidInput("invalid_field", "a pseudonym that cannot stand in a query", "subject")
+    named = ", ".join(f"'{subject}'" for subject in subjects)
+    return f"SELECT {columns} FROM {table} WHERE subject IN ({named})"  # noqa: S608 - checked above
+
+
+async def count_rows(queries: AuditQueries, subjects: Sequence[str], *, deadline: Deadline) -> int:
+    """Return how many rows of the audit are still these subjects'."""
+    found = await queries.run(rows_sql(subjects, columns="COUNT(*) AS n"), deadline=deadline)
+    return int(found[0]["n"])
+
+
+def _tells_of(entry: Document, profile_ids: Collection[str]) -> bool:
+    merged: Mapping[str, Any] = entry.fields.get("merged") or {}
+    return entry.fields.get("other_id") in profile_ids or not merged.keys().isdisjoint(profile_ids)
+
+
+async def _log(documents: DocumentStore, profile_id: str, deadline: Deadline) -> list[Document]:
+    prefix = f"links/{log_prefix(profile_id)}"
+    return await _all(documents, "links", deadline=deadline, prefix=prefix)
+
+
+async def _all(
+    documents: DocumentStore,
+    collection: str,
+    *,
+    deadline: Deadline,
+    subject: str | None = None,
+    prefix: str | None = None,
+) -> list[Document]:
+    found: list[Document] = []
+    after = prefix
+    while True:
+        page = await documents.list_documents(
+            collection, subject=subject, after=after, limit=_PAGE, deadline=deadline
+        )
+        wanted = [document for document in page if document.path.startswith(prefix or "")]
+        found += wanted
+        if len(page) < _PAGE or len(wanted) < len(page):
+            return found
+        after = page[-1].path
+
+
+def _joined(pages: Iterable[Sequence[Document]]) -> list[Document]:
+    return [document for page in pages for document in page]

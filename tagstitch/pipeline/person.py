@@ -1,0 +1,156 @@
+"""A person in the store: every id and key that stands for them, found from one of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from tagstitch.core.contribution import contributors
+from tagstitch.core.identifier import Identifier
+from tagstitch.core.link_log import LinkEntry
+from tagstitch.core.profile import Profile, is_erased, parse_profile, survivor_id, typed_profile
+from tagstitch.pipeline.backend import Document, DocumentStore
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.keyring import Keyring, own_profile_id
+from tagstitch.pipeline.link_log import entries_of
+
+_STEPS_MAX: Final = 5
+"""Aliases that are followed behind each other; one, unless somebody wrote them by hand."""
+
+_AT_ONCE: Final = 8
+"""Logs that are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who is meant: whoever this document is of, or leads to."""
+
+    profile_id: str
+    keys: tuple[str, ...] = ()
+    """The key of the identifier that was named, if it was one."""
+
+    @classmethod
+    def by_identifier(cls, identifier: Identifier, keyring: Keyring) -> Asked:
+        """Return the person of an identifier."""
+        key = keyring.identifier_key(identifier)
+        return cls(own_profile_id(key), (key,))
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Everything that stands for one person today."""
+
+    profile: Profile | None
+    """None when nobody is known."""
+    profile_ids: tuple[str, ...]
+    """The profile's id, those that lead to it, and those that its identifiers could have."""
+    keys: tuple[str, ...]
+    """The keys of all identifiers."""
+    split_from: tuple[str, ...] = ()
+    """Profiles that this one left: their logs may hold what it brought to them."""
+    entries: tuple[LinkEntry, ...] = ()
+    """The link log, oldest first."""
+    found: Mapping[str, Document] = field(default_factory=dict)
+    """Path -> the documents of `profile_ids` as they were read, those that exist."""
+
+
+async def find_person(
+    documents: DocumentStore, asked: Asked, *, now: datetime, deadline: Deadline
+) -> Person:
+    """Return whom the document leads to, also one who has expired; nobody behind a tombstone."""
+    found: dict[str, Document] = {}
+    chain = await _follow(documents, asked.profile_id, found, deadline)
+    home = chain[-1]
+    document = found.get(f"profiles/{home}")
+    profile = None
+    if document is not None and not is_erased(document.fields):
+        profile = typed_profile(home, document.fields, now=now)
+    keys = tuple(dict.fromkeys((*asked.keys, *_keys_of(profile))))
+    logs: dict[str, list[LinkEntry]] = {}
+    unread = set(chain)
+    more = set(map(own_profile_id, keys)) - unread
+    while unread or more:
+        unread |= await _leading(documents, more, home, found, now=now, deadline=deadline)
+        read = await _logs(documents, unread, deadline)
+        logs |= read
+        merged = {id_ for entries in read.values() for entry in entries for id_ in entry.merged}
+        unread, more = set(), merged - logs.keys()
+    entries = [entry for log in logs.values() for entry in log]
+    left = {entry.other_id for entry in entries if entry.is_arrival and entry.other_id}
+    return Person(
+        profile,
+        (home, *sorted(logs.keys() - {home})),
+        keys,
+        tuple(sorted(left - logs.keys())),
+        tuple(sorted(entries, key=lambda entry: (entry.committed_at, entry.entry_id))),
+        found,
+    )
+
+
+async def _follow(
+    documents: DocumentStore, profile_id: str, found: dict[str, Document], deadline: Deadline
+) -> list[str]:
+    """Return the ids on the way to the profile; add what was read to `found`."""
+    chain = [profile_id]
+    while len(chain) <= _STEPS_MAX:
+        document = await documents.get(f"profiles/{chain[-1]}", deadline=deadline)
+        if document is None:
+            break
+        found[document.path] = document
+        survivor = survivor_id(document.fields)
+        if survivor is None or survivor in chain:
+            break
+        chain.append(survivor)
+    return chain
+
+
+def _keys_of(profile: Profile | None) -> list[str]:
+    return [] if profile is None else [*profile.identifiers, *contributors(profile.fields)]
+
+
+async def _leading(
+    documents: DocumentStore,
+    profile_ids: Collection[str],
+    home: str,
+    found: dict[str, Document],
+    *,
+    now: datetime,
+    deadline: Deadline,
+) -> set[str]:
+    """Return those ids that lead to this profile, or to nobody: others' places are theirs."""
+    read = await documents.get_many(profile_paths(sorted(profile_ids)), deadline=deadline)
+
+    def leads(profile_id: str) -> bool:
+        document = read.get(f"profiles/{profile_id}")
+        if document is None:
+            return True
+        survivor = survivor_id(document.fields)
+        if survivor is not None:
+            return survivor == home
+        return parse_profile(profile_id, document.fields, now=now) is None
+
+    leading = {profile_id for profile_id in profile_ids if leads(profile_id)}
+    found |= {path: read[path] for path in profile_paths(leading) if path in read}
+    return leading
+
+
+async def _logs(
+    documents: DocumentStore, profile_ids: Collection[str], deadline: Deadline
+) -> Mapping[str, list[LinkEntry]]:
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(profile_id: str) -> list[LinkEntry]:
+        async with slots:
+            return await entries_of(documents, profile_id, deadline=deadline)
+
+    ordered = sorted(profile_ids)
+    logs = await asyncio.gather(*map(one, ordered))
+    return dict(zip(ordered, logs, strict=True))
+
+
+def profile_paths(profile_ids: Iterable[str]) -> list[str]:
+    """Return the paths of profiles' documents."""
+    return [f"profiles/{profile_id}" for profile_id in profile_ids]

@@ -1,0 +1,210 @@
+"""Views and queries that compare and judge, over rows that the pipeline itself wrote."""
+
+from __future__ import annotations
+
+# ruff: noqa: S608 - queries are made of our own words
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tagstitch.adapters.bigquery_audit import BigQueryAuditTable
+from tagstitch.adapters.bigquery_audit_queries import BigQueryAuditQueries
+from tagstitch.adapters.duckdb_audit_queries import DuckDbAuditQueries
+from tagstitch.core.caller import Caller
+from tagstitch.core.sample_ratio import judge_sample_ratio, sample_ratio_mismatch
+from tagstitch.pipeline.backend import AuditQueries
+from tagstitch.pipeline.deadline import Deadline
+from tests.emulators import PROJECT
+from tests.pipeline.world import START, World
+
+QUERIES = Path(__file__).resolve().parents[2] / "schemas" / "queries"
+SERVER = Caller("server", frozenset({"decide", "lookup", "stitch", "assert", "explain"}))
+
+Ask = Callable[[str], Any]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.database.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """A name for rules, events and experiments that no other test uses."""
+    return "t" + secrets.token_hex(6)
+
+
+@pytest.fixture(params=["duckdb", pytest.param("bqemulator", marks=pytest.mark.emulators)])
+async def ask(request: pytest.FixtureRequest, world: World) -> AsyncIterator[Ask]:
+    """Run a query over everything that the world's pipeline has published for the audit."""
+    queries: AuditQueries
+    if request.param == "duckdb":
+        queries = DuckDbAuditQueries(world.database, world.audit_rows, dataset="tagstitch")
+        table = None
+    else:
+        emulators = request.getfixturevalue("emulators")
+        dataset = request.getfixturevalue("audit_dataset")
+        queries = BigQueryAuditQueries(PROJECT, dataset, emulator=emulators.bigquery)
+        table = BigQueryAuditTable(PROJECT, dataset, storage_emulator=emulators.bigquery_storage)
+
+    async def run(sql: str) -> Sequence[Mapping[str, Any]]:
+        await world.store_audit()
+        if table is not None:
+            await table.append(await world.rows(), deadline=Deadline.after(60))
+        return await queries.run(
+            sql.replace("${dataset}", "tagstitch"), deadline=Deadline.after(60)
+        )
+
+    yield run
+    if isinstance(queries, BigQueryAuditQueries):
+        await queries.close()
+    if table is not None:
+        await table.close()
+
+
+def query(file: str, **values: str) -> str:
+    sql = (QUERIES / f"{file}.sql").read_text("utf-8")
+    for name, value in values.items():
+        assert "${" + name + "}" in sql
+        sql = sql.replace("${" + name + "}", value)
+    return sql
+
+
+class TestRuleImpact:
+    async def test_the_days_before_and_after_a_rule_began(
+        self, world: World, ask: Ask, name: str
+    ) -> None:
+        halve: dict[str, Any] = {
+            "target_event_name": name,
+            "conditions": {"coupon": {"exists": True}},
+            "action_type": "modify_parameter",
+            "action_details": {"parameter": "value", "operator": "multiply", "operand": 0.5},
+        }
+        rename: dict[str, Any] = {
+            "target_event_name": name,
+            "conditions": {"value": {"lessThan": 5}},
+            "action_type": "rename_event",
+            "action_details": {"new_event_name": f"{name}_small"},
+        }
+        drop: dict[str, Any] = {
+            "target_event_name": name,
+            "conditions": {"value": {"lessThan": 0}},
+            "action_type": "drop_event",
+            "action_details": {},
+        }
+        old = world.decider({f"{name}-halve": halve})
+        new = world.decider(
+            {f"{name}-halve": halve, f"{name}-rename": rename, f"{name}-drop": drop}
+        )
+        for day, decider in enumerate([old] * 3 + [new] * 2):
+            world.now = START + timedelta(days=5 * day)
+            sent: list[dict[str, Any]] = [
+                {"value": 8.0, "coupon": "X"}, {"value": 4.0}, {"value": -1.0}, {},
+            ]  # fmt: skip
+            for number, parameters in enumerate(sent):
+                event = {"event_name": name, "client_id": f"{day}.{number}", **parameters}
+                await decider.decide({"event": event, "deadline_ms": 5000}, SERVER)
+
+        rows = await ask(
+            "SELECT rule_id, events_before, events_after, renames_before, renames_after,"
+            " drops_before, drops_after, value_difference_before, value_difference_after,"
+            " TIMESTAMP_DIFF(began_at, TIMESTAMP '2026-11-21 20:00:00+00', DAY) AS began"
+            f" FROM `tagstitch.rule_impact` WHERE event_name = '{name}' ORDER BY rule_id"
+        )
+
+        assert {row["rule_id"].rpartition("-")[2]: tuple(row.values())[1:] for row in rows} == {
+            "drop": (4, 8, 0, 2, 0, 2, -4.0, -8.0, 15),
+            "halve": (0, 8, 0, 0, 0, 0, None, -8.0, 0),
+            "rename": (4, 8, 0, 2, 0, 2, -4.0, -8.0, 15),
+        }
+
+
+class TestExperiments:
+    async def serve(self, world: World, name: str, *, visitors: int) -> None:
+        experiment = {
+            "target_event_name": name,
+            "variants": [{"name": "control"}, {"name": "treatment"}],
+            "sticky": True,
+        }
+        decider = world.decider(experiments={name: experiment})
+        for visitor in range(visitors):
+            event = {"event_name": name, "client_id": f"{visitor + 1000}.1"}
+            await decider.decide({"event": event, "deadline_ms": 5000}, SERVER)
+
+    async def test_each_visitor_counts_once_for_the_variant_that_was_served(
+        self, world: World, ask: Ask, name: str
+    ) -> None:
+        await self.serve(world, name, visitors=30)
+        await self.serve(world, name, visitors=20)
+
+        rows = await ask(
+            "SELECT version, variant, visitors FROM `tagstitch.experiment_visitors`"
+            f" WHERE experiment_id = '{name}' ORDER BY variant"
+        )
+
+        assert [row["variant"] for row in rows] == ["control", "treatment"]
+        assert sum(row["visitors"] for row in rows) == 30
+        assert {row["version"] for row in rows} == {1}
+
+    @pytest.mark.parametrize(
+        "weights",
+        [
+            {"control": 0.5, "treatment": 0.5},
+            {"control": 0.2, "treatment": 0.8},
+            {"control": 0.05, "treatment": 0.95},
+            {"control": 0.4, "treatment": 0.4, "third": 0.2},
+            {"control": 1.0},
+        ],
+        ids=str,
+    )
+    async def test_a_sample_ratio_is_judged_as_the_command_judges_it(
+        self, world: World, ask: Ask, name: str, weights: dict[str, float]
+    ) -> None:
+        await self.serve(world, name, visitors=40)
+        union = " UNION ALL ".join(
+            f"SELECT '{variant}' AS variant, {weight} AS weight"
+            for variant, weight in weights.items()
+        )
+
+        counted = await ask(
+            "SELECT variant, visitors FROM `tagstitch.experiment_visitors`"
+            f" WHERE experiment_id = '{name}'"
+        )
+        (judged,) = await ask(
+            query("sample_ratio_mismatch", experiment_id=name, version="1", weights=union)
+        )
+
+        counts = {row["variant"]: row["visitors"] for row in counted}
+        assert judged["verdict"] == judge_sample_ratio(sample_ratio_mismatch(counts, weights))
+        assert judged["visitors"] == 40
+
+
+class TestErasure:
+    async def test_the_proof_counts_what_is_left_of_a_visitor(
+        self, world: World, name: str
+    ) -> None:
+        identifiers = [
+            {"type": "client_id", "value": f"{name}.1"},
+            {"type": "user_id", "value": f"u-{name}"},
+        ]
+        await world.stitch({"request_id": name, "identifiers": identifiers})
+        event = {"event_name": "purchase", "client_id": f"{name}.1", "value": 1.0}
+        await world.decider().decide({"event": event, "deadline_ms": 5000}, SERVER)
+        await world.store_audit()
+        subject = (await world.rows())[-1]["subject"]
+        queries = DuckDbAuditQueries(world.database, world.audit_rows, dataset="tagstitch")
+        proof = query("erasure_proof", dataset="tagstitch", subject=subject)
+
+        (before,) = await queries.run(proof, deadline=Deadline.after(20))
+        await world.audit_rows.erase([subject], deadline=Deadline.after(20))
+        (after,) = await queries.run(proof, deadline=Deadline.after(20))
+
+        assert before["rows_left"] == 3
+        assert (before["request_ids_left"], before["receipts_left"]) == (1, 1)
+        assert tuple(after.values()) == (0, 0, 0, 0, None)

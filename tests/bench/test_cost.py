@@ -1,0 +1,123 @@
+"""The cost model: counted on the pipeline, priced by a table, and told in docs/cost.md."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.cost import (
+    SWEEPS,
+    Prices,
+    Volumes,
+    bill_of,
+    count,
+    main,
+    published_usage,
+    read_prices,
+    usage_of,
+)
+from bench.cost_counts import RULES, Usage
+from tagstitch.core.limits import PENDING_SHARDS
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "cost.md"
+
+NOTHING = Volumes(events=0, instances=0, rules=RULES)
+
+
+@pytest.fixture(scope="module")
+def counted() -> dict[str, Usage]:
+    return count()
+
+
+def test_an_event_costs_one_read_and_writes_only_when_state_changes(
+    counted: dict[str, Usage],
+) -> None:
+    plain, changing = counted["event: nothing is written"], counted["event: state changes"]
+
+    assert (plain.reads, plain.writes, plain.messages) == (1, 0, 1)
+    assert (changing.reads, changing.messages) == (1, 1)
+    assert 0 < changing.writes <= 3, "the profile, the mark, and the mark again once it is recorded"
+    assert (counted["lookup"].reads, counted["lookup"].writes) == (1, 0)
+
+
+def test_a_sweep_reads_every_shard_and_every_definition(counted: dict[str, Usage]) -> None:
+    shards = 2 * PENDING_SHARDS
+
+    assert counted["sweep"].reads >= shards + RULES
+    assert counted["sweep"].reads <= shards + RULES + 10
+    assert counted["sweep"].writes == 0
+
+
+def test_the_usage_of_a_month_adds_up(counted: dict[str, Usage]) -> None:
+    idle = usage_of(NOTHING, counted)
+    more_rules = usage_of(replace(NOTHING, rules=RULES + 1), counted)
+    one_event = usage_of(
+        replace(NOTHING, events=1, state_share=0, new_share=0, link_share=0, lookup_share=0),
+        counted,
+    )
+
+    assert idle.reads == counted["sweep"].reads * SWEEPS
+    assert more_rules.reads - idle.reads == SWEEPS
+    assert one_event.reads - idle.reads == counted["event: nothing is written"].reads
+    assert one_event.message_bytes == counted["event: nothing is written"].message_bytes
+
+
+def test_the_published_design_reads_every_rule_in_every_instance_each_minute() -> None:
+    volumes = Volumes(events=10, lookup_share=0, rules=7, instances=3)
+
+    usage = published_usage(volumes, Usage(), writes=2)
+
+    assert usage.reads == 10 + 3 * 7 * SWEEPS
+    assert usage.writes == 20
+
+
+def test_each_unit_has_its_price() -> None:
+    free = Prices(*([0.0] * len(Prices.__struct_fields__)))
+    usage = Usage(
+        reads=1e5, writes=2e5, deletes=3e5, message_bytes=2**40, row_bytes=2**30, messages=0
+    )
+
+    def bill(**prices: float) -> float:
+        priced = Prices(**{name: prices.get(name, 0.0) for name in Prices.__struct_fields__})
+        return bill_of(usage, NOTHING, priced).total
+
+    assert bill_of(usage, NOTHING, free).total == 0
+    assert bill(firestore_reads_100k=1) == 1
+    assert bill(firestore_writes_100k=1) == 2
+    assert bill(firestore_deletes_100k=1) == 3
+    assert bill(pubsub_tib=1) == 2, "published and delivered"
+    assert bill(bigquery_append_gib=1) == 1
+    assert bill(bigquery_storage_gib_month=1) == 1
+
+
+def test_instances_cost_when_they_are_awake_and_idle() -> None:
+    prices = read_prices()
+    awake = bill_of(Usage(), replace(NOTHING, instances=1), prices)
+    asleep = bill_of(Usage(), NOTHING, prices)
+
+    assert awake.idle > 10
+    assert asleep.idle == 0
+
+
+def test_the_command_prints_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--events", "5000000", "--rules", "10"])
+    told = capsys.readouterr().out
+
+    assert "5,000,000 events a month, 10 rules" in told
+    assert "| Tagstitch |" in told
+    assert "| published design, 2 writes an event |" in told
+
+
+def test_the_document_tells_what_is_counted(counted: dict[str, Usage]) -> None:
+    rows = re.findall(
+        r"^\| ([a-z][^|]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| [\d,]+ \| [\d.]+ \| [\d,]+ \|$",
+        DOCUMENT.read_text("utf-8"),
+        re.MULTILINE,
+    )
+
+    assert {kind: tuple(map(float, figures)) for kind, *figures in rows} == {
+        kind: (usage.reads, usage.writes, usage.messages) for kind, usage in counted.items()
+    }

@@ -1,0 +1,291 @@
+"""The script for teams without Terraform does the same, in words that gcloud knows."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.gcloud_script import COMMON_SECRETS, SECRETS, definitions, script
+from infra.secrets_file import write as write_secrets
+from infra.tests.plan import Plan, last_part
+from infra.tests.policies import (
+    ERASING,
+    PERMISSIONS,
+    PROJECT_ROLES,
+    RESOURCE_ROLES,
+    SECRET_SETTINGS,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RECORDING = """#!/bin/bash
+{{ printf '%s\\0' "${{0##*/}}" "$@"; printf '\\036'; }} >> '{log}'
+case " $* " in
+  *" --data-file=- "*) {{ cat; printf '\\0'; }} >> '{log}.secrets' ;;
+  *" --format="*) if [ "$1" = functions ]; then echo "https://$3"; else echo 123456789012; fi ;;
+  *" describe "* | *" show "*) exit {there} ;;
+esac
+"""
+"""Writes down its words, each ended by NUL, and answers as if everything or nothing were there."""
+
+Command = list[str]
+
+
+def run_script(folder: Path, *, there: bool) -> list[Command]:
+    """Run the script with programs that only write down how they were called."""
+    (folder / "deploy.sh").write_text(script(*definitions()))
+    log = folder / "log"
+    for name in ("gcloud", "bq"):
+        program = folder / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(RECORDING.format(log=log, there=0 if there else 1))
+        program.chmod(0o755)
+    for part in ("infra/schemas", "schemas"):
+        shutil.copytree(ROOT / part, folder / part)
+    write_secrets(folder / "infra" / "secrets.auto.tfvars.json", None)
+    run = subprocess.run(
+        ["bash", str(folder / "deploy.sh")],
+        cwd=folder,
+        env={
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "PROJECT": "my-project", "REGION": "europe-west1", "CONSENT_DEFAULT": "denied",
+        },
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    calls = log.read_text().removesuffix("\036").split("\036")
+    return [call.removesuffix("\0").split("\0") for call in calls]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("script")
+
+
+@pytest.fixture(scope="module")
+def commands(folder: Path) -> list[Command]:
+    """What the script calls where nothing is there yet."""
+    return run_script(folder, there=False)
+
+
+def of(commands: list[Command], *words: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the name and the flags of each command that begins with these words."""
+    for command in commands:
+        if command[: len(words)] == list(words):
+            flags = dict(w.partition("=")[::2] for w in command[len(words) :] if w[:2] == "--")
+            names = [w for w in command[len(words) :] if w[:2] != "--"]
+            yield (names[0] if names else ""), flags
+
+
+def test_every_topic_and_subscription_is_the_one_of_terraform(
+    commands: list[Command], plan: dict[str, Any]
+) -> None:
+    planned = Plan.of(plan)
+    topics = dict(of(commands, "gcloud", "pubsub", "topics", "create"))
+    subscriptions = dict(of(commands, "gcloud", "pubsub", "subscriptions", "create"))
+
+    assert topics == {
+        topic.values["name"]: {
+            "--message-retention-duration": topic.values["message_retention_duration"]
+        }
+        | (
+            {"--schema": "tagstitch-actions", "--message-encoding": "json"}
+            if topic.values["schema_settings"]
+            else {}
+        )
+        for topic in planned.all("google_pubsub_topic")
+    }
+    assert subscriptions.keys() == {s.values["name"] for s in planned.subscriptions()}
+    for subscription in planned.subscriptions():
+        flags = subscriptions[subscription.values["name"]]
+        retry = subscription.first("retry_policy")
+        given_up = subscription.first("dead_letter_policy")
+        token = subscription.first("push_config")["oidc_token"][0]
+        assert flags["--ack-deadline"] == str(subscription.values["ack_deadline_seconds"])
+        assert flags["--min-retry-delay"] == retry["minimum_backoff"]
+        assert flags["--max-retry-delay"] == retry["maximum_backoff"]
+        assert flags["--expiration-period"] == "never"
+        assert flags["--push-auth-service-account"] == token["service_account_email"]
+        assert flags["--push-auth-token-audience"] == token["audience"]
+        if given_up:
+            assert flags["--dead-letter-topic"] == last_part(given_up["dead_letter_topic"])
+            assert flags["--max-delivery-attempts"] == str(given_up["max_delivery_attempts"])
+
+
+def test_every_function_runs_as_it_does_with_terraform(
+    commands: list[Command], plan: dict[str, Any]
+) -> None:
+    deployed = dict(of(commands, "gcloud", "functions", "deploy"))
+    with_terraform_only = {
+        "LOG_EXECUTION_ID", "TAGSTITCH_RULES_REFRESH_S", "TAGSTITCH_AUDIT_PARAMETERS",
+        "TAGSTITCH_TIME_ZONE",
+    }  # fmt: skip
+
+    for name, function, config in Plan.of(plan).functions():
+        flags = deployed[function.values["name"]]
+        separator, _, variables = flags["--set-env-vars"].removeprefix("^").partition("^")
+        environment = dict(pair.partition("=")[::2] for pair in variables.split(separator))
+        mounted = {pair.partition("=")[0] for pair in flags["--set-secrets"].split(",")}
+        kept = config["environment_variables"].keys() - with_terraform_only
+        assert environment == {key: config["environment_variables"][key] for key in kept}
+        assert mounted == {value for value in environment.values() if value.startswith("/secrets/")}
+        assert flags["--entry-point"] == name
+        assert flags["--source"] == f"build/{name}"
+        assert flags["--service-account"] == config["service_account_email"]
+        assert flags["--memory"] == config["available_memory"]
+        assert flags["--concurrency"] == str(config["max_instance_request_concurrency"])
+        assert flags["--min-instances"] == str(config["min_instance_count"])
+        assert flags["--max-instances"] == str(config["max_instance_count"])
+        assert flags["--timeout"] == f"{config['timeout_seconds']}s"
+        assert (flags["--ingress-settings"] == "all") == (config["ingress_settings"] == "ALLOW_ALL")
+
+
+def test_everybody_has_the_role_that_terraform_gives(
+    commands: list[Command], plan: dict[str, Any]
+) -> None:
+    granted = {
+        (flags["--member"], last_part(flags["--role"]))
+        for command in commands
+        if "add-iam-policy-binding" in command
+        for _, flags in of([command], *command[:1])
+        if "--member" in flags
+    }
+    planned: set[tuple[str, str]] = set()
+    for grant in Plan.of(plan).resources:
+        if re.search(r"_iam_(member|binding)$", grant.type):
+            members = grant.values.get("members") or [grant.values["member"]]
+            planned |= {(member, last_part(grant.values["role"])) for member in members}
+    ours = {
+        (re.sub(r"number-of-it", "123456789012", member), role)
+        for member, role in planned
+        if "@example.com" not in member and "crm@" not in member  # the test's own variables
+    }
+
+    assert granted == ours
+    roles = {last_part(role) for role in PROJECT_ROLES | RESOURCE_ROLES}
+    assert {role for _, role in granted if not role.startswith("tagstitch_")} <= roles
+
+
+def test_documents_expire_and_are_indexed_as_with_terraform(
+    commands: list[Command], plan: dict[str, Any]
+) -> None:
+    fields = list(Plan.of(plan).all("google_firestore_field"))
+    expiring = set(of_fields(commands, "ttls", "update", flag="--enable-ttl"))
+    exempt = set(of_fields(commands, "update", flag="--disable-indexes"))
+    indexed = set(of_fields(commands, "update", flag="--index"))
+
+    def told(*, ttl: bool | None = None, index: bool | None = None) -> set[tuple[str, str]]:
+        return {
+            (field.values["collection"], field.values["field"])
+            for field in fields
+            if ttl in (None, bool(field.values["ttl_config"]))
+            and index in (None, bool(field.first("index_config")["indexes"]))
+        }
+
+    assert expiring == told(ttl=True)
+    assert indexed == told(index=True)
+    assert exempt == told(index=False)
+
+
+def of_fields(commands: list[Command], *words: str, flag: str) -> Iterator[tuple[str, str]]:
+    group = ("gcloud", "firestore", "fields" if words[0] == "ttls" else "indexes")
+    middle = () if words[0] == "ttls" else ("fields",)
+    for field, flags in of(commands, *group, *middle, *words):
+        if flag in flags:
+            yield flags["--collection-group"], field
+
+
+def test_the_audit_is_made_with_its_views_in_order(commands: list[Command]) -> None:
+    made = [command for command in commands if command[0] == "bq" and "mk" in command]
+    names = [last_part(command[-1].replace(".", "/").replace(":", "/")) for command in made]
+    views = {name: flags for name, (_, flags) in zip(names, of(made, "bq"), strict=True)}
+
+    assert names[:4] == ["tagstitch", "audit", "audit_deduplicated", "modifications"]
+    for path in (ROOT / "schemas" / "views").glob("*.sql"):
+        sql = path.read_text("utf-8").replace("${dataset}", "my-project.tagstitch")
+        assert views[path.stem]["--view"] == sql.rstrip("\n")
+
+
+def test_what_is_there_stays(tmp_path: Path) -> None:
+    commands = run_script(tmp_path, there=True)
+
+    made = [" ".join(command[:4]) for command in commands if {"create", "mk"} & set(command)]
+    assert made == []
+    assert len(list(of(commands, "gcloud", "functions", "deploy"))) == 4
+
+
+def test_the_roles_and_secrets_are_the_least(commands: list[Command], folder: Path) -> None:
+    roles = dict(of(commands, "gcloud", "iam", "roles", "create"))
+    permissions = {p for flags in roles.values() for p in flags["--permissions"].split(",")}
+    made = (folder / "log.secrets").read_text().removesuffix("\0").split("\0")
+    kept = json.loads((folder / "infra" / "secrets.auto.tfvars.json").read_text())["secrets"]
+
+    assert permissions == PERMISSIONS | ERASING
+    assert sorted(made) == sorted(
+        value for name, value in kept.items() if name != "signing-secrets"
+    )
+    for function, secrets in SECRETS.items():
+        for setting in secrets.values():
+            assert function in SECRET_SETTINGS[setting]
+        assert secrets.items() >= COMMON_SECRETS.items()
+
+
+def test_gcloud_knows_every_command_and_flag(commands: list[Command]) -> None:
+    for command in commands:
+        if command[0] == "gcloud":
+            assert unknown_flags(command, known_commands()) == set(), command
+
+
+def test_gcloud_knows_what_the_documents_tell_to_run() -> None:
+    told = [
+        shlex.split(line)
+        for name in ("deploy", "runbook")
+        for block in re.findall(
+            r"```bash\n(.*?)```", (ROOT / "docs" / f"{name}.md").read_text("utf-8"), re.DOTALL
+        )
+        for line in block.splitlines()
+        if line.strip().startswith("gcloud ")
+    ]
+
+    assert len(told) >= 8
+    for command in told:
+        assert unknown_flags(command[: [*command, ">"].index(">")], known_commands()) == set()
+
+
+def unknown_flags(command: Command, tree: dict[str, Any]) -> set[str]:
+    """Return the flags that gcloud's command does not have; fails when there is no such command."""
+    node, rest = tree, command[1:]
+    flags = set(tree["flags"])
+    while rest and rest[0] in node["commands"]:
+        node, rest = node["commands"][rest[0]], rest[1:]
+        flags |= set(node["flags"])
+    assert node["commands"] == {}, f"not a whole command: {command}"
+    used = {word.partition("=")[0] for word in rest if word.startswith("--")}
+    return {flag if flag in flags else flag.replace("--no-", "--", 1) for flag in used} - flags
+
+
+@functools.cache
+def known_commands() -> dict[str, Any]:
+    """Return gcloud's own table of commands and flags, which its completion uses."""
+    gcloud = shutil.which("gcloud")
+    table = Path(gcloud or "").resolve().parents[1] / "data" / "cli" / "gcloud_completions.py"
+    if gcloud is None or not table.is_file():
+        pytest.skip("needs gcloud")
+    spec = importlib.util.spec_from_file_location("gcloud_completions", table)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    tree: dict[str, Any] = module.STATIC_COMPLETION_CLI_TREE
+    return tree

@@ -1,0 +1,268 @@
+"""The policies hold of every way to deploy, and each fails on a copy that breaks it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from infra.tests.policies import POLICIES, violations
+from tests.infra.conftest import Planned
+
+DEPLOYMENTS: dict[str, dict[str, Any]] = {
+    "keys": {},
+    "signatures": {"auth": "signature"},
+    "identities": {"auth": "iam", "callers": ["serviceAccount:sgtm@other.iam.gserviceaccount.com"]},
+    "nobody may call yet": {"auth": "iam"},
+    "the audit archived too": {"audit_archive": True},
+    "as little as possible": {
+        "alert_emails": [], "audit_readers": [], "backup_days": 0, "billing_account": None,
+        "deletion_protection": False, "point_in_time_recovery": False, "publishers": [],
+    },
+    "larger, elsewhere, by another name": {
+        "audit_days": 30,
+        "bigquery_location": "EU",
+        "firestore_location": "eur3",
+        "functions": {"decide": {"memory": "2Gi", "cpu": "2", "min_instances": 5}},
+        "prefix": "shop-tags",
+        "runtime": "python313",
+    },
+}  # fmt: skip
+
+
+class Mutation(NamedTuple):
+    """One way to break a deployment, and what a policy says to that.
+
+    Those of one batch are planned together, since none of them hides another.
+    """
+
+    batch: int
+    policy: str
+    file: str
+    old: str
+    new: str
+    sentence: str
+
+
+MUTATIONS = [
+    Mutation(
+        0, "only_the_platform_calls_workers", "functions.tf",
+        "[for kind in local.invokers[name] : google_service_account.caller[kind].member]",
+        '["allUsers"]',
+        "stitch_async is a worker and may be called by ['allUsers']",
+    ),
+    Mutation(
+        0, "only_the_platform_calls_workers", "functions.tf",
+        '"ALLOW_ALL" : "ALLOW_INTERNAL_ONLY"', '"ALLOW_ALL" : "ALLOW_ALL"',
+        "stitch_async is a worker and reachable from outside",
+    ),
+    Mutation(
+        1, "only_the_platform_calls_workers", "functions.tf",
+        "google_cloudfunctions2_function.function[each.key].name\n", '"another"\n',
+        "audit_sink has no closed list of who may call it",
+    ),
+    Mutation(
+        0, "every_subscription_retries_and_gives_up", "pubsub.tf",
+        '"${each.value.backoff_min_s}s"', '"0s"',
+        'google_pubsub_subscription.push["audit-push"] retries after (\'0s\', \'600s\')',
+    ),
+    Mutation(
+        1, "every_subscription_retries_and_gives_up", "pubsub.tf",
+        'contains(keys(each.value), "dead_letter_topic") ? [each.value] : []', "[]",
+        'google_pubsub_subscription.push["audit-push"] never gives a message up',
+    ),
+    Mutation(
+        0, "every_subscription_retries_and_gives_up", "pubsub.tf",
+        'ttl = "" # never', 'ttl = "2678400s" # never',
+        'google_pubsub_subscription.push["audit-push"] expires when nobody visits for a month',
+    ),
+    Mutation(
+        2, "every_subscription_retries_and_gives_up", "topology.json",
+        '"path": "/deadletters",\n',
+        '"path": "/deadletters", "dead_letter_topic": "dead-letter", "max_delivery_attempts": 5,\n',
+        'google_pubsub_subscription.push["dead-letter-push"] would send dead letters round and round',
+    ),
+    Mutation(
+        0, "dead_letters_are_read", "topology.json",
+        '"topic": "dead-letter", ', '"topic": "audit", ',
+        "the dead-letter topic dead-letter has no subscription: it loses messages",
+    ),
+    Mutation(
+        0, "dead_letters_are_read", "pubsub.tf",
+        '"roles/pubsub.subscriber"', '"roles/pubsub.viewer"',
+        "Pub/Sub may not forward from audit-push",
+    ),
+    Mutation(
+        0, "dead_letters_are_read", "pubsub.tf",
+        "contains(local.dead_letter_topics, topic) ? [local.pubsub_service] : []", "[]",
+        "Pub/Sub may not forward to dead-letter",
+    ),
+    Mutation(
+        0, "deadlines_are_in_order", "pubsub.tf",
+        "= each.value.ack_deadline_s", "= 20",
+        'google_pubsub_subscription.push["audit-push"]: 20 s, while audit_sink may still work',
+    ),
+    Mutation(
+        0, "deadlines_are_in_order", "functions.tf",
+        "= each.value.timeout_s", "= 30",
+        "audit_sink is stopped after 30 s, before its handler gives up",
+    ),
+    Mutation(
+        0, "pushes_prove_who_they_are", "pubsub.tf",
+        "= local.audience[each.value.function]", '= "https://example.com"',
+        'google_pubsub_subscription.push["audit-push"] pushes with another audience'
+        " than the function expects",
+    ),
+    Mutation(
+        0, "pushes_prove_who_they_are", "scheduler.tf",
+        'google_service_account.caller["schedule"].email', "google_service_account.build.email",
+        'google_cloud_scheduler_job.job["sweep"] pushes as nobody whom the function accepts',
+    ),
+    Mutation(
+        0, "everything_personal_expires", "firestore.json",
+        '"outbox": {"ttl": "expires_at"', '"outbox": {"ttl": null',
+        "documents of outbox never expire",
+    ),
+    Mutation(
+        0, "everything_personal_expires", "firestore.json",
+        '"views": {"ttl": null', '"views": {"ttl": "expires_at"',
+        "documents of views would vanish",
+    ),
+    Mutation(
+        0, "everything_personal_expires", "firestore.json",
+        '"profiles": {"ttl": "expires_at"', '"profiles": {"ttl": "updated_at"',
+        "documents of profiles expire by updated_at, which nobody writes",
+    ),
+    Mutation(
+        1, "queries_have_an_index_and_nothing_else", "firestore.json",
+        '"outbox": {"ttl": "expires_at", "indexed": ["pending", "subject"]}',
+        '"outbox": {"ttl": "expires_at", "indexed": ["subject"]}',
+        "the query by outbox.pending has no index",
+    ),
+    Mutation(
+        1, "queries_have_an_index_and_nothing_else", "firestore.json",
+        '"profiles": {"ttl": "expires_at", "indexed": []}',
+        '"profiles": {"ttl": "expires_at", "indexed": ["attributes"]}',
+        "profiles.attributes is indexed and nothing asks for it",
+    ),
+    Mutation(
+        1, "queries_have_an_index_and_nothing_else", "firestore.tf",
+        '= "*"', '= "attributes"',
+        "fields of profiles are indexed unless each is exempted",
+    ),
+    Mutation(
+        2, "queries_have_an_index_and_nothing_else", "firestore.tf",
+        '= "*"\n\n  index_config {}\n', '= "*"\n',
+        'google_firestore_field.unindexed["profiles"] leaves the automatic indexes in place',
+    ),
+    Mutation(
+        0, "the_audit_ends_some_day", "bigquery.tf",
+        "= var.audit_days * 24 * 60 * 60 * 1000", "= null",
+        "google_bigquery_table.audit keeps its rows for 0 days (0: for ever)",
+    ),
+    Mutation(
+        0, "the_audit_ends_some_day", "bigquery.tf",
+        '= ["record_type", "event_name"]', '= ["event_name"]',
+        "the table audit is not clustered by record_type, event_name",
+    ),
+    Mutation(
+        0, "secrets_are_files", "functions.tf",
+        '=> "/secrets/${secret}/value"', '=> "[{\\"id\\": \\"sgtm\\"}]"',
+        "decide: TAGSTITCH_KEYS is no mounted file",
+    ),
+    Mutation(
+        1, "secrets_are_files", "secrets.tf",
+        "audit_sink   = sort(local.common_secrets)",
+        'audit_sink   = sort(concat(local.common_secrets, ["callbacks"]))',
+        "audit_sink has TAGSTITCH_CALLBACKS and does not need it",
+    ),
+    Mutation(
+        2, "secrets_are_files", "functions.tf",
+        "      { for secret in local.secrets_of[name] : local.secret_settings[secret] =>"
+        ' "/secrets/${secret}/value" },\n',
+        "",
+        "decide mounts a secret that no setting names",
+    ),
+    Mutation(
+        2, "secrets_are_files", "functions.tf",
+        '    dynamic "secret_volumes" {\n',
+        "    secret_environment_variables {\n"
+        '      key        = "TAGSTITCH_KEYS"\n'
+        "      project_id = var.project_id\n"
+        '      secret     = "keys"\n'
+        '      version    = "latest"\n'
+        "    }\n"
+        '    dynamic "secret_volumes" {\n',
+        "decide has a secret in its environment",
+    ),
+    Mutation(
+        1, "each_function_has_an_account_of_its_own", "functions.tf",
+        "google_service_account.function[each.key].email",
+        'google_service_account.function["decide"].email',
+        "stitch_sync runs as tagstitch-decide@my-project.iam.gserviceaccount.com, like stitch_async",
+    ),
+    Mutation(
+        0, "roles_are_the_least", "service_accounts.tf",
+        '"roles/logging.logWriter", ', '"roles/editor", ',
+        'google_project_iam_member.build["roles/editor"] grants roles/editor on the whole project',
+    ),
+    Mutation(
+        0, "roles_are_the_least", "service_accounts.tf",
+        '"bigquery.tables.get", "bigquery.tables.updateData"]',
+        '"bigquery.tables.get", "bigquery.tables.updateData", "bigquery.tables.delete"]',
+        "google_project_iam_custom_role.audit_appender holds bigquery.tables.delete",
+    ),
+    Mutation(
+        0, "roles_are_the_least", "service_accounts.tf",
+        'audit_sink   = "writer"', 'audit_sink   = "eraser"',
+        'google_project_iam_member.firestore["audit_sink"] lets another than stitch_async delete',
+    ),
+    Mutation(
+        0, "roles_are_the_least", "secrets.tf",
+        '"roles/secretmanager.secretAccessor"', '"roles/secretmanager.admin"',
+        'google_secret_manager_secret_iam_member.function["decide/keys"]'
+        " grants roles/secretmanager.admin",
+    ),
+    Mutation(
+        1, "only_our_functions_publish", "pubsub.tf",
+        'topic == "stitch-requests" ? var.publishers : []', "var.publishers",
+        "audit may be published to by others than our functions",
+    ),
+    Mutation(
+        0, "only_our_functions_publish", "pubsub.tf",
+        'topic == "stitch-requests" ? var.publishers : []', 'var.publishers != [] ? ["allUsers"] : []',
+        "audit may be published to by ['allUsers',"
+        " 'serviceAccount:tagstitch-decide@my-project.iam.gserviceaccount.com',"
+        " 'serviceAccount:tagstitch-stitch-async@my-project.iam.gserviceaccount.com']",
+    ),
+    Mutation(
+        0, "lookups_are_not_logged_by_the_platform", "logging.tf",
+        'local.service_name["stitch_sync"]', 'local.service_name["decide"]',
+        "the platform logs the query strings of stitch_sync",
+    ),
+    Mutation(
+        0, "what_goes_wrong_is_told", "monitoring.tf",
+        "    audit_lag = {", "    audit_late = {",
+        "there is no alert audit_lag",
+    ),
+]  # fmt: skip
+
+BATCHES = sorted({mutation.batch for mutation in MUTATIONS})
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_the_policies_hold(planned: Planned, name: str) -> None:
+    assert violations(planned(**DEPLOYMENTS[name])) == {}
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_each_policy_fails_on_a_copy_that_breaks_it(planned: Planned, batch: int) -> None:
+    mutations = [mutation for mutation in MUTATIONS if mutation.batch == batch]
+
+    found = violations(planned([mutation[2:5] for mutation in mutations]))
+
+    assert [m for m in mutations if m.sentence not in found.get(m.policy, ())] == []
+
+
+def test_every_policy_is_shown_to_fail() -> None:
+    assert {mutation.policy for mutation in MUTATIONS} == {policy.__name__ for policy in POLICIES}

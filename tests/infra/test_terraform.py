@@ -1,0 +1,131 @@
+"""Terraform itself accepts the files, runs their tests, and keeps no secret."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.secrets_file import new_secrets
+from infra.teardown import main as tear_down
+from infra.tests.terraform import INFRA, ROOT, Terraform
+
+WRONG = {
+    "an argument that is not there": (
+        "pubsub.tf", "  ack_deadline_seconds  ", "  ack_deadline  ", "Unsupported argument",
+    ),
+    "an argument of another type": (
+        "functions.tf", "= each.value.timeout_s", '= "soon"', "Incorrect attribute value type",
+    ),
+    "a required argument left out": (
+        "scheduler.tf", '  name             = "${var.prefix}-${each.key}"\n', "",
+        "Missing required argument",
+    ),
+    "a resource that is not there": (
+        "budget.tf", '"google_billing_budget"', '"google_billing_limit"', "Invalid resource type",
+    ),
+    "an attribute that is not there": (
+        "outputs.tf", '["decide"].service_config[0].uri', '["decide"].service_config[0].address',
+        "Unsupported attribute",
+    ),
+    "a secret where it would be kept": (
+        "secrets.tf", "secret_data_wo         =", "secret_data            =",
+        "Invalid use of ephemeral value",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("schema_package")
+def test_the_files_are_formatted() -> None:
+    run = subprocess.run(
+        ["terraform", "fmt", "-check", "-recursive", str(INFRA)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert (run.returncode, run.stdout) == (0, "")
+
+
+def test_terraforms_own_tests_pass(terraform: Terraform) -> None:
+    run = terraform.run("test", "-no-color", check=False)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert " 0 failed" in run.stdout
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_the_providers_schema_forbids_is_found(copy: Terraform, case: str) -> None:
+    file, old, new, message = WRONG[case]
+    text = (copy.folder / file).read_text("utf-8")
+    assert text.count(old) == 1
+    (copy.folder / file).write_text(text.replace(old, new), "utf-8")
+
+    run = copy.run("validate", "-json", check=False)
+
+    found = {diagnostic["summary"] for diagnostic in json.loads(run.stdout)["diagnostics"]}
+    assert any(message in summary for summary in found), found
+
+
+def test_no_secret_is_kept_and_everything_is_torn_down(
+    copy: Terraform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secrets = new_secrets("https://sgtm.example.com/stitched")
+    file = copy.folder / "secrets.auto.tfvars.json"
+    file.write_text(json.dumps({"secrets": secrets}))
+    copy.run("apply", "-auto-approve", "-input=false")
+    state = (copy.folder / "terraform.tfstate").read_text("utf-8")
+    file.unlink()
+
+    for name, value in copy.environment().items():
+        monkeypatch.setenv(name, value)
+    refused = tear_down(["--folder", str(copy.folder), "--project", "another"])
+    told = capsys.readouterr().out
+    kept = resources_in(copy.folder)
+    done = tear_down(["--folder", str(copy.folder), "--project", "my-project"])
+
+    named = {name: value for name, value in secrets.items() if value != "[]"}
+    assert [name for name, value in named.items() if value in state] == []
+    assert refused == 1
+    assert "every profile" in told
+    assert "identity key" in told
+    assert "audit" in told
+    assert len(kept) > 100
+    assert done == 0
+    assert resources_in(copy.folder) == []
+
+
+def test_two_commands_deploy_and_make_secrets_only_once(copy: Terraform) -> None:
+    root = copy.folder.parent
+    for name in ("Makefile", "infra/secrets_file.py"):
+        (root / name).write_text((ROOT / name).read_text("utf-8"))
+    (copy.folder / "terraform.tfvars").write_text('region = "europe-west1"\n')
+    secrets = copy.folder / "secrets.auto.tfvars.json"
+    command = ["make", "deploy", f"PYTHON={sys.executable}", "TERRAFORM_ARGS=-auto-approve"]
+    environment = {
+        **copy.environment(), "TF_CLI_ARGS_init": f"-plugin-dir={root / 'plugins'}",
+    }  # fmt: skip
+
+    def deploy() -> str:
+        run = subprocess.run(
+            command, cwd=root, env=environment, capture_output=True, text=True, timeout=180,
+            check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    first = deploy()
+    made = json.loads(secrets.read_text("utf-8"))["secrets"]
+    secrets.unlink()
+    again = deploy()
+
+    assert "identity-key" in made
+    assert "decide_url" in first
+    assert "No changes." in again
+    assert not secrets.exists()
+
+
+def resources_in(folder: Path) -> list[str]:
+    state = json.loads((folder / "terraform.tfstate").read_text("utf-8"))
+    return [resource["type"] for resource in state["resources"] for _ in resource["instances"]]

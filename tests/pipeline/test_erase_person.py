@@ -1,0 +1,237 @@
+"""Erasing: nothing is left of the person, and nobody else loses anything."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tagstitch.core.erasure import is_tombstone
+from tagstitch.core.identifier import Identifier
+from tagstitch.pipeline.backend import Put
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.person import Asked
+from tests.pipeline.erasing import (
+    READER,
+    asked,
+    erase,
+    erased,
+    eraser,
+    load,
+)
+from tests.pipeline.lives import Life, everything, traces
+from tests.pipeline.test_merges import client, message, profile_of, user
+from tests.pipeline.test_splits import splitter
+from tests.pipeline.world import KEYRING, START, World
+
+
+class TestWhatIsLeft:
+    @pytest.mark.parametrize("named", [0, 1, 2])
+    async def test_nothing_but_tombstones_whichever_identifier_is_named(
+        self, world: World, named: int
+    ) -> None:
+        ada = Life(world, "ada")
+        await ada.live()
+        await world.store_audit()
+        held = await everything(world)
+        assert {path.partition("/")[0] for path in traces(held, ada.trace)} == {
+            "profiles", "processed", "outbox", "links", "contributions", "quarantine", "audit",
+        }  # fmt: skip
+
+        result = await erase(world, ada.identifiers[named])
+
+        await world.store_audit()
+        left = await everything(world)
+        assert traces(left, ada.trace) == []
+        assert {path.partition("/")[0] for path in left} == {"profiles", "erasures", "audit"}
+        assert all(
+            is_tombstone(fields, now=world.now) and "salt" not in fields
+            for path, fields in left.items()
+            if path.startswith("profiles/")
+        )
+        assert result.was_known
+        assert result.journal.counts["profiles"] == 1
+        assert result.journal.counts["identifiers"] == 2
+
+    async def test_rows_stay_and_are_nobodys(self, world: World) -> None:
+        ada = Life(world, "ada")
+        await ada.live()
+        await world.store_audit()
+        before = {row["record_id"]: row for row in await world.rows()}
+
+        await erase(world, ada.user)
+
+        after = {row["record_id"]: row for row in await world.rows()}
+        assert after.keys() == before.keys()
+        assert {row["subject"] for row in before.values()} != {None}
+        for record_id, row in after.items():
+            assert (row["subject"], row["request_id"], row["receipt"]) == (None, None, None)
+            for name in ("record_type", "occurred_at", "outcome", "rule_ids", "event_name"):
+                assert row[name] == before[record_id][name]
+        changed = [row["modifications"] for row in after.values() if row["modifications"]]
+        told = {"rule_id": "shown", "type": "modify_parameter", "parameter": "value"}
+        assert changed == [[told], [told]]
+
+    async def test_the_record_of_it_has_counts_and_no_subject(self, world: World) -> None:
+        await erased(world)
+
+        [row] = [row for row in await world.rows() if row["record_type"] == "erasure"]
+        assert (row["outcome"], row["subject"], row["request_id"]) == ("erased", None, None)
+        assert row["extra"]["counts"]["audit_rows"] > 5
+        assert row["extra"]["counts"]["outbox"] == 3
+        assert set(map(type, row["extra"]["counts"].values())) == {int}
+
+    async def test_others_lose_nothing(self, world: World) -> None:
+        bob = Life(world, "bob")
+        await bob.live()
+        await world.store_audit()
+        theirs = await everything(world)
+
+        await erased(world)
+
+        left = await everything(world)
+        assert {path: left.get(path) for path in theirs} == theirs
+
+    async def test_records_that_were_never_sent_are_sent_as_nobodys(self, world: World) -> None:
+        ada = Life(world, "ada")
+        await ada.live()
+        world.published.clear()  # the messages were lost: only the documents hold the records
+
+        await erase(world, ada.user)
+
+        record_ids = await world.store_audit()
+        assert len([record_id for record_id in record_ids if record_id.startswith("stitch_")]) == 3
+        assert traces(await everything(world), ada.trace) == []
+
+    async def test_the_salt_of_every_alias_goes(self, world: World) -> None:
+        ada = Life(world, "ada")
+        await ada.live()
+        alias = f"profiles/{KEYRING.profile_id(ada.browser)}"
+        assert (await world.document(alias))["salt"]
+
+        await erase(world, ada.user)
+
+        assert "salt" not in await world.document(alias)
+
+    async def test_rows_of_older_pseudonym_keys_are_found(self, world: World) -> None:
+        ada = Life(world, "ada")
+        await ada.live()
+        await world.store_audit()
+        rotated = Keyring(
+            KEYRING.identity_key, (("t2", b"a new key"), *KEYRING.pseudonym_keys), b"r" * 32
+        )
+
+        await eraser(world, rotated).erase(asked(ada.user), deadline=Deadline.after(20))
+
+        assert traces(await everything(world), ada.trace) == []
+
+    async def test_who_has_expired_is_erased_all_the_same(self, world: World) -> None:
+        ada = Life(world, "ada")
+        await ada.live()
+        await world.store_audit()
+        world.now += timedelta(days=1000)
+
+        await erase(world, ada.user)
+
+        assert traces(await everything(world), ada.trace) == []
+
+
+class TestWhoIsErased:
+    async def test_one_with_more_identifiers_than_a_commit_has_room_for(self, world: World) -> None:
+        devices = [Identifier("device_id", f"device {n}") for n in range(700)]
+        seen = {"first_seen": START, "last_seen": START}
+        home = await world.put_profile(
+            user("u"), identifiers={KEYRING.identifier_key(i): seen for i in (user("u"), *devices)}
+        )
+        places = [KEYRING.profile_id(device) for device in devices[:-1]]
+        for start in range(0, len(places), 400):
+            aliases = [
+                Put(f"profiles/{place}", {"merged_into": home})
+                for place in places[start : start + 400]
+            ]
+            await world.store.commit(aliases, deadline=Deadline.after(5))
+
+        result = await erase(world, devices[3])
+
+        assert result.journal.counts["tombstones"] == 701
+        left = await everything(world)
+        tombstones = [path for path, fields in left.items() if "erased_at" in fields]
+        assert len(tombstones) == 701
+        assert await profile_of(world, user("u")) is None
+
+    async def test_an_unknown_one_gets_a_tombstone(self, world: World) -> None:
+        result = await erase(world, user("nobody"))
+
+        assert not result.was_known
+        await world.stitch(message("late", user("nobody"), client("c")))
+        assert await world.paths("identifiers") == []
+        assert await profile_of(world, client("c")) is None
+
+    async def test_the_rows_of_an_unknown_one_are_nobodys_too(self, world: World) -> None:
+        decider = world.decider({})
+        event = {"event_name": "x", "client_id": "c"}
+        await decider.decide({"event": event, "deadline_ms": 5000, "request_id": "r-1"}, READER)
+        await world.store_audit()
+        assert (await world.rows())[0]["subject"]
+
+        await erase(world, client("c"))
+
+        assert {(row["subject"], row["request_id"]) for row in await world.rows()} == {(None, None)}
+
+    async def test_who_was_split_off_stays(self, world: World) -> None:
+        ada = Life(world, "ada")
+        await ada.live()
+        await splitter(world).take_out(
+            KEYRING.identifier_key(ada.phone), deadline=Deadline.after(5)
+        )
+
+        await erase(world, ada.user)
+
+        assert await profile_of(world, ada.phone) == KEYRING.profile_id(ada.phone)
+        assert await profile_of(world, ada.user) is None
+
+    async def test_what_one_brought_to_a_merge_that_was_undone_goes_from_the_others_log(
+        self, world: World
+    ) -> None:
+        await world.put_profile(user("u"), attributes={"tier": "Gold"})
+        world.now += timedelta(hours=1)
+        for name in ("c", "d"):
+            await world.put_profile(
+                client(name), attributes={"page": f"trace-{name}"}, created_at=world.now
+            )
+        await world.stitch(message("r2", user("u"), client("c"), client("d")))
+        await world.store_audit()
+        [merge] = [row for row in await world.rows() if row["record_type"] == "identity_merge"]
+        await splitter(world).undo_merge(
+            str(merge["record_id"]),
+            merged_id=KEYRING.profile_id(client("c")),
+            deadline=Deadline.after(5),
+        )
+        world.published.clear()
+
+        await erase(world, client("c"))
+
+        left = await everything(world)
+        assert traces(left, "trace-c") == []
+        assert traces(left, "trace-d") != []
+        assert await profile_of(world, client("d")) == KEYRING.profile_id(user("u"))
+
+    async def test_a_profile_whose_id_people_chose_goes_and_stays_away(self, world: World) -> None:
+        line = {"profile_id": "ada@example.net", "attributes": {"tier": "Gold"}}
+        await load(world, **line, identifiers={"user_id": "ada"})
+
+        await erase(world, Asked("ada@example.net"))
+
+        assert traces(await everything(world), "ada@example.net") == [
+            "erasures/" + (await world.paths("erasures"))[0].partition("/")[2]
+        ]
+        assert await load(world, **line) == ["erased"]
+        assert not (
+            await world.lookup().answer({"id": "ada@example.net"}, READER, request_id="r")
+        ).found  # type: ignore[union-attr]
+        world.now = START + timedelta(days=9)
+        await world.sweep()
+        await world.sweep()
+        assert traces(await everything(world), "ada@example.net") == []
+        assert await load(world, **line) == ["erased"]

@@ -1,0 +1,89 @@
+// @ts-check
+/** `tagstitch up` on a free port, with a data folder of its own. */
+
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const START_MS = 90_000;
+const OWN_PYTHON = join(ROOT, ".venv/bin/python");
+
+/** The Python that has the project's requirements; undefined where none is installed. */
+export const PYTHON = process.env.PYTHON ?? (existsSync(OWN_PYTHON) ? OWN_PYTHON : undefined);
+
+/**
+ * @param {Record<string, string>} settings
+ * @returns {Promise<{url: string, stop: () => Promise<void>}>}
+ */
+export async function startStack(settings) {
+  const folder = mkdtempSync(join(tmpdir(), "tagstitch-sgtm-"));
+  const words = [
+    "-m",
+    "tagstitch.cli",
+    "up",
+    "--port",
+    "0",
+    "--json",
+    "--data-dir",
+    join(folder, "data"),
+  ];
+  const environment = Object.entries(process.env).filter(
+    ([name]) => !/^(TAGSTITCH_|FIRESTORE_|PUBSUB_|BIGQUERY_|GOOGLE_)/.test(name),
+  );
+  const stack = spawn(/** @type {string} */ (PYTHON), words, {
+    cwd: ROOT,
+    env: { ...Object.fromEntries(environment), PYTHONPATH: ROOT, ...settings },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const ended = new Promise((resolve) => stack.once("exit", resolve));
+  const stop = async () => {
+    stack.kill("SIGTERM");
+    await ended;
+    rmSync(folder, { recursive: true, force: true });
+  };
+  try {
+    return { url: await announcedUrl(stack), stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** @param {import("node:child_process").ChildProcessByStdio<null, import("node:stream").Readable, import("node:stream").Readable>} stack @returns {Promise<string>} */
+function announcedUrl(stack) {
+  return new Promise((resolve, reject) => {
+    let [output, errors] = ["", ""];
+    const timer = setTimeout(
+      () => reject(new Error(`no stack within ${START_MS} ms: ${errors}`)),
+      START_MS,
+    );
+    stack.stderr.on("data", (chunk) => (errors += chunk));
+    stack.once("exit", (status) => reject(new Error(`the stack ended with ${status}: ${errors}`)));
+    stack.stdout.on("data", (chunk) => {
+      output += chunk;
+      const line = output.split("\n")[0];
+      if (!output.includes("\n")) return;
+      clearTimeout(timer);
+      resolve(JSON.parse(line).url);
+    });
+  });
+}
+
+/**
+ * @template T
+ * @param {() => Promise<T | undefined> | T | undefined} look
+ * @param {string} what
+ * @returns {Promise<T>} the first result that is something
+ */
+export async function until(look, what) {
+  const end = Date.now() + 20_000;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() > end) throw new Error(`never: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
