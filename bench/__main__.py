@@ -1,6 +1,6 @@
 """Run the benchmarks and write bench/RESULTS.md: `.venv/bin/python -m bench [--quick]`.
 
-About twenty minutes; wants a quiet machine with two cores, the Google emulators and wrk.
+About half an hour; wants a quiet machine with two cores, the Google emulators and wrk.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from importlib.metadata import version
 
 from bench import (
     call_counts,
+    concurrent_merges,
     http_throughput,
+    identity_graph,
     request_profile,
     rule_books,
     rule_checks,
@@ -76,6 +78,12 @@ def main() -> int:
         "## Calls to the stores",
         "",
         *call_counts.run(),
+        f"## {identity_graph.TITLE}",
+        "",
+        *identity_graph.run(quick=options.quick),
+        f"## {concurrent_merges.TITLE}",
+        "",
+        *concurrent_merges.run(rounds=2 if options.quick else 7),
         "## Start-up",
         "",
         *start_up.run(rounds=2 if options.quick else 7),

@@ -133,7 +133,7 @@ async def _requests(
         return wiring.decider.decide({"event": event, **fields}, OPERATOR)
 
     now = wiring.backend.clock()
-    reader = Caller("reader", frozenset({"lookup"}))
+    reader = Caller("reader", frozenset({"lookup", "assert"}))
     known = {"client_id": "1.1763700000"}
     both = {"user_id": "u-1", **known}
     await count(

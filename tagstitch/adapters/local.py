@@ -15,12 +15,13 @@ from tagstitch.adapters.topology import read_topology
 from tagstitch.pipeline.backend import Backend
 
 
-def open_local_backend(settings: Settings) -> Backend:
+def open_local_backend(settings: Settings, *, is_durable: bool = True) -> Backend:
     """Return the backend on the data folder, which is made when missing.
 
     Its publisher is an `InProcessPubSub`: somebody must `run` it for messages to be delivered.
+    `is_durable` as in `SqliteDatabase`.
     """
-    database = SqliteDatabase(settings.data_dir)
+    database = SqliteDatabase(settings.data_dir, is_durable=is_durable)
     audit_table = SqliteAuditTable(database)
     return Backend(
         documents=SqliteDocuments(database),

@@ -41,7 +41,8 @@ class SqliteDatabase:
     deadline.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, is_durable: bool = True) -> None:
+        """Without `is_durable` the disk is never waited for: for what is thrown away."""
         data_dir.mkdir(parents=True, exist_ok=True)
         self.path = data_dir / FILE_NAME
         self._waiting: list[_Waiting] = []
@@ -55,7 +56,7 @@ class SqliteDatabase:
         self._connection.execute("PRAGMA journal_mode = WAL")
         # In WAL mode NORMAL survives the death of the process; only a power failure may cost the
         # last commits (https://www.sqlite.org/pragma.html#pragma_synchronous).
-        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.execute(f"PRAGMA synchronous = {'NORMAL' if is_durable else 'OFF'}")
 
     def create(self, *statements: str) -> None:
         """Run statements that make tables where they are missing; to be used before any call."""

@@ -146,7 +146,6 @@ class Wiring:
             self.backend,
             self.keyring,
             self.settings.destinations,
-            finder=self.finder,
             outbox=Outbox(self.backend, self.audit, retry_scale=self.settings.retry_scale),
             health=self.health,
             consent_default_granted=self._consent_default_granted,
@@ -165,7 +164,7 @@ class Wiring:
         """Follows the messages that wait for a browser."""
         from tagstitch.pipeline.push_inbox import PushListener
 
-        return PushListener(self.backend.documents, self.keyring, self.finder, self.backend.clock)
+        return PushListener(self.backend.documents, self.keyring, self.backend.clock)
 
     @cached_property
     def rule_book(self) -> Refreshed[RuleBook]:

@@ -16,6 +16,7 @@ from tagstitch.cli import (
 )
 from tagstitch.cli.backtest import backtest
 from tagstitch.cli.demo import demo
+from tagstitch.cli.identity_simulate import simulate
 from tagstitch.cli.replay import replay
 from tagstitch.cli.up import up
 
@@ -29,6 +30,7 @@ app.command()(up)
 app.command()(demo)
 app.command()(replay)
 rules.app.command()(backtest)
+identity.app.command()(simulate)
 app.add_typer(rules.app, name="rules")
 app.add_typer(profiles.app, name="profiles")
 identity.app.add_typer(identity_review.app, name="review")

@@ -6,7 +6,7 @@ import asyncio
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
@@ -89,6 +89,14 @@ def write_json(document: Any) -> None:
     sys.stdout.buffer.flush()
 
 
+async def write_json_parts(parts: AsyncIterator[bytes]) -> None:
+    """Print one JSON document that comes in parts, each escaped as `write_json` does."""
+    async for part in parts:
+        sys.stdout.buffer.write(_escaped(part))
+    sys.stdout.buffer.write(b"\n")
+    sys.stdout.buffer.flush()
+
+
 def json_text(document: Any) -> str:
     """Return a document as indented JSON to read."""
     return printable(msgspec.json.format(_json(document), indent=2).decode())
@@ -144,7 +152,10 @@ def progress_bar(label: str, total: int | None) -> Iterator[ProgressBar]:
 
 def _json(document: Any) -> bytes:
     """Return JSON that also escapes the control characters that JSON itself lets pass."""
-    encoded = msgspec.json.encode(document, enc_hook=str)
+    return _escaped(msgspec.json.encode(document, enc_hook=str))
+
+
+def _escaped(encoded: bytes) -> bytes:
     return _C1.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), encoded)
 
 

@@ -52,14 +52,18 @@ def read_events(
                 continue
             row = row_with_nan
         try:
-            yield _event_of(number, row, seen, identity)
+            yield event_of(number, row, seen, identity)
         except InvalidInput as error:
             rejects.add(number, rejection_of(number, error))
 
 
-def _event_of(
+def event_of(
     number: int, raw: Mapping[str, Any], seen: Counter[str], identity: IdentitySettings
 ) -> ReplayEvent:
+    """Return the event of a line; `seen` counts ids, so that equal lines are two events.
+
+    Raises InvalidInput for a line that is none.
+    """
     if is_export_row(raw):
         parameters, first_id = convert_row(raw), event_id_of_row(raw)
     else:

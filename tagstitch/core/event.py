@@ -28,6 +28,10 @@ EVENT_NAME_CHARS_MAX = 256
 UNASSERTED_TYPES: Final = frozenset({"client_id"})
 """What a browser's hit may select and link by without anybody vouching for it."""
 
+ANONYMOUS_TYPES: Final = frozenset({"client_id", "device_id", "session_id", "anonymous_id"})
+"""What a lookup may select by without anybody vouching for it: ids that browsers and devices draw
+at random. A user id, an address or a number can be guessed, and would show somebody else."""
+
 _VALUES_PER_FIELD_MAX: Final = 5
 """Addresses or numbers of one event that count: each is hashed and costs document reads."""
 
@@ -82,9 +86,7 @@ def event_identity(event: Event, settings: IdentitySettings, *, asserted: bool) 
     counts. Values that cannot be identifiers (wrong type, too long) are left out: an event must
     not fail for them.
     """
-    found = set(_client_ids(event.parameters))
-    if asserted:
-        found.update(_other_ids(event.parameters, settings))
+    found = _named(event, settings, asserted=asserted)
     blocked = {identifier for identifier in found if settings.is_blocked(identifier)}
     usable = in_priority_order(found - blocked, settings)[:IDENTIFIERS_PER_REQUEST_MAX]
     return EventIdentity(
@@ -100,6 +102,19 @@ def identify_event(
 ) -> tuple[Identifier, ...]:
     """Return the identifiers that may select, link and merge a profile, in priority order."""
     return event_identity(event, settings, asserted=asserted).usable
+
+
+def named_identifiers(event: Event, settings: IdentitySettings) -> tuple[Identifier, ...]:
+    """Return whatever an event that somebody vouches for names, also what is blocked."""
+    found = _named(event, settings, asserted=True)
+    return in_priority_order(found, settings)[:IDENTIFIERS_PER_REQUEST_MAX]
+
+
+def _named(event: Event, settings: IdentitySettings, *, asserted: bool) -> set[Identifier]:
+    found = set(_client_ids(event.parameters))
+    if asserted:
+        found.update(_other_ids(event.parameters, settings))
+    return found
 
 
 def event_time(event: Event, *, received_at: datetime) -> datetime:

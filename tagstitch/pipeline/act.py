@@ -32,7 +32,7 @@ from tagstitch.pipeline.outbox import Outbox, action_path
 from tagstitch.pipeline.publish_audit import encode_record
 from tagstitch.pipeline.push_inbox import PushMessage, inbox_path, inbox_with
 from tagstitch.pipeline.send_action import ActionSender
-from tagstitch.pipeline.visitor import VisitorFinder
+from tagstitch.pipeline.visitor_of_profile import visitor_of_profile
 
 _MARK_S: Final = 5.0
 """Seconds for the mark behind an attempt, in the lease and in the message's deadline."""
@@ -60,7 +60,6 @@ class ActionDelivery:
         keyring: Keyring,
         destinations: Sequence[Destination],
         *,
-        finder: VisitorFinder,
         outbox: Outbox,
         health: EndpointHealth,
         consent_default_granted: bool,
@@ -68,7 +67,6 @@ class ActionDelivery:
         self._backend = backend
         self._keyring = keyring
         self._destinations = tuple(destinations)
-        self._finder = finder
         self._outbox = outbox
         self._sender = ActionSender(backend, health)
         self._health = health
@@ -141,7 +139,9 @@ class ActionDelivery:
     ) -> _Prepared | Ending:
         """Return what is to be sent to the visitor as known now, or why nothing is."""
         action = fields["action"]
-        visitor = await self._finder.find_profile(fields["profile_id"], now=now, deadline=deadline)
+        visitor = await visitor_of_profile(
+            self._backend.documents, fields["profile_id"], now=now, deadline=deadline
+        )
         if visitor.profile is None:
             gone: ActionReason = "ERASED" if visitor.is_erased else "NO_PROFILE"
             return Ending("suppressed", gone, _id(destination))

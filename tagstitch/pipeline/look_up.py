@@ -12,7 +12,7 @@ from tagstitch.core.callback import unknown_callback
 from tagstitch.core.caller import Caller
 from tagstitch.core.consent import Consent, resolve_consent
 from tagstitch.core.errors import InvalidInput, Unavailable
-from tagstitch.core.event import UNASSERTED_TYPES
+from tagstitch.core.event import ANONYMOUS_TYPES
 from tagstitch.core.fields import object_of
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
 from tagstitch.core.lookup import (
@@ -93,13 +93,14 @@ class ProfileLookup:
         caller.require_view(lookup.view)
         if lookup.consent and "analytics_storage" in self._consent(lookup).denied_by_request:
             return LookupAnswer(found=False, reason="CONSENT_DENIED", view=lookup.view)
+        asserted = caller.may("assert")
         usable = [i for i in lookup.identifiers if not self._identity.is_blocked(i)]
         if not usable and not bare_identifiers(lookup.bare_id or "", self._identity):
             return LookupAnswer(found=False, reason="BLOCKED_IDENTIFIER", view=lookup.view)
         read_deadline = deadline.at_most(deadline.remaining_s * _READ_SHARE)
         try:
             views = await self._views.get(read_deadline)
-            visitor = await self._find(lookup, usable, deadline=read_deadline)
+            visitor = await self._find(lookup, usable, asserted=asserted, deadline=read_deadline)
         except Unavailable:
             views = None
         if views is None:
@@ -107,19 +108,18 @@ class ProfileLookup:
                 found=False, reason="ERROR", view=lookup.view, degraded=("profile",)
             )
         answer = self._answer(lookup, visitor, views, caller)
-        asserted = caller.may("assert")
-        linkable = [i for i in usable if asserted or i.type in UNASSERTED_TYPES]
         claims_link = (
             may_publish
             and caller.may("stitch")
-            and len(linkable) > 1  # what nobody vouches for would be claimed and never linked
+            and asserted  # what nobody vouches for would be claimed and never linked
+            and len(usable) > 1
             and answer.reason != "CONSENT_DENIED"
             and not visitor.is_erased
-            and not visitor.knows_all(self._finder.keys(linkable))
+            and not visitor.knows_all(self._finder.keys(usable))
         )
         if not claims_link:
             return answer
-        return await self._claim(lookup, linkable, answer, asserted=asserted, deadline=deadline)
+        return await self._claim(lookup, usable, answer, deadline=deadline)
 
     async def _accept(
         self, body: Mapping[str, Any], caller: Caller, *, default_request_id: str
@@ -150,14 +150,23 @@ class ProfileLookup:
         return AcceptedLookup(request.request_id)
 
     async def _find(
-        self, lookup: Lookup, usable: Sequence[Identifier], *, deadline: Deadline
+        self,
+        lookup: Lookup,
+        usable: Sequence[Identifier],
+        *,
+        asserted: bool,
+        deadline: Deadline,
     ) -> Visitor:
+        """Return the visitor; a user id or an address selects only when the caller vouches."""
         now = self._backend.clock()
+        selecting = [i for i in usable if asserted or i.type in ANONYMOUS_TYPES]
         visitor = NOBODY
-        if usable:
-            visitor = await self._finder.find(usable, now=now, deadline=deadline)
+        if selecting:
+            visitor = await self._finder.find(selecting, now=now, deadline=deadline)
         if visitor.profile is None and lookup.bare_id is not None:
-            visitor = await self._finder.find_bare(lookup.bare_id, now=now, deadline=deadline)
+            visitor = await self._finder.find_bare(
+                lookup.bare_id, asserted=asserted, now=now, deadline=deadline
+            )
         return visitor
 
     def _consent(self, lookup: Lookup, profile: Profile | None = None) -> Consent:
@@ -181,7 +190,7 @@ class ProfileLookup:
             return LookupAnswer(found=False, reason="UNKNOWN_PROFILE", view=lookup.view)
         if not self._consent(lookup, profile).allows("analytics_storage"):
             return LookupAnswer(found=False, reason="CONSENT_DENIED", view=lookup.view)
-        if not may_ask(view, visitor.matched):
+        if not any(may_ask(view, i) for i in self._proven(lookup, visitor)):
             return LookupAnswer(found=False, reason="UNKNOWN_PROFILE", view=lookup.view)
         attributes = visible_attributes(
             profile,
@@ -198,13 +207,20 @@ class ProfileLookup:
             attributes=attributes,
         )
 
+    def _proven(self, lookup: Lookup, visitor: Visitor) -> Sequence[Identifier | None]:
+        """Return what led to the profile, and what else the request names that it already has."""
+        if visitor.profile is None:
+            return [visitor.matched]
+        known = visitor.profile.identifiers
+        keyed = zip(lookup.identifiers, self._finder.keys(lookup.identifiers), strict=True)
+        return [visitor.matched, *(identifier for identifier, key in keyed if key in known)]
+
     async def _claim(
         self,
         lookup: Lookup,
-        linkable: Sequence[Identifier],
+        usable: Sequence[Identifier],
         answer: LookupAnswer,
         *,
-        asserted: bool,
         deadline: Deadline,
     ) -> LookupAnswer:
         """Publish the link that the request claims; the answer is the best known now.
@@ -213,7 +229,7 @@ class ProfileLookup:
         """
         try:
             await self._claims.publish(
-                "claim", linkable, asserted=asserted, consent=lookup.consent, deadline=deadline
+                "claim", usable, asserted=True, consent=lookup.consent, deadline=deadline
             )
         except Unavailable:
             return replace(answer, degraded=("stitch",))

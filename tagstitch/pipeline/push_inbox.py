@@ -14,7 +14,7 @@ from tagstitch.core.limits import PUSH_INBOX_BYTES_MAX, PUSH_MESSAGES_MAX
 from tagstitch.pipeline.backend import Clock, Document, DocumentStore, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
-from tagstitch.pipeline.visitor import VisitorFinder
+from tagstitch.pipeline.visitor_of_profile import visitor_of_profile
 
 _POLL_S: Final = 1.0
 """Seconds between two looks into an inbox: one document read a second and connection."""
@@ -70,14 +70,12 @@ class PushListener:
         self,
         documents: DocumentStore,
         keyring: Keyring,
-        finder: VisitorFinder,
         clock: Clock,
         *,
         poll_s: float = _POLL_S,
     ) -> None:
         self._documents = documents
         self._keyring = keyring
-        self._finder = finder
         self._clock = clock
         self._poll_s = poll_s
 
@@ -110,8 +108,11 @@ class PushListener:
             await asyncio.sleep(self._poll_s)
 
     async def _path(self, profile_id: str) -> str | None:
-        visitor = await self._finder.find_profile(
-            profile_id, now=self._clock(), deadline=Deadline.after(_READ_TIMEOUT_S)
+        visitor = await visitor_of_profile(
+            self._documents,
+            profile_id,
+            now=self._clock(),
+            deadline=Deadline.after(_READ_TIMEOUT_S),
         )
         if visitor.is_erased:
             return None

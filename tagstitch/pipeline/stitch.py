@@ -78,6 +78,7 @@ class Stitcher:
             now = self._backend.clock()
             loaded = await self._finder.load_graph(
                 self._selecting(request),
+                at=request.occurred_at,
                 now=now,
                 deadline=deadline,
                 riders=[mark.path, f"outbox/{key}"] if endpoint else [mark.path],
@@ -112,13 +113,14 @@ class Stitcher:
         raise Unavailable("firestore", "too many concurrent changes of one visitor")
 
     def _selecting(self, request: StitchRequest) -> tuple[Identifier, ...]:
-        """Return the identifiers that may select and link: unblocked, and vouched for."""
-        return tuple(
-            identifier
-            for identifier in request.identifiers
-            if not self._identity.is_blocked(identifier)
-            and (request.asserted or identifier.type in UNASSERTED_TYPES)
-        )
+        """Return the identifiers that may select and link: unblocked, and vouched for.
+
+        When nobody vouches, one alone: a second client_id may be a stranger's.
+        """
+        usable = tuple(i for i in request.identifiers if not self._identity.is_blocked(i))
+        if request.asserted:
+            return usable
+        return tuple(i for i in usable if i.type in UNASSERTED_TYPES)[:1]
 
     async def _publish(
         self, plan: StitchPlan, mark: IdempotencyMark, *, deadline: Deadline

@@ -189,7 +189,9 @@ class StitchPlanner:
     ) -> tuple[LoadedGraph, Resolution]:
         """Return what the request means for the graph, with what more was read for that."""
         if request.bare_id is not None and not loaded.graph.nodes:
-            visitor = await self._finder.find_bare(request.bare_id, now=now, deadline=deadline)
+            visitor = await self._finder.find_bare(
+                request.bare_id, asserted=request.asserted, now=now, deadline=deadline
+            )
             found = visitor.profile
             if found is None:
                 return loaded, Resolution("unknown", None, None)

@@ -6,14 +6,15 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from tagstitch.core.erasure import is_tombstone
+from tagstitch.core.event import ANONYMOUS_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
-from tagstitch.core.identity_graph import GraphNode, IdentityGraph
-from tagstitch.core.limits import PROFILE_HINTS_MAX
-from tagstitch.core.profile import Profile, own_shape, parse_profile, survivor_id
+from tagstitch.core.identity_graph import GraphNode, IdentityGraph, resolve
+from tagstitch.core.limits import CLOCK_SKEW_S, PROFILE_HINTS_MAX
+from tagstitch.core.profile import Profile, parse_profile
 from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
@@ -55,10 +56,13 @@ class Visitor:
 
     def knows_all(self, keys: Iterable[str]) -> bool:
         """Return whether every key is linked to this profile, or recorded as kept apart from it."""
-        if self.profile is None:
+        profile = self.profile
+        if profile is None:
             return False
-        settled = self.profile.identifiers.keys() | self.profile.demoted.keys()
-        return settled >= set(keys)
+        return all(
+            key in profile.identifiers or key in profile.demoted or key in profile.kept_apart
+            for key in keys
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class LoadedGraph:
     versions: Mapping[str, str]
     """Path -> version of every document read; what is missing does not exist."""
     is_erased: bool
-    """Whether one of the identifiers has a tombstone: the request must change nothing."""
+    """Whether the request must change nothing: its strongest identifier has a tombstone, or a
+    weaker one was erased after the event."""
     documents: Mapping[str, Document]
 
     def with_version(self, path: str, version: str) -> LoadedGraph:
@@ -102,8 +107,10 @@ class VisitorFinder:
     ) -> Visitor:
         """Return the visitor of the first identifier that is known, in the order given.
 
-        One read for a profile's primary identifier, two when an alias leads to another document,
-        one when this process has followed it before. Documents at `riders` come with it.
+        Not of one that stitching would keep apart from a stronger one, which nobody knows yet:
+        whoever logs in for the first time is not the one who was there before. One read for a
+        profile's primary identifier, two when an alias leads to another document, one when this
+        process has followed it before. Documents at `riders` come with it.
         """
         if not identifiers:
             return await self._ride_alone(riders, deadline)
@@ -111,12 +118,15 @@ class VisitorFinder:
         if hinted is not None:
             return hinted
         first, rest = identifiers[:_FIRST_CANDIDATES], identifiers[_FIRST_CANDIDATES:]
-        found = await self._read([*self._places(first), *riders], deadline)
+        places = dict.fromkeys((*self._places(first), *self._hinted(first)))
+        found = await self._read([*places, *riders], deadline)
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
         starts_held = visitor.is_held
         if visitor.is_nobody and rest:
             more = await self._read(self._places(rest), deadline)
-            visitor = await self._first_known(rest, more, now=now, deadline=deadline)
+            visitor = await self._first_known(
+                rest, {**found, **more}, stronger=first, now=now, deadline=deadline
+            )
         if visitor.is_nobody:
             visitor = HELD if starts_held else self._vacancy(identifiers[0], found)
         return replace(visitor, riders={path: found[path] for path in riders if path in found})
@@ -125,13 +135,17 @@ class VisitorFinder:
         self,
         identifiers: Sequence[Identifier],
         *,
+        at: datetime,
         now: datetime,
         deadline: Deadline,
         riders: Sequence[str] = (),
     ) -> LoadedGraph:
         """Return every identifier with the profile it leads to, and the versions read.
 
-        One read, a second when an identifier points elsewhere.
+        One read, a second when an identifier points elsewhere. `at` is when the event happened:
+        whatever an erased person did before the erasure changes nothing. Behind it a tombstone of
+        the strongest identifier does so, and a weaker one that has one counts as if it were not
+        there: the browser that somebody erased has used is not lost to everybody else.
         """
         asked = set(map(self._place, identifiers))
         found = dict(await self._read([*self._places(identifiers), *riders], deadline))
@@ -143,13 +157,12 @@ class VisitorFinder:
             found.update(await self._read(sorted(led_to), deadline))
         nodes = tuple(self._node(identifier, found, now) for identifier in identifiers)
         versions = {path: document.version for path, document in found.items()}
-        erased = any(
-            is_tombstone(found[path].fields, now=now)
-            for identifier in identifiers
-            for path in self._ways(identifier, found)
-            if path in found
+        erased = [self._erased_at(identifier, found, now) for identifier in identifiers]
+        latest = max((time for time in erased if time is not None), default=None)
+        is_erased = latest is not None and (
+            erased[0] is not None or at <= latest + timedelta(seconds=CLOCK_SKEW_S)
         )
-        return LoadedGraph(IdentityGraph(nodes), versions, erased, found)
+        return LoadedGraph(IdentityGraph(nodes), versions, is_erased, found)
 
     async def load_more(
         self, loaded: LoadedGraph, paths: Iterable[str], *, deadline: Deadline
@@ -164,14 +177,18 @@ class VisitorFinder:
             versions={**loaded.versions, **versions},
         )
 
-    async def find_bare(self, bare_id: str, *, now: datetime, deadline: Deadline) -> Visitor:
+    async def find_bare(
+        self, bare_id: str, *, asserted: bool, now: datetime, deadline: Deadline
+    ) -> Visitor:
         """Return the visitor of an id of unknown type: a document id, else each declared type.
 
-        Nobody for a blocked one.
+        Nobody for a blocked one. When nobody vouches for it, of the types that need nobody.
         """
         candidates = bare_identifiers(bare_id, self._settings)
         if not candidates:
             return NOBODY
+        if not asserted:
+            candidates = tuple(i for i in candidates if i.type in ANONYMOUS_TYPES)
         own_path = f"profiles/{bare_id}" if _is_document_id(bare_id) else ""
         first, rest = candidates[:_FIRST_CANDIDATES], candidates[_FIRST_CANDIDATES:]
         paths = self._places(first)
@@ -180,25 +197,13 @@ class VisitorFinder:
             visitor = await self._follow(found[own_path], now=now, deadline=deadline)
             if not visitor.is_nobody:
                 return visitor
-        visitor = await self._first_known(first, found, now=now, deadline=deadline)
-        if visitor.is_nobody and rest:
-            more = await self._read(self._places(rest), deadline)
-            visitor = await self._first_known(rest, more, now=now, deadline=deadline)
-        return visitor
-
-    async def find_profile(self, profile_id: str, *, now: datetime, deadline: Deadline) -> Visitor:
-        """Return the visitor of a profile's id, or of the profile that it was merged into."""
-        for _ in range(_ALIAS_READS_MAX + 1):
-            document = await self._documents.get(f"profiles/{profile_id}", deadline=deadline)
-            if document is None:
-                return NOBODY
-            if is_tombstone(document.fields, now=now):
-                return Visitor(None, document.version, is_erased=True)
-            survivor = survivor_id(own_shape(document.fields))
-            if survivor is None:
-                profile = parse_profile(profile_id, document.fields, now=now)
-                return Visitor(profile, document.version)
-            profile_id = survivor
+        for candidates in (first, rest):  # each stands for itself: they are one value
+            if candidates is rest and candidates:
+                found = await self._read(self._places(rest), deadline)
+            for candidate in candidates:
+                visitor = await self._first_known([candidate], found, now=now, deadline=deadline)
+                if not visitor.is_nobody:
+                    return visitor
         return NOBODY
 
     def forget(self) -> None:
@@ -233,10 +238,23 @@ class VisitorFinder:
         ways = self._ways(identifier, found)
         living = (_living(found.get(path), now=now) for path in ways)
         profile = next((profile for profile in living if profile is not None), None)
-        held = _is_blocked(found.get(ways[0])) or (
-            profile is not None and is_held(profile, key, now=now)
+        held = (
+            _is_blocked(found.get(ways[0]))
+            or self._erased_at(identifier, found, now) is not None
+            or (profile is not None and is_held(profile, key, now=now))
         )
         return GraphNode(identifier, key, self._keyring.profile_id(identifier), profile, held)
+
+    def _erased_at(
+        self, identifier: Identifier, found: Mapping[str, Document], now: datetime
+    ) -> datetime | None:
+        """Return when the person of an identifier was erased, or None."""
+        led_to = (found.get(path) for path in self._ways(identifier, found))
+        for document in led_to:
+            if document is not None and is_tombstone(document.fields, now=now):
+                erased_at = document.fields["erased_at"]
+                return erased_at if isinstance(erased_at, datetime) else now
+        return None
 
     async def _ride_alone(self, riders: Sequence[str], deadline: Deadline) -> Visitor:
         if not riders:
@@ -277,46 +295,76 @@ class VisitorFinder:
         identifiers: Sequence[Identifier],
         found: Mapping[str, Document],
         *,
+        stronger: Sequence[Identifier] = (),
         now: datetime,
         deadline: Deadline,
     ) -> Visitor:
         """Return the visitor of the first identifier that leads to a profile or to a tombstone.
 
         What is known of weaker ones is not asked for then: whoever was erased stays unknown.
+        `stronger` are those that were asked before; `found` holds their documents too.
         """
         place = found.get(self._place(identifiers[0]))
-        profile = _living(place, now=now)
+        profile = _living(place, now=now) if not stronger else None
         key = self._keyring.identifier_key(identifiers[0])
         if place is not None and profile is not None and not is_held(profile, key, now=now):
             return Visitor(profile, place.version, matched=identifiers[0])  # almost everybody
-        documents = dict(found)
-        asked = set(map(self._place, identifiers))
-        held: set[Identifier] = set()
+        documents, asked = dict(found), {*found, *self._places(identifiers)}
+        nodes = [self._node(identifier, documents, now) for identifier in stronger]
         for identifier in identifiers:
-            tried: set[str] = set()
-            if _is_blocked(documents.get(self._place(identifier))):
-                held.add(identifier)
+            tombstone = await self._follow_ways(
+                identifier, documents, asked, now=now, deadline=deadline
+            )
+            if tombstone is not None:
+                return Visitor(None, tombstone.version, is_erased=True)
+            node = self._node(identifier, documents, now)
+            nodes.append(node)
+            if node.profile is None or node.is_held:
                 continue
-            key = self._keyring.identifier_key(identifier)
-            while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
-                path = untried[0]
-                tried.add(path)
-                if path not in asked:
-                    asked.add(path)
-                    document = await self._documents.get(path, deadline=deadline)
-                    if document is not None:
-                        documents[path] = document
-                present = documents.get(path)
-                if present is not None and is_tombstone(present.fields, now=now):
-                    return Visitor(None, present.version, is_erased=True)
-                profile = _living(present, now=now)
-                if profile is not None and is_held(profile, key, now=now):
-                    held.add(identifier)
-                    break
-                if profile is not None:
-                    self._remember(key, profile)
-                    return Visitor(profile, documents[path].version, matched=identifier)
-        return HELD if identifiers[0] in held else NOBODY
+            self._remember(node.key, node.profile)
+            if self._may_be_one(nodes, now):
+                version = documents[f"profiles/{node.profile.profile_id}"].version
+                return Visitor(node.profile, version, matched=identifier)
+        return HELD if nodes[len(stronger)].is_held else NOBODY
+
+    async def _follow_ways(
+        self,
+        identifier: Identifier,
+        documents: dict[str, Document],
+        asked: set[str],
+        *,
+        now: datetime,
+        deadline: Deadline,
+    ) -> Document | None:
+        """Read on until the identifier leads to a living profile, or nowhere.
+
+        Returns the tombstone that it leads to instead. What is read is added to `documents`; what
+        is among `asked` is not read again.
+        """
+        if _is_blocked(documents.get(self._place(identifier))):
+            return None
+        tried: set[str] = set()
+        while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
+            path = untried[0]
+            tried.add(path)
+            if path not in asked:
+                asked.add(path)
+                document = await self._documents.get(path, deadline=deadline)
+                if document is not None:
+                    documents[path] = document
+            present = documents.get(path)
+            if present is not None and is_tombstone(present.fields, now=now):
+                return present
+            if _living(present, now=now) is not None:
+                break
+        return None
+
+    def _may_be_one(self, nodes: Sequence[GraphNode], now: datetime) -> bool:
+        """Return whether stitching would let the last identifier join the ones before it."""
+        if len(nodes) == 1:
+            return True
+        resolution = resolve(IdentityGraph(tuple(nodes)), self._settings, at=now)
+        return nodes[-1].profile in (resolution.before, *resolution.merged)
 
     async def _follow(self, document: Document, *, now: datetime, deadline: Deadline) -> Visitor:
         """Return the profile of a document, or the survivor that it was merged into."""
@@ -336,6 +384,11 @@ class VisitorFinder:
         """Return nobody, with what lies where the profile of this identifier would go."""
         place = found.get(self._place(primary))
         return NOBODY if place is None else Visitor(None, place.version)
+
+    def _hinted(self, identifiers: Sequence[Identifier]) -> set[str]:
+        """Return the paths where the weaker ones of these were found last."""
+        keys = self.keys(identifiers[1:])
+        return {f"profiles/{self._hints[key]}" for key in keys if key in self._hints}
 
     def _places(self, identifiers: Sequence[Identifier]) -> list[str]:
         return [self._place(identifier) for identifier in identifiers]

@@ -165,3 +165,42 @@ class TestOneVisitorOnManyDevices:
             return (len(profile["identifiers"]), len(profile.get("demoted", {}))) == (6, 44)
 
         await until(all_are_settled, seconds=60)
+
+    async def test_fifty_that_join_the_same_two_profiles_are_one_merge(
+        self, deployment: Deployment
+    ) -> None:
+        user = {"type": "user_id", "value": new_id("u")}
+        device = {"type": "client_id", "value": new_id("1763700000")}
+        requests = [
+            {"request_id": f"{user['value']}-{number}", "identifiers": [user, device]}
+            for number in range(50)
+        ]
+        for each in (user, device):
+            first = push_body({"identifiers": [each]}, new_id("m"))
+            assert deployment.post("stitch_async", json=first).status_code == 204
+
+        answers = await post_all(
+            deployment, "stitch_async", [push_body(each, new_id("m")) for each in requests]
+        )
+
+        assert [answer.status_code for answer in answers] == [204] * 50
+        survivor = await profile_of(deployment, user["value"])
+        keyring = make_keyring(deployment.settings)
+        alias = await deployment.document(
+            f"profiles/{keyring.profile_id(Identifier('client_id', device['value']))}"
+        )
+        assert (survivor["merges"], len(survivor["identifiers"])) == (1, 2)
+        assert alias is not None
+        assert alias["merged_into"] == keyring.profile_id(Identifier("user_id", user["value"]))
+
+        async def all_are_recorded() -> list[Mapping[str, Any]] | None:
+            prefix = f"{user['value']}-"
+            sql = (  # our own id
+                "SELECT record_type, request_id FROM audit_deduplicated"  # noqa: S608
+                f" WHERE STARTS_WITH(request_id, '{prefix}')"
+            )
+            rows = list(await deployment.query(sql))
+            return rows if len({row["request_id"] for row in rows}) == 50 else None
+
+        rows = await until(all_are_recorded, seconds=60)
+        assert [row["record_type"] for row in rows].count("identity_merge") == 1

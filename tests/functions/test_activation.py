@@ -56,7 +56,12 @@ KEYS = json.dumps(
         {"id": "site", "secret": "s" * 32, "scopes": ["lookup"]},
         {"id": "inside", "secret": "i" * 32, "scopes": ["lookup", "concealed"]},
         {"id": "decider", "secret": "d" * 32, "scopes": ["decide"]},
-        {"id": "narrow", "secret": "n" * 32, "scopes": ["lookup"], "views": ["features_by_user_id"]},
+        {
+            "id": "narrow",
+            "secret": "n" * 32,
+            "scopes": ["lookup", "assert"],
+            "views": ["features_by_user_id"],
+        },
         {"id": "writer", "secret": "w" * 32, "scopes": ["lookup", "stitch", "assert"]},
     ]
 )  # fmt: skip

@@ -20,7 +20,10 @@ from tests.pipeline.world import KEYRING, START, World
 
 CLIENT = Identifier("client_id", "AUJctU7H7hBB/aMuhE4pKwGu5DWDdklg5abyyyn8i/I=.1747154479")
 USER = Identifier("user_id", "u-1001")
-READER = Caller("reader", frozenset({"lookup"}))
+DEVICE = Identifier("device_id", "d-1")
+KEYS = [KEYRING.identifier_key(each) for each in (DEVICE, USER)]
+BROWSER = Caller("browser", frozenset({"lookup"}))
+READER = Caller("reader", frozenset({"lookup", "assert"}))
 WRITER = Caller("writer", frozenset({"lookup", "stitch", "assert"}))
 
 
@@ -119,10 +122,9 @@ class TestFinding:
         assert answer.attributes == {"who": "user"}
 
     async def test_a_weak_identifier_is_found_behind_two_unknown_ones(self, world: World) -> None:
-        device = Identifier("device_id", "d-1")
-        await world.put_profile(device, attributes={"who": "device"})
+        await world.put_profile(DEVICE, attributes={"who": "device"})
 
-        answer = await look_up(world, identifiers(CLIENT, USER, device))
+        answer = await look_up(world, identifiers(CLIENT, USER, DEVICE))
 
         assert answer.attributes == {"who": "device"}
 
@@ -235,7 +237,7 @@ class TestWhatIsShown:
 
     async def test_concealed_attributes_need_the_scope(self, world: World) -> None:
         lookup = await self.views(world)
-        insider = Caller("insider", frozenset({"lookup", "concealed"}))
+        insider = Caller("insider", frozenset({"lookup", "assert", "concealed"}))
 
         outside = await self.ask(lookup, READER, **identifiers(USER), view="ads")
         inside = await self.ask(lookup, insider, **identifiers(USER), view="ads")
@@ -257,6 +259,18 @@ class TestWhatIsShown:
         bare = await self.ask(lookup, READER, id=CLIENT.value, view="ads")
 
         assert (beside.found, bare.found) == (False, False)
+
+    @pytest.mark.parametrize(("value", "found"), [(USER.value, True), ("made-up", False)])
+    async def test_what_nobody_vouches_for_counts_where_the_profile_has_it(
+        self, world: World, value: str, *, found: bool
+    ) -> None:
+        lookup = await self.views(world)
+        await world.put_profile(DEVICE, identifiers={key: {} for key in KEYS})
+        body = identifiers(DEVICE, Identifier("user_id", value))
+
+        answer = await self.ask(lookup, BROWSER, **body, view="ads")
+
+        assert answer.found is found
 
     async def test_an_asynchronous_request_needs_the_view_too(self, world: World) -> None:
         lookup = await self.views(world)

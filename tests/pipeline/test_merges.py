@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.pipeline.backend import Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tests.pipeline.world import KEYRING, START, World
 
@@ -41,17 +42,23 @@ async def profile_of(world: World, identifier: Identifier) -> str | None:
 
 async def living(world: World) -> dict[str, dict[str, Any]]:
     """Return the profiles that are no aliases."""
-    found = {path: await world.document(path) for path in await world.paths("profiles")}
+    found = await world.collection("profiles")
     return {path: fields for path, fields in found.items() if "merged_into" not in fields}
 
 
 async def aliases_are_of_depth_1(world: World) -> bool:
-    found = {path: await world.document(path) for path in await world.paths("profiles")}
+    found = await world.collection("profiles")
     targets = [fields["merged_into"] for fields in found.values() if "merged_into" in fields]
     return all("merged_into" not in found[f"profiles/{target}"] for target in targets)
 
 
 class TestTheTableOfCases:
+    """Each case on both document stores."""
+
+    @pytest.fixture
+    def world(self, place: World) -> World:
+        return place
+
     async def test_switch(self, world: World) -> None:
         jose = await world.put_profile(user("jose"))
         await world.stitch(message("r1", user("jose"), client("c")))
@@ -130,6 +137,48 @@ class TestTheTableOfCases:
 
         assert await living(world) == {}
 
+    async def test_alias_to_itself(self, world: World) -> None:
+        """One identifier named twice is one; no document leads to itself."""
+        await world.stitch(message("r1", client("c"), client("c"), user("u"), user("u")))
+
+        [(path, profile)] = (await living(world)).items()
+        assert path == f"profiles/{KEYRING.profile_id(user('u'))}"
+        assert len(profile["identifiers"]) == 2
+        assert len(await world.collection("profiles")) == 2
+        assert await aliases_are_of_depth_1(world)
+
+    async def test_duplicate_alias(self, world: World) -> None:
+        """A link that is there already is not made again."""
+        await world.stitch(message("r1", user("u"), client("c")))
+        before, commits = await world.collection("profiles"), world.commits
+
+        await world.stitch(message("r2", user("u"), client("c")))
+
+        assert world.commits == commits
+        assert await world.collection("profiles") == before
+        assert len(await world.paths("links")) == 1
+
+    async def test_stale_version(self, world: World) -> None:
+        """Somebody writes between load and commit: nothing of theirs is lost."""
+        profile_id = await world.put_profile(user("u"))
+        path, commit = f"profiles/{profile_id}", world.store.commit
+        tried = []
+
+        async def write_first(writes: Sequence[Write], *, deadline: Deadline) -> None:
+            tried.append(writes)
+            if len(tried) == 1:
+                theirs = await world.document(path) | {"attributes": {"tier": "Gold"}}
+                await commit([Put(path, theirs)], deadline=deadline)
+            await commit(writes, deadline=deadline)
+
+        world.store.commit = write_first  # type: ignore[method-assign]
+        await world.stitch(message("r1", user("u"), client("c")))
+
+        profile = await world.document(path)
+        assert len(tried) == 2
+        assert profile["attributes"] == {"tier": "Gold"}
+        assert len(profile["identifiers"]) == 2
+
     async def test_concurrent(self, world: World) -> None:
         """Fifty events at once join the same two profiles."""
         older = await world.put_profile(user("u"))
@@ -141,6 +190,8 @@ class TestTheTableOfCases:
 
         await world.store_audit()
         assert [row["record_type"] for row in await world.rows()].count("identity_merge") == 1
+        assert len(await living(world)) == 1
+        assert await aliases_are_of_depth_1(world)
         assert await profile_of(world, client("c")) == older
         logged = await world.paths("links")
         assert len([path for path in logged if "~P" in path or "record~" not in path]) == 1
@@ -163,9 +214,10 @@ CHAIN = ((0, 1), (2, 3), (1, 2), (1, 2))
 
 @pytest.mark.parametrize("order", [*set(itertools.permutations(CHAIN))])
 async def test_a_chain_is_one_person_whatever_the_order(
-    world: World, order: Iterable[tuple[int, int]]
+    place: World, order: Iterable[tuple[int, int]]
 ) -> None:
     """A-B, C-D, B-C: the same attributes for every order."""
+    world = place
     world.identity = WITHOUT_LIMITS
     for n in range(4):
         await world.put_profile(
@@ -364,6 +416,44 @@ def test_people_are_the_components_of_the_graph(
     assert all(profile is not None for profile in found.values())
     for one, other in itertools.combinations(found, 2):
         assert (found[one] == found[other]) == (roots[one] == roots[other])
+
+
+NAMED = st.one_of(
+    st.builds(lambda n: user(f"user {n}"), st.integers(0, 3)),
+    st.builds(lambda n: Identifier("email_sha256", f"{n:x}123456789abcdef" * 4), st.integers(0, 3)),
+    st.builds(lambda n: client(f"client {n}"), st.integers(0, 7)),
+)
+REQUESTS = st.lists(st.lists(NAMED, min_size=1, max_size=4), min_size=1, max_size=12)
+
+
+@given(REQUESTS)
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_with_limits_nobody_is_two_users_and_everybody_is_found(
+    tmp_path_factory: pytest.TempPathFactory, requests: list[list[Identifier]]
+) -> None:
+    world = World(tmp_path_factory.mktemp("graph"))
+
+    async def run() -> None:
+        for number, named in enumerate(requests):
+            world.now += timedelta(seconds=1)
+            await world.stitch(message(f"r{number}", *named))
+        assert await aliases_are_of_depth_1(world)
+        homes = {
+            KEYRING.identifier_key(each): await profile_of(world, each)
+            for each in itertools.chain.from_iterable(requests)
+        }
+        for path, fields in (await living(world)).items():
+            types = [key.partition(":")[0] for key in fields["identifiers"]]
+            assert types.count("user_id") <= 1
+            assert max(types.count("client_id"), types.count("email_sha256")) <= 5
+            assert {homes[key] for key in fields["identifiers"]} == {path.partition("/")[2]}
+
+    asyncio.run(run())
+    world.database.close()
 
 
 def components(edges: Iterable[tuple[int, int]]) -> Mapping[int, int]:

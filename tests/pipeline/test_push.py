@@ -36,9 +36,7 @@ def tokens(world: World) -> PushTokens:
 
 
 def listener(world: World) -> PushListener:
-    return PushListener(
-        world.backend.documents, KEYRING, world.finder, world.backend.clock, poll_s=0
-    )
+    return PushListener(world.backend.documents, KEYRING, world.backend.clock, poll_s=0)
 
 
 async def heard(

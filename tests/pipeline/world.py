@@ -128,7 +128,6 @@ class World:
             self.backend,
             KEYRING,
             self.destinations,
-            finder=self.finder,
             outbox=Outbox(self.backend, self.audit),
             health=health,
             consent_default_granted=self.consent_default_granted,
@@ -155,7 +154,7 @@ class World:
     def lookup(self, *, consent_default_granted: bool = True) -> ProfileLookup:
         return ProfileLookup(
             self.backend,
-            IdentitySettings(),
+            self.identity,
             finder=self.finder,
             views=self.refreshed(self.views),
             claims=self.claims,
@@ -215,7 +214,7 @@ class World:
     async def stitch(self, message: Mapping[str, Any], message_id: str = "m1") -> None:
         """Deliver one stitch request, as the function does."""
         request = parse_stitch_request(
-            message, IdentitySettings(), default_request_id=message_id, received_at=self.now
+            message, self.identity, default_request_id=message_id, received_at=self.now
         )
         await self.stitcher().process(request, deadline=Deadline.after(20))
 
@@ -275,8 +274,18 @@ class World:
         return dict(found.fields) if found else {}
 
     async def paths(self, collection: str) -> list[str]:
-        found = await self.store.list_documents(collection, deadline=Deadline.after(5))
-        return [document.path for document in found]
+        return list(await self.collection(collection))
+
+    async def collection(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return path -> fields of every document."""
+        found: dict[str, dict[str, Any]] = {}
+        after = None
+        while page := await self.store.list_documents(
+            name, after=after, deadline=Deadline.after(20)
+        ):
+            found |= {document.path: dict(document.fields) for document in page}
+            after = page[-1].path
+        return found
 
     def crash(self) -> NoReturn:
         """Die: everything that is under way in this process ends here."""
