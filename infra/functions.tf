@@ -32,6 +32,7 @@ locals {
     TAGSTITCH_DATASET         = google_bigquery_dataset.audit.dataset_id
     TAGSTITCH_RULES_REFRESH_S = tostring(var.rules_refresh_s)
     TAGSTITCH_TIME_ZONE       = var.time_zone
+    TAGSTITCH_IDENTITY        = var.identity
     LOG_EXECUTION_ID          = "false" # our own lines name the request
   }
   environment_of = {

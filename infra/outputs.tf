@@ -32,5 +32,6 @@ output "settings" {
     TAGSTITCH_CONSENT_DEFAULT = var.consent_default
     TAGSTITCH_AUTH            = "iam"
     TAGSTITCH_TIME_ZONE       = var.time_zone
+    TAGSTITCH_IDENTITY        = var.identity
   }
 }

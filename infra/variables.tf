@@ -101,6 +101,17 @@ variable "time_zone" {
   default     = "UTC"
 }
 
+variable "identity" {
+  description = "What the project declares about its identifiers, as JSON (docs/settings.md, TAGSTITCH_IDENTITY); empty for the defaults."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.identity == "" || can(keys(jsondecode(var.identity)))
+    error_message = "identity must be a JSON object, as docs/settings.md says of TAGSTITCH_IDENTITY."
+  }
+}
+
 variable "secrets" {
   description = "Values of the secrets by name, from secrets.auto.tfvars.json (python3 infra/secrets_file.py writes it). They go to Secret Manager and nowhere else, and are needed only when a secret is made or its version below is raised."
   type        = map(string)
