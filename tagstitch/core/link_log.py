@@ -14,7 +14,7 @@ LinkKind = Literal["link", "merge", "split"]
 
 _RESTORED: Final = (
     "identifiers", "attributes", "attribute_times", "state", "caps", "assignments", "consent",
-    "demoted", "created_at",
+    "demoted", "merges", "former_ids", "created_at",
 )  # fmt: skip
 """What a split needs of a profile as it was."""
 

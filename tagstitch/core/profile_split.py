@@ -17,6 +17,7 @@ class Merge(NamedTuple):
     """A merge to be undone, as the link log has it."""
 
     at: datetime
+    gone_id: str
     gone: Mapping[str, Any]
     """The document of the merged profile as it was."""
     survivor: Mapping[str, Any]
@@ -57,7 +58,8 @@ def split_profile(
     leaves = {
         **new_profile_fields(now=now, salt=salt),
         "identifiers": moved,
-        "kept_apart": dict.fromkeys(identifiers, now),
+        # Also those who were taken out before: it was them that they left.
+        "kept_apart": dict(together.kept_apart) | dict.fromkeys(identifiers, now),
         "consent": dict(together.consent),
         "caps": dict(together.caps),
     }
@@ -66,10 +68,22 @@ def split_profile(
         leaves |= trait_fields({k: each for k, each in contributions.items() if k in moved})
     if merge is not None:
         stays |= _without(together, merge)
-        stays["merges"] = max(0, together.merges - 1)
-        back = ("attributes", "attribute_times", "state", "assignments", "created_at", "demoted")
+        theirs = merge.gone.get("merges", 0)
+        stays["merges"] = max(0, together.merges - 1 - theirs)
+        former = former_ids_of(together, merge)
+        stays["former_ids"] = sorted({*together.former_ids} - {*former, merge.gone_id})
+        back = (
+            "attributes", "attribute_times", "state", "assignments", "created_at", "demoted",
+            "merges",
+        )  # fmt: skip
         leaves |= {name: merge.gone[name] for name in back if name in merge.gone}
+        leaves["former_ids"] = former
     return Split(touch_profile(stays, now=now), touch_profile(leaves, now=now))
+
+
+def former_ids_of(together: Profile, merge: Merge) -> list[str]:
+    """Return the former ids that go back with the merged profile: those that are still there."""
+    return sorted({*together.former_ids} & {*_list(merge.gone, "former_ids")})
 
 
 def _without(together: Profile, merge: Merge) -> dict[str, Any]:
@@ -98,3 +112,8 @@ def _without(together: Profile, merge: Merge) -> dict[str, Any]:
 def _map(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = fields.get(name)
     return found if isinstance(found, Mapping) else _NOTHING
+
+
+def _list(fields: Mapping[str, Any], name: str) -> list[Any]:
+    found = fields.get(name)
+    return found if isinstance(found, list) else []
