@@ -17,7 +17,7 @@ from tagstitch.core.contribution import (
 )
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.identity_graph import SALT_BYTES
-from tagstitch.core.link_log import LinkEntry, entry_id, pointer_id, read_entry
+from tagstitch.core.link_log import LinkEntry, entry_id, pointer_id, read_entry, time_of_change
 from tagstitch.core.profile import Profile, parse_profile
 from tagstitch.core.profile_split import Merge, Split, former_ids_of, split_profile
 from tagstitch.core.profile_traits import TraitDefinitions
@@ -142,8 +142,8 @@ class ProfileSplitter:
         raise Unavailable("firestore", "too many concurrent changes of one visitor")
 
     async def _commit(self, wanted: _Wanted, *, deadline: Deadline) -> SplitResult:
-        now = self._backend.clock()
         together, target = wanted.together, wanted.target
+        now = time_of_change((together,), now=self._backend.clock())
         salt = salts_in((target,), wanted.found)[target]
         contributions = self._contributions(wanted)
         split = split_profile(

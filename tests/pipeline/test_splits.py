@@ -247,3 +247,14 @@ async def test_the_graph_can_be_asked_what_it_said_at_a_time(world: World) -> No
     assert await as_of(world, DEVICE, split_at - timedelta(minutes=1)) == person
     assert await as_of(world, DEVICE, split_at) == cookie
     assert await as_of(world, user("u"), split_at) == person
+
+
+async def test_a_clock_that_is_behind_tells_of_no_other_past(world: World) -> None:
+    await world.put_profile(user("u"))
+    world.now = START + timedelta(seconds=60)
+    await world.stitch(message("r1", client("c"), DEVICE))
+    world.now = START + timedelta(seconds=30)
+
+    await world.stitch(message("r2", user("u"), client("c")))
+
+    assert await as_of(world, DEVICE, START + timedelta(seconds=10)) is None
