@@ -160,11 +160,14 @@ class StitchPlanner:
         subject = None
         if result.profile_id is not None:
             subject = self._keyring.pseudonym(result.profile_id)
+        needs_mark = change.is_update or endpoint is not None
         record = stitch_record(
             result,
             request,
             consent,
-            record_id=record_id,
+            # Delivered again, what left no mark may change something: the table must not take the
+            # record of that for one that it has.
+            record_id=record_id if needs_mark else f"{record_id}_unmarked",
             subject=subject,
             counted=change.counted.counted,
             degraded=("traits",) if change.counted is FAILED else (),
@@ -174,7 +177,6 @@ class StitchPlanner:
         if result.profile_id is not None and change.fields is not None:
             person = typed_profile(result.profile_id, change.fields, now=now)
         attributes = await self._attributes(request, result, person, endpoint, deadline=deadline)
-        needs_mark = change.is_update or endpoint is not None
         held = held_records(met, request, self._keyring, mark.key, now=now)
         return StitchPlan(result, record, writes, attributes, held, needs_mark)
 

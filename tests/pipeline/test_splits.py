@@ -204,6 +204,20 @@ async def test_an_id_that_an_import_chose_leads_to_whoever_is_left(world: World)
     assert chosen["merged_into"] == KEYRING.profile_id(client("b"))
 
 
+async def test_a_request_that_changes_something_only_later_is_recorded_both_times(
+    world: World,
+) -> None:
+    await world.stitch(message("r1", user("u"), client("c")))
+    await world.stitch(message("r2", user("u"), client("c")))
+    await take_out(world, client("c"))
+
+    await world.stitch(message("r2", user("u"), client("c")))
+
+    await world.store_audit()
+    told = [row["outcome"] for row in await world.rows() if row["request_id"] == "r2"]
+    assert told == ["unchanged", "updated"]
+
+
 class TestTakingOneIdentifierOut:
     async def test_the_record_of_its_link_goes(self, world: World) -> None:
         await world.stitch(message("r1", user("u"), client("c")))
