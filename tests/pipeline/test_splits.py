@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -216,6 +218,29 @@ async def test_a_request_that_changes_something_only_later_is_recorded_both_time
     await world.store_audit()
     told = [row["outcome"] for row in await world.rows() if row["request_id"] == "r2"]
     assert told == ["unchanged", "updated"]
+
+
+async def test_an_import_that_a_split_overtakes_looks_again(world: World) -> None:
+    await world.stitch(message("r1", user("u"), client("c")))
+    read = world.store.get_many
+    is_first = True
+
+    async def read_before_the_split(paths: Sequence[str], *, deadline: Deadline) -> Any:
+        nonlocal is_first
+        found = await read(paths, deadline=deadline)
+        if is_first:
+            is_first = False
+            await take_out(world, client("c"))
+        return found
+
+    world.store.get_many = read_before_the_split  # type: ignore[method-assign]
+    await load(world, identifiers={"client_id": "c"}, attributes={"tier": "Gold"})
+
+    [own, users] = [
+        await world.document(f"profiles/{KEYRING.profile_id(i)}") for i in (client("c"), user("u"))
+    ]
+    assert own["attributes"] == {"tier": "Gold"}
+    assert set(users["identifiers"]) == {KEYRING.identifier_key(user("u"))}
 
 
 class TestTakingOneIdentifierOut:
