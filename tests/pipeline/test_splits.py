@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.profile_traits import compile_traits
@@ -19,6 +20,13 @@ from tests.pipeline.test_merges import client, living, message, profile_of, user
 from tests.pipeline.world import KEYRING, START, World
 
 DEVICE = Identifier("device_id", "tablet")
+SERVER = Caller("server", frozenset({"decide", "assert"}))
+OFFER = {
+    "event_name_trigger": "purchase",
+    "match_all": True,
+    "action_type": "return_value",
+    "action_details": {"key": "offer", "value": True},
+}
 
 
 def splitter(world: World) -> ProfileSplitter:
@@ -297,3 +305,36 @@ async def test_a_clock_that_is_behind_tells_of_no_other_past(world: World) -> No
     await world.stitch(message("r2", user("u"), client("c")))
 
     assert await as_of(world, DEVICE, START + timedelta(seconds=10)) is None
+
+
+@pytest.mark.parametrize("kind", ["event", "decision"])
+async def test_what_a_split_overtakes_is_not_whom_the_identifier_left(
+    world: World, kind: str
+) -> None:
+    """Its alias was read before the split, and where that leads to after it."""
+    world.traits = {"orders": {"event": "purchase", "operation": "count"}}
+    await world.stitch(message("r1", user("u"), client("c")))
+    read, is_first = world.store.get_many, True
+
+    async def read_before_the_split(paths: Sequence[str], *, deadline: Deadline) -> Any:
+        nonlocal is_first
+        found = await read(paths, deadline=deadline)
+        if is_first:
+            is_first = False
+            await take_out(world, client("c"))
+        return found
+
+    world.store.get_many = read_before_the_split  # type: ignore[method-assign]
+    event = {"event_name": "purchase", "client_id": "c"}
+    if kind == "event":
+        await world.stitch(message("r2", client("c"), event=event))
+    else:
+        rule = {**OFFER, "frequency_cap": {"max": 1}}
+        body = {"event": event, "request_id": "d1", "deadline_ms": 5000}
+        await world.decider({}, {"once": rule}).decide(body, SERVER)
+
+    left = await world.document(f"profiles/{KEYRING.profile_id(user('u'))}")
+    own = await world.document(f"profiles/{KEYRING.profile_id(client('c'))}")
+    changed = ("traits", "caps")
+    assert not any(left.get(name) for name in changed)
+    assert any(own.get(name) for name in changed)
