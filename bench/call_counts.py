@@ -43,6 +43,8 @@ OFFER = {
     }
 }
 
+TRAITS = {"orders": {"event": "purchase", "operation": "count"}}
+
 
 @dataclass
 class Counted:
@@ -98,13 +100,13 @@ async def count_all(data_dir: Path) -> dict[str, Counter[str]]:
         callbacks=Counted(Endpoint(), counts),
         clock=real.clock,
     )
-    await publish_rules(
-        real.documents, RuleDefinitions({}, OFFER), real.clock(), Deadline.after(10)
-    )
+    definitions = RuleDefinitions({}, OFFER, traits=TRAITS)
+    await publish_rules(real.documents, definitions, real.clock(), Deadline.after(10))
     wiring = Wiring(settings)
     vars(wiring)["backend"] = backend
     await wiring.rule_book.get(Deadline.after(10))
     await wiring.views.get(Deadline.after(10))
+    await wiring.traits.get(Deadline.after(10))
     results: dict[str, Counter[str]] = {}
 
     async def count(what: str, work: Awaitable[Any]) -> None:
@@ -142,6 +144,11 @@ async def _requests(
     await count("stitch_async: a link to a known visitor", stitch("r2", both))
     await count("stitch_async: nothing new", stitch("r3", both))
     await count("stitch_async: the same message again", stitch("r1", known, callback="main"))
+    purchase = {"event_name": "purchase"}
+    await count("stitch_async: an event that a trait counts", stitch("r4", both, event=purchase))
+    await count(
+        "stitch_async: the same event again", stitch("r5", both, event=purchase, event_id="r4")
+    )
     wiring.finder.forget()
     await count("stitch_sync: a primary identifier, unseen by this process", look_up(known))
     await count("stitch_sync: a primary identifier, seen before", look_up(known))
@@ -149,6 +156,7 @@ async def _requests(
     await count("stitch_sync: an alias, seen before", look_up({"user_id": "u-1"}))
     await count("stitch_sync: nobody known", look_up({"client_id": "9.1763700009"}))
     await count("decide: nothing changes", decide("page_view", known["client_id"]))
+    await count("decide: a trait names the event", decide("purchase", known["client_id"]))
     await count("decide: state changes", decide("view_item", known["client_id"]))
     await count(
         "decide: state changes, with a request id",

@@ -161,7 +161,8 @@ def test_every_command_that_is_named_exists(command: str) -> None:
     options = [word for word in words if word.startswith("--")]
     names = (
         words[:2]
-        if words[0] in ("rules", "profiles", "identity", "audit", "decisions", "deadletters")
+        if words[0]
+        in ("rules", "profiles", "traits", "identity", "audit", "decisions", "deadletters")
         else words[:1]
     )
 

@@ -13,6 +13,7 @@ from tagstitch.cli import (
     person,
     profiles,
     rules,
+    traits,
 )
 from tagstitch.cli.backtest import backtest
 from tagstitch.cli.demo import demo
@@ -36,6 +37,7 @@ app.add_typer(profiles.app, name="profiles")
 identity.app.add_typer(identity_review.app, name="review")
 person.add_to(identity.app)
 app.add_typer(identity.app, name="identity")
+app.add_typer(traits.app, name="traits")
 app.add_typer(audit.app, name="audit")
 app.add_typer(decisions.app, name="decisions")
 app.add_typer(deadletters.app, name="deadletters")

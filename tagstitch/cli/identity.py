@@ -142,7 +142,7 @@ async def _profile_of(opened: Opened, identifier: Identifier, deadline: Deadline
     """Return the profile that an identifier belongs to, also while it recognises nobody."""
     finder = VisitorFinder(opened.backend.documents, opened.keyring, opened.settings.identity)
     now = opened.backend.clock()
-    loaded = await finder.load_graph([identifier], now=now, deadline=deadline)
+    loaded = await finder.load_graph([identifier], at=now, now=now, deadline=deadline)
     return loaded.graph.nodes[0].profile
 
 

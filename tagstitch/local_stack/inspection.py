@@ -9,21 +9,12 @@ from tagstitch.adapters.in_process_pubsub import InProcessPubSub
 from tagstitch.adapters.sqlite_audit import SqliteAuditTable
 from tagstitch.adapters.sqlite_documents import SqliteDocuments
 from tagstitch.core.errors import Unavailable
+from tagstitch.core.rule_definitions import EDITED
 from tagstitch.pipeline.backend import Backend, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.list_all import list_all
 
-DEFINITION_COLLECTIONS: Final = frozenset(
-    {
-        "event_rules",
-        "personalization_rules",
-        "traits",
-        "views",
-        "experiments",
-        "rule_book",
-        "rule_bundles",
-    }
-)
+DEFINITION_COLLECTIONS: Final = frozenset((*EDITED, "views", "rule_book", "rule_bundles"))
 """Collections that hold what people define: a reset keeps them unless told otherwise."""
 
 IN_FLIGHT_S: Final = 30.0

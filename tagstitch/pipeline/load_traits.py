@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -13,6 +14,11 @@ from tagstitch.pipeline.list_all import list_all
 
 _TIMEOUT_S: Final = 2.0
 """Seconds for the queries that every refresh makes, mostly one: what takes longer is tried anew."""
+
+_BROKEN_TOLD_MAX: Final = 20
+"""Broken definitions that one log line names; `tagstitch rules status` names them all."""
+
+logger = logging.getLogger("tagstitch")
 
 
 def load_traits(
@@ -31,6 +37,10 @@ def load_traits(
         if present is not None and raw == compiled_from:
             return present
         compiled_from = raw
-        return compile_traits(raw, time_zone=time_zone)
+        found_traits = compile_traits(raw, time_zone=time_zone)
+        if found_traits.broken:
+            names = [trait.rule_id for trait in found_traits.broken[:_BROKEN_TOLD_MAX]]
+            logger.warning("traits_broken", extra={"fields": {"left_out": names}})
+        return found_traits
 
     return load

@@ -201,7 +201,10 @@ class Simulation:
         """Return where the identifiers lead now; without those that are blocked."""
         usable = [i for i in request.identifiers if not self._identity.is_blocked(i)]
         loaded = await self._finder.load_graph(
-            usable, now=self._clock(), deadline=Deadline.after(_TIMEOUT_S)
+            usable,
+            at=request.occurred_at,
+            now=self._clock(),
+            deadline=Deadline.after(_TIMEOUT_S),
         )
         return {node.identifier: node for node in loaded.graph.nodes}
 

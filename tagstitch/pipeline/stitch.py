@@ -79,6 +79,7 @@ class Stitcher:
             now = self._backend.clock()
             loaded = await self._finder.load_graph(
                 self._selecting(request),
+                at=request.occurred_at,
                 now=now,
                 deadline=deadline,
                 riders=[mark.path, f"outbox/{key}"] if endpoint else [mark.path],

@@ -6,14 +6,14 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.event import ANONYMOUS_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
 from tagstitch.core.identity_graph import GraphNode, IdentityGraph, resolve
-from tagstitch.core.limits import PROFILE_HINTS_MAX
+from tagstitch.core.limits import CLOCK_SKEW_S, PROFILE_HINTS_MAX
 from tagstitch.core.profile import Profile, own_shape, parse_profile
 from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document, DocumentStore
@@ -70,7 +70,8 @@ class LoadedGraph:
     versions: Mapping[str, str]
     """Path -> version of every document read; what is missing does not exist."""
     is_erased: bool
-    """Whether one of the identifiers has a tombstone: the request must change nothing."""
+    """Whether the request must change nothing: its strongest identifier has a tombstone, or a
+    weaker one was erased after the event."""
     documents: Mapping[str, Document]
 
     def with_version(self, path: str, version: str) -> LoadedGraph:
@@ -131,6 +132,7 @@ class VisitorFinder:
         self,
         identifiers: Sequence[Identifier],
         *,
+        at: datetime,
         now: datetime,
         deadline: Deadline,
         riders: Sequence[str] = (),
@@ -138,7 +140,10 @@ class VisitorFinder:
         """Return every identifier with the profile it leads to, and the versions read.
 
         One read, a second when an identifier points elsewhere; more when it left from there
-        between the two.
+        between the two. `at` is when the event happened:
+        whatever an erased person did before the erasure changes nothing. Behind it a tombstone of
+        the strongest identifier does so, and a weaker one that has one counts as if it were not
+        there: the browser that somebody erased has used is not lost to everybody else.
         """
         asked = set(map(self._place, identifiers))
         found = dict(await self._read([*self._places(identifiers), *riders], deadline))
@@ -153,13 +158,12 @@ class VisitorFinder:
             found.update(await self._read(sorted(led_to | again), deadline))
         nodes = tuple(self._node(identifier, found, now) for identifier in identifiers)
         versions = {path: document.version for path, document in found.items()}
-        erased = any(
-            is_tombstone(found[path].fields, now=now)
-            for identifier in identifiers
-            for path in self._ways(identifier, found)
-            if path in found
+        erased = [self._erased_at(identifier, found, now) for identifier in identifiers]
+        latest = max((time for time in erased if time is not None), default=None)
+        is_erased = latest is not None and (
+            erased[0] is not None or at <= latest + timedelta(seconds=CLOCK_SKEW_S)
         )
-        return LoadedGraph(IdentityGraph(nodes), versions, erased, found)
+        return LoadedGraph(IdentityGraph(nodes), versions, is_erased, found)
 
     async def load_more(
         self, loaded: LoadedGraph, paths: Iterable[str], *, deadline: Deadline
@@ -246,10 +250,23 @@ class VisitorFinder:
         ways = self._ways(identifier, found)
         living = (_living(found.get(path), now=now) for path in ways)
         profile = next((profile for profile in living if profile is not None), None)
-        held = _is_blocked(found.get(ways[0])) or (
-            profile is not None and is_held(profile, key, now=now)
+        held = (
+            _is_blocked(found.get(ways[0]))
+            or self._erased_at(identifier, found, now) is not None
+            or (profile is not None and is_held(profile, key, now=now))
         )
         return GraphNode(identifier, key, self._keyring.profile_id(identifier), profile, held)
+
+    def _erased_at(
+        self, identifier: Identifier, found: Mapping[str, Document], now: datetime
+    ) -> datetime | None:
+        """Return when the person of an identifier was erased, or None."""
+        led_to = (found.get(path) for path in self._ways(identifier, found))
+        for document in led_to:
+            if document is not None and is_tombstone(document.fields, now=now):
+                erased_at = document.fields["erased_at"]
+                return erased_at if isinstance(erased_at, datetime) else now
+        return None
 
     async def _ride_alone(self, riders: Sequence[str], deadline: Deadline) -> Visitor:
         if not riders:

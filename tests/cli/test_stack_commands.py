@@ -19,7 +19,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tagstitch.cli.opened_backend import opened_backend
 from tagstitch.cli.started_stack import started_stack
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.list_all import list_all
 from tests.cli.conftest import Cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -173,7 +176,7 @@ def test_the_day_is_replayed_as_its_readme_says_and_again_without_effect(
     shutil.copy(EXAMPLES / "events.jsonl", day)
 
     first = cli("replay", day, "--json")
-    profiles = cli("profiles", "export", "--json").document
+    profiles = asyncio.run(stored_people())
     audited = cli("audit", "query", "SELECT COUNT(*) AS n FROM audit", "--json").document
     second = cli("replay", day, "--json")
 
@@ -188,9 +191,40 @@ def test_the_day_is_replayed_as_its_readme_says_and_again_without_effect(
     assert document["latency_ms"]["decide"].keys() == {"p50", "p95", "p99"}
     unchanged = ("events", "renamed", "changed", "dropped", "stitching")
     assert {k: second.document[k] for k in unchanged} == {k: document[k] for k in unchanged}
-    assert cli("profiles", "export", "--json").document == profiles
+    assert asyncio.run(stored_people()) == profiles
+    assert any("traits" in fields for fields in profiles.values())
     again = cli("audit", "query", "SELECT COUNT(*) AS n FROM audit", "--json").document
     assert again == audited
+
+
+async def stored_people() -> dict[str, Any]:
+    """Return every document that is about a visitor, whole."""
+    async with opened_backend() as opened:
+        return {
+            document.path: dict(document.fields)
+            for collection in ("profiles", "contributions", "identifiers", "links")
+            for document in await list_all(
+                opened.backend.documents, collection, deadline=Deadline.after(30)
+            )
+        }
+
+
+@pytest.mark.skipif(
+    "TAGSTITCH_GA4_EXPORT" not in os.environ,
+    reason="TAGSTITCH_GA4_EXPORT names no file of export rows (JSON Lines, gzip)",
+)
+def test_a_second_replay_of_a_real_export_changes_no_profile_and_no_trait(
+    cli: Cli, tmp_path: Path
+) -> None:
+    rows = Path(shutil.copy(os.environ["TAGSTITCH_GA4_EXPORT"], tmp_path))
+
+    assert cli("replay", rows, "--json").exit_code == 0
+    people = asyncio.run(stored_people())
+    assert cli("replay", rows, "--json").exit_code == 0
+
+    assert asyncio.run(stored_people()) == people
+    assert len(people) > 100
+    assert any("traits" in fields for fields in people.values())
 
 
 async def test_a_stack_that_cannot_start_says_why(tmp_path: Path) -> None:

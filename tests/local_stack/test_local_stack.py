@@ -32,6 +32,7 @@ from tagstitch.pipeline.webhook_signature import sign_callback
 
 ROOT = Path(__file__).resolve().parents[2]
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+DEFINED = ("event_rules/r", "audiences/a", "experiments/e", "traits/t", "views/v")
 FUNCTIONS = ("stitch_sync", "decide", "stitch_async", "audit_sink")
 
 
@@ -300,7 +301,7 @@ async def fill(backend: Backend) -> None:
         for n in range(3)
     ]
     puts = [Put(f"dead_letters/{letter['dead_letter_id']}", letter) for letter in letters]
-    others = [Put("profiles/p", {"a": 1}), Put("event_rules/r", {"a": 1}), Put("views/v", {})]
+    others = [Put(path, {"a": 1}) for path in ("profiles/p", *DEFINED)]
     await backend.documents.commit([*puts, *others], deadline=Deadline.after(5))
 
 
@@ -352,8 +353,7 @@ def test_reset_clears_all_but_the_definitions(filled: httpx.Client, tmp_path: Pa
     assert (answer.status_code, answer.content) == (204, b"")
     assert [count(filled, name) for name in ("audit", "deadletters", "callbacks")] == [0, 0, 0]
     assert read_document(tmp_path, "profiles/p") is None
-    assert read_document(tmp_path, "event_rules/r") is not None
-    assert read_document(tmp_path, "views/v") is not None
+    assert [path for path in DEFINED if read_document(tmp_path, path) is None] == []
 
 
 def test_reset_clears_the_definitions_too_when_told(filled: httpx.Client, tmp_path: Path) -> None:

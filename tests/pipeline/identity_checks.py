@@ -29,7 +29,7 @@ class Stored:
     profiles: Mapping[str, Fields]
     """Those that are no aliases."""
     aliases: Mapping[str, str]
-    tombstones: frozenset[str]
+    tombstones: Mapping[str, datetime]
     identifiers: Mapping[str, Fields]
     links: Mapping[str, Fields]
     processed: Mapping[str, Fields]
@@ -47,7 +47,7 @@ class Stored:
 async def read_stored(documents: DocumentStore) -> Stored:
     every = await _all(documents, "profiles")
     aliases = {name: str(f["merged_into"]) for name, f in every.items() if "merged_into" in f}
-    tombstones = frozenset(name for name, fields in every.items() if "erased_at" in fields)
+    tombstones = {name: f["erased_at"] for name, f in every.items() if "erased_at" in f}
     return Stored(
         {n: fields for n, fields in every.items() if n not in aliases and n not in tombstones},
         aliases,
@@ -155,7 +155,10 @@ def settle(model: Model, stored: Stored, keys: Keys, *, now: datetime) -> list[s
     differences = list(_differences("people", set(model.people), set(found)))
     differences += _differences("aliases", model.aliases, stored.aliases)
     places = {name for name in stored.tombstones if KEYRING.own_place_of(name) == name}
-    differences += _differences("tombstones", model.erased, places)
+    differences += _differences("tombstones", set(model.erased), places)
+    model.erased = {
+        place: stored.tombstones.get(place, since) for place, since in model.erased.items()
+    }
     for profile_id in found.keys() & model.people.keys():
         mine, theirs = model.people[profile_id], found[profile_id]
         mine.created_at = mine.created_at or theirs.created_at

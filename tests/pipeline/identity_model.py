@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from tagstitch.core.consent import CONSENT_MODE_PURPOSES, Consent
 from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.limits import CLOCK_SKEW_S
 from tagstitch.core.profile_traits import compile_traits
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.core.trait_parsing import parse_trait
@@ -47,6 +48,9 @@ VISITS: Final = parse_trait(
 """Visits of events that all say which one they belong to."""
 
 
+_LATER: Final = datetime(9998, 1, 1, tzinfo=UTC)
+
+
 class Model:
     """Everybody, and where every identifier leads."""
 
@@ -67,8 +71,8 @@ class Model:
         """Pairs that somebody took apart."""
         self.exempt: set[str] = set()
         """Profiles that an import may have brought beyond a limit."""
-        self.erased: set[str] = set()
-        """The places in which nobody may be created again."""
+        self.erased: dict[str, datetime | None] = {}
+        """The places in which nobody may be created again, and since when."""
         self.effects: dict[str, str] = {}
         """Request id -> what the audit says of it, of stitch requests that changed something."""
         self.unlogged: dict[Identifier, str] = {}
@@ -114,7 +118,8 @@ class Model:
             return None if same else Refused("idempotency_conflict")
         usable = vouched_for(request.identifiers, self.settings(), asserted=request.asserted)
         usable = usable if request.asserted else usable[:1]
-        is_erased = any(map(self.is_erased, usable))
+        is_erased = self._is_of_the_erased(usable, request.occurred_at)
+        usable = tuple(i for i in usable if not self.is_erased(i))
         joined, people, apart = self._join(usable, request.occurred_at)
         people.sort(key=Person.seniority)
         together = self._merged(people) if people else None
@@ -170,6 +175,14 @@ class Model:
             if value is not None:
                 found[name] = value
         return found
+
+    def _is_of_the_erased(self, identifiers: Sequence[Identifier], at: datetime) -> bool:
+        """Return whether a request is of somebody erased: by its strongest, or from before it."""
+        places = [KEYRING.profile_id(i) for i in identifiers if self.is_erased(i)]
+        if not places:
+            return False
+        latest = max(self.erased[place] or _LATER for place in places)
+        return self.is_erased(identifiers[0]) or at <= latest + timedelta(seconds=CLOCK_SKEW_S)
 
     def _effect(self, joined: Sequence[Identifier], people: Sequence[Person]) -> str:
         if not joined:
@@ -412,7 +425,8 @@ class Model:
             del self.people[person.profile_id]
         for profile_id in ids:
             self.aliases.pop(profile_id, None)
-        self.erased |= set(map(KEYRING.own_place_of, ids))
+        for place in map(KEYRING.own_place_of, ids):
+            self.erased.setdefault(place, None)
         self.events = {key: event for key, event in self.events.items() if key[0] not in gone}
         for merge in self.merges:
             merge.undone |= merge.gone.keys() & ids

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.load_traits import load_traits
 from tests.pipeline.world import World
 
 
-async def test_definitions_are_compiled_again_only_when_one_changed(world: World) -> None:
+async def test_definitions_are_compiled_again_only_when_one_changed(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     load = load_traits(world.backend.documents)
     orders = {"event": "purchase", "operation": "count"}
     await world.store.commit([Put("traits/orders", orders)], deadline=Deadline.after(5))
@@ -19,11 +23,14 @@ async def test_definitions_are_compiled_again_only_when_one_changed(world: World
         [Put("traits/broken", {"event": "purchase"})], deadline=Deadline.after(5)
     )
     third = await load(second, Deadline.after(5))
+    fourth = await load(third, Deadline.after(5))
 
     assert second is first
     assert [definition.name for definition in first.of_event("purchase")] == ["orders"]
     assert third.names == {"orders"}
     assert [broken.rule_id for broken in third.broken] == ["broken"]
+    assert fourth is third
+    assert [record.message for record in caplog.records] == ["traits_broken"]
 
 
 async def test_the_clock_is_that_of_the_project(world: World) -> None:

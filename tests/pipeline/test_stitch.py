@@ -163,6 +163,17 @@ class TestLinking:
         assert "erased_at" in await world.document(f"profiles/{profile_id}")
         assert await world.document(f"profiles/{KEYRING.profile_id(USER)}") == {}
 
+    async def test_whoever_comes_to_their_browser_later_is_somebody_else(
+        self, world: World
+    ) -> None:
+        await world.put_profile(CLIENT, erased_at=START)
+        world.now += timedelta(hours=1)
+
+        await world.stitch(message(identifiers=BOTH))
+
+        profile = await world.document(f"profiles/{KEYRING.profile_id(USER)}")
+        assert list(profile["identifiers"]) == [KEYRING.identifier_key(USER)]
+
 
 class TestPlaces:
     """A linked identifier has a pointer, and an alias where its own profile would be created."""
