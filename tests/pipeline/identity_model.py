@@ -119,8 +119,10 @@ class Model:
         usable = vouched_for(request.identifiers, self.settings(), asserted=request.asserted)
         usable = usable if request.asserted else usable[:1]
         is_erased = self._is_of_the_erased(usable, request.occurred_at)
-        usable = tuple(i for i in usable if not self.is_erased(i))
+        erased = [i for i in usable if self.is_erased(i)]
+        usable = tuple(i for i in usable if i not in erased)
         joined, people, apart = self._join(usable, request.occurred_at)
+        apart += erased  # they count as if they were not there, and are remembered
         people.sort(key=Person.seniority)
         together = self._merged(people) if people else None
         now = said_now(request)

@@ -239,7 +239,7 @@ class IdentityRun:
                     if fits
                     else ["another outcome"]
                 )
-                differences += self.differing_marks(model) if fits else []
+                differences += self.differing_marks(model, jobs) if fits else []
                 if not differences:
                     return model
                 told.append(f"order {order}, applied {applied}: " + "; ".join(differences))
@@ -262,16 +262,21 @@ class IdentityRun:
             model.imports(job)
         return None
 
-    def differing_marks(self, model: Model) -> list[str]:
+    def differing_marks(self, model: Model, jobs: Sequence[Job]) -> list[str]:
         """Return how the marks of requests differ: one for each that changed something."""
-        known = {str(q.body["request_id"]) for q in (*self.queue, *self.delivered)}
         marks, now = self.stored.processed, self.world.now
-        live = {r for r in known
-                if (k := mark_of(r)) in marks and marks[k]["expires_at"] > now}  # fmt: skip
-        if model.erased:  # marks go with a person
-            live |= model.processed.keys()
-        if live != model.processed.keys():
-            return [f"processed: expected {sorted(model.processed)}, stored {sorted(live)}"]
+        decisions = [*self.decisions, *(job for job in jobs if isinstance(job, Decide))]
+        requests = {str(q.body["request_id"]) for q in (*self.queue, *self.delivered)}
+        for name, expected, keys in (
+            ("processed", model.processed.keys(), {r: mark_of(r) for r in requests}),
+            ("decided", model.decided.keys(), {d: decided_mark_of(d) for d in
+                                               (job.request_id for job in decisions)}),
+        ):  # fmt: skip
+            live = {r for r, k in keys.items() if k in marks and marks[k]["expires_at"] > now}
+            if model.erased:  # marks go with a person
+                live |= expected
+            if live != expected:
+                return [f"{name}: expected {sorted(expected)}, stored {sorted(live)}"]
         merged = sorted(_merge_of(m) for m in model.merges if m.record_id is None)
         known_records = {m.record_id for m in model.merges}
         entries = [e for e in self.stored.links.values() if e.get("kind") == "merge"]
@@ -284,8 +289,8 @@ class IdentityRun:
             for request_id in model.changed
             if (key := mark_of(request_id)) in marks  # an erasure takes them
         }
-        expected = {request_id: [model.effects[request_id]] for request_id in outcomes}
-        return [] if outcomes == expected else [f"outcomes: {expected}, recorded {outcomes}"]
+        effects = {request_id: [model.effects[request_id]] for request_id in outcomes}
+        return [] if outcomes == effects else [f"outcomes: {effects}, recorded {outcomes}"]
 
     def learn_merges(self) -> None:
         """Take over the record ids of new merges."""
