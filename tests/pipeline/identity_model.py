@@ -392,7 +392,7 @@ class Model:
             attributes=dict(gone.attributes),
             state=dict(gone.state),
             had_offer=person.had_offer,
-            former_ids=set(gone.former_ids),
+            former_ids=gone.former_ids & person.former_ids,
         )
         self.apart |= {frozenset((i, j)) for i in moved for j in person.linked if j not in moved}
         for identifier in moved:
