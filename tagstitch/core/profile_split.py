@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from tagstitch.core.attribute_times import times_of
 from tagstitch.core.contribution import Contributions, trait_fields
 from tagstitch.core.identity_graph import new_profile_fields, touch_profile
 from tagstitch.core.profile import Profile
@@ -90,10 +91,12 @@ def _without(together: Profile, merge: Merge) -> dict[str, Any]:
     """Return attributes and assignments without what came by the merge."""
     attributes, times = dict(together.imported), dict(_map(together.fields, "attribute_times"))
     ours, our_times = _map(merge.survivor, "attributes"), _map(merge.survivor, "attribute_times")
+    then = (times_of(merge.gone), times_of(merge.survivor))
     for name in _map(merge.gone, "attributes").keys() & attributes.keys():
         set_at = times.get(name)
-        if isinstance(set_at, datetime) and set_at > merge.at:
-            continue  # somebody set it since
+        is_of_then = set_at in (known.get(name) for known in then)
+        if isinstance(set_at, datetime) and (set_at > merge.at or not is_of_then):
+            continue  # somebody set it since, or another merge brought it
         del attributes[name]
         times.pop(name, None)
         if name in ours:
