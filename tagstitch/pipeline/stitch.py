@@ -12,6 +12,7 @@ from tagstitch.core.errors import Conflict, Unavailable
 from tagstitch.core.event import UNASSERTED_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.json_input import decode_json
+from tagstitch.core.link_log import time_of_change
 from tagstitch.core.stitch_request import StitchRequest, parse_stitch_request
 from tagstitch.pipeline.backend import Backend, Put
 from tagstitch.pipeline.claims import STITCH_TOPIC
@@ -90,6 +91,8 @@ class Stitcher:
                 if endpoint is not None:
                     await self._delivery.resume_first(key, deadline=deadline)
                 return
+            known = [node.profile for node in loaded.graph.nodes if node.profile is not None]
+            now = time_of_change(known, now=now)
             plan = await self._planner.plan(
                 request, loaded, mark, endpoint, now=now, deadline=deadline
             )

@@ -41,7 +41,7 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import IdempotencyMark
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
 from tagstitch.pipeline.link_log import log_writes
-from tagstitch.pipeline.own_places import lead_to, put_as_read, salts_in
+from tagstitch.pipeline.own_places import former_ids, lead_to, put_as_read, salts_in
 from tagstitch.pipeline.quarantine import held_records, meeting_writes, met_links
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.visitor import LoadedGraph, VisitorFinder
@@ -160,11 +160,14 @@ class StitchPlanner:
         subject = None
         if result.profile_id is not None:
             subject = self._keyring.pseudonym(result.profile_id)
+        needs_mark = change.is_update or endpoint is not None
         record = stitch_record(
             result,
             request,
             consent,
-            record_id=record_id,
+            # Delivered again, what left no mark may change something: the table must not take the
+            # record of that for one that it has.
+            record_id=record_id if needs_mark else f"{record_id}_unmarked",
             subject=subject,
             counted=change.counted.counted,
             degraded=("traits",) if change.counted is FAILED else (),
@@ -174,7 +177,6 @@ class StitchPlanner:
         if result.profile_id is not None and change.fields is not None:
             person = typed_profile(result.profile_id, change.fields, now=now)
         attributes = await self._attributes(request, result, person, endpoint, deadline=deadline)
-        needs_mark = change.is_update or endpoint is not None
         held = held_records(met, request, self._keyring, mark.key, now=now)
         return StitchPlan(result, record, writes, attributes, held, needs_mark)
 
@@ -262,9 +264,9 @@ def _places_to_change(result: StitchResult) -> set[str]:
     """Return the documents that the changes overwrite, besides those of the request itself."""
     resolution, person = result.resolution, result.person
     places = {
-        f"profiles/{own_profile_id(key)}"
+        f"profiles/{place}"
         for profile in resolution.merged
-        for key in profile.identifiers
+        for place in (*map(own_profile_id, profile.identifiers), *profile.former_ids)
     }
     strongest = resolution.strongest
     distant = distant_contributors(person.fields) if person is not None else ()
@@ -301,6 +303,8 @@ def _change(situation: _Situation, result: StitchResult, consent: Consent) -> _C
     if resolution.merged and resolution.before is not None:
         people = (resolution.before, *resolution.merged)
         _, moved = merge_contributors(people, situation.definitions)
+        if former := former_ids(resolution.before, resolution.merged):
+            fields["former_ids"] = former
     counted = UNCOUNTED
     if event is not None:
         counting = TraitEvent(
@@ -373,6 +377,7 @@ def _link_writes(
     moved = [key for profile in resolution.merged for key in profile.identifiers]
     keys = dict.fromkeys((*(node.key for node in resolution.linked), *moved))
     merged = {*(profile.profile_id for profile in resolution.merged), *map(own_profile_id, moved)}
+    merged.update(former for profile in resolution.merged for former in profile.former_ids)
     return lead_to(
         profile_id,
         {key: links[key] for key in keys},

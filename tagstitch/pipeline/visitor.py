@@ -14,7 +14,7 @@ from tagstitch.core.event import ANONYMOUS_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
 from tagstitch.core.identity_graph import GraphNode, IdentityGraph, resolve
 from tagstitch.core.limits import CLOCK_SKEW_S, PROFILE_HINTS_MAX
-from tagstitch.core.profile import Profile, parse_profile
+from tagstitch.core.profile import Profile, own_shape, parse_profile
 from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
@@ -23,9 +23,6 @@ from tagstitch.pipeline.keyring import Keyring, own_profile_id
 _FIRST_CANDIDATES: Final = 2
 """Identifiers whose documents the first read asks for: stronger ones are rarely unknown, and
 each costs two document reads."""
-
-_ALIAS_READS_MAX: Final = 2
-"""Reads behind the first: aliases have depth 1, and a merge may happen between two reads."""
 
 _RESERVED_ID: Final = re.compile(r"__.*__")
 _DOCUMENT_ID_BYTES_MAX: Final = 1500
@@ -142,19 +139,23 @@ class VisitorFinder:
     ) -> LoadedGraph:
         """Return every identifier with the profile it leads to, and the versions read.
 
-        One read, a second when an identifier points elsewhere. `at` is when the event happened:
+        One read, a second when an identifier points elsewhere; more when it left from there
+        between the two. `at` is when the event happened:
         whatever an erased person did before the erasure changes nothing. Behind it a tombstone of
         the strongest identifier does so, and a weaker one that has one counts as if it were not
         there: the browser that somebody erased has used is not lost to everybody else.
         """
         asked = set(map(self._place, identifiers))
         found = dict(await self._read([*self._places(identifiers), *riders], deadline))
-        for _ in range(_ALIAS_READS_MAX):
+        left: set[str] = set()
+        while True:
             led_to = {path for i in identifiers for path in self._ways(i, found)} - asked
-            if not led_to:
+            again = {self._place(i) for i in identifiers if self._has_left(i, found)} - left
+            if not led_to | again:
                 break
             asked |= led_to
-            found.update(await self._read(sorted(led_to), deadline))
+            left |= again
+            found.update(await self._read(sorted(led_to | again), deadline))
         nodes = tuple(self._node(identifier, found, now) for identifier in identifiers)
         versions = {path: document.version for path, document in found.items()}
         erased = [self._erased_at(identifier, found, now) for identifier in identifiers]
@@ -226,6 +227,17 @@ class VisitorFinder:
         if isinstance(merged_into, str):
             ways.append(f"profiles/{merged_into}")
         return ways
+
+    def _has_left(self, identifier: Identifier, found: Mapping[str, Document]) -> bool:
+        """Return whether the profile that its alias leads to does not have the identifier.
+
+        It left between the two reads; or somebody wrote the alias by hand.
+        """
+        ways = self._ways(identifier, found)
+        home = found.get(ways[-1]) if len(ways) > 1 else None
+        if home is None:
+            return False
+        return self._keyring.identifier_key(identifier) not in own_shape(home.fields)["identifiers"]
 
     def _place(self, identifier: Identifier) -> str:
         """Return the path of the document that tells where an identifier's profile is."""
@@ -357,6 +369,13 @@ class VisitorFinder:
                 return present
             if _living(present, now=now) is not None:
                 break
+        if self._has_left(identifier, documents):
+            place = await self._documents.get(self._place(identifier), deadline=deadline)
+            if place is not None and place.version != documents[place.path].version:
+                documents[place.path] = place
+                return await self._follow_ways(
+                    identifier, documents, asked, now=now, deadline=deadline
+                )
         return None
 
     def _may_be_one(self, nodes: Sequence[GraphNode], now: datetime) -> bool:
