@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tagstitch.pipeline.deliver import CallbackDelivery
     from tagstitch.pipeline.endpoint_health import EndpointHealth
     from tagstitch.pipeline.keyring import Keyring
+    from tagstitch.pipeline.load_graph import GraphLoader
     from tagstitch.pipeline.look_up import ProfileLookup
     from tagstitch.pipeline.publish_audit import AuditPublisher
     from tagstitch.pipeline.push_inbox import PushListener
@@ -99,6 +100,13 @@ class Wiring:
         from tagstitch.pipeline.visitor import VisitorFinder
 
         return VisitorFinder(self.backend.documents, self.keyring, self.identity)
+
+    @cached_property
+    def graphs(self) -> GraphLoader:
+        """Loads what stitching changes."""
+        from tagstitch.pipeline.load_graph import GraphLoader
+
+        return GraphLoader(self.backend.documents, self.keyring)
 
     @cached_property
     def audit(self) -> AuditPublisher:
@@ -237,13 +245,14 @@ class Wiring:
             self.backend,
             self.keyring,
             self.identity,
-            finder=self.finder,
+            graphs=self.graphs,
             audit=self.audit,
             delivery=self.delivery,
             planner=StitchPlanner(
                 self.keyring,
                 self.identity,
                 finder=self.finder,
+                graphs=self.graphs,
                 views=self.views,
                 traits=self.traits,
                 consent_default_granted=self._consent_default_granted,

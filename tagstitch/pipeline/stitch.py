@@ -21,10 +21,10 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.load_graph import GraphLoader, LoadedGraph
 from tagstitch.pipeline.own_places import put_as_read
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record, publish_stored
 from tagstitch.pipeline.stitch_plan import StitchPlan, StitchPlanner
-from tagstitch.pipeline.visitor import LoadedGraph, VisitorFinder
 
 _ATTEMPTS_MAX: Final = 40
 """Loads and commits of one request; each lost race means that somebody else made progress."""
@@ -43,7 +43,7 @@ class Stitcher:
         keyring: Keyring,
         identity: IdentitySettings,
         *,
-        finder: VisitorFinder,
+        graphs: GraphLoader,
         audit: AuditPublisher,
         delivery: CallbackDelivery,
         planner: StitchPlanner,
@@ -51,7 +51,7 @@ class Stitcher:
         self._backend = backend
         self._keyring = keyring
         self._identity = identity
-        self._finder = finder
+        self._graphs = graphs
         self._audit = audit
         self._delivery = delivery
         self._planner = planner
@@ -77,7 +77,7 @@ class Stitcher:
         mark = IdempotencyMark(key, request.fingerprint())
         for attempt in range(_ATTEMPTS_MAX):
             now = self._backend.clock()
-            loaded = await self._finder.load_graph(
+            loaded = await self._graphs.load(
                 self._selecting(request),
                 at=request.occurred_at,
                 now=now,

@@ -41,10 +41,11 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import IdempotencyMark
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
 from tagstitch.pipeline.link_log import log_writes
+from tagstitch.pipeline.load_graph import GraphLoader, LoadedGraph
 from tagstitch.pipeline.own_places import former_ids, lead_to, put_as_read, salts_in
 from tagstitch.pipeline.quarantine import held_records, meeting_writes, met_links
 from tagstitch.pipeline.refreshed import Refreshed
-from tagstitch.pipeline.visitor import LoadedGraph, VisitorFinder
+from tagstitch.pipeline.visitor import VisitorFinder
 
 logger = logging.getLogger("tagstitch")
 
@@ -99,6 +100,7 @@ class StitchPlanner:
         identity: IdentitySettings,
         *,
         finder: VisitorFinder,
+        graphs: GraphLoader,
         views: Refreshed[Views],
         traits: Refreshed[TraitDefinitions],
         consent_default_granted: bool,
@@ -106,6 +108,7 @@ class StitchPlanner:
         self._keyring = keyring
         self._identity = identity
         self._finder = finder
+        self._graphs = graphs
         self._views = views
         self._traits = traits
         self._consent_default_granted = consent_default_granted
@@ -147,7 +150,7 @@ class StitchPlanner:
             blocked=[i.type for i in request.identifiers if self._identity.is_blocked(i)],
         )
         if result.may_link:
-            loaded = await self._finder.load_more(
+            loaded = await self._graphs.load_more(
                 loaded, _places_to_change(result), deadline=deadline
             )
         met = self._met(request, loaded, result, now=now)

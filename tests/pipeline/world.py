@@ -46,6 +46,7 @@ from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.endpoint_health import EndpointHealth
 from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.load_graph import GraphLoader
 from tagstitch.pipeline.look_up import ProfileLookup
 from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.publish_audit import AuditPublisher
@@ -117,6 +118,7 @@ class World:
     def restart(self) -> None:
         """Start a new process: whatever was only in memory is gone."""
         self.crash_at = None
+        self.graphs = GraphLoader(self.backend.documents, KEYRING)
         self.finder = VisitorFinder(self.backend.documents, KEYRING, self.identity)
         self.audit = AuditPublisher(self.backend.publisher)
         self.claims = ClaimPublisher(self.backend, KEYRING)
@@ -138,13 +140,14 @@ class World:
             self.backend,
             KEYRING,
             self.identity,
-            finder=self.finder,
+            graphs=self.graphs,
             audit=self.audit,
             delivery=self.delivery,
             planner=StitchPlanner(
                 KEYRING,
                 self.identity,
                 finder=self.finder,
+                graphs=self.graphs,
                 views=self.refreshed(self.views),
                 traits=self.refreshed(compile_traits(self.traits)),
                 consent_default_granted=consent_default_granted,
