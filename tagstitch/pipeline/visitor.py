@@ -116,7 +116,7 @@ class VisitorFinder:
             return hinted
         first, rest = identifiers[:_FIRST_CANDIDATES], identifiers[_FIRST_CANDIDATES:]
         places = dict.fromkeys((*self._places(first), *self._hinted(first)))
-        found = await self._read([*places, *riders], deadline)
+        found = dict(await self._read([*places, *riders], deadline))
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
         starts_held = visitor.is_held
         if visitor.is_nobody and rest:
@@ -193,14 +193,14 @@ class VisitorFinder:
         own_path = f"profiles/{bare_id}" if _is_document_id(bare_id) else ""
         first, rest = candidates[:_FIRST_CANDIDATES], candidates[_FIRST_CANDIDATES:]
         paths = self._places(first)
-        found = await self._read([own_path, *paths] if own_path else paths, deadline)
+        found = dict(await self._read([own_path, *paths] if own_path else paths, deadline))
         if own_path in found:
             visitor = await self._follow(found[own_path], now=now, deadline=deadline)
             if not visitor.is_nobody:
                 return visitor
         for candidates in (first, rest):  # each stands for itself: they are one value
             if candidates is rest and candidates:
-                found = await self._read(self._places(rest), deadline)
+                found = dict(await self._read(self._places(rest), deadline))
             for candidate in candidates:
                 visitor = await self._first_known([candidate], found, now=now, deadline=deadline)
                 if not visitor.is_nobody:
@@ -305,7 +305,7 @@ class VisitorFinder:
     async def _first_known(
         self,
         identifiers: Sequence[Identifier],
-        found: Mapping[str, Document],
+        found: dict[str, Document],
         *,
         stronger: Sequence[Identifier] = (),
         now: datetime,
@@ -314,14 +314,15 @@ class VisitorFinder:
         """Return the visitor of the first identifier that leads to a profile or to a tombstone.
 
         What is known of weaker ones is not asked for then: whoever was erased stays unknown.
-        `stronger` are those that were asked before; `found` holds their documents too.
+        `stronger` are those that were asked before; `found` holds what was read for them, and gets
+        what is read here.
         """
         place = found.get(self._place(identifiers[0]))
         profile = _living(place, now=now) if not stronger else None
         key = self._keyring.identifier_key(identifiers[0])
         if place is not None and profile is not None and not is_held(profile, key, now=now):
             return Visitor(profile, place.version, matched=identifiers[0])  # almost everybody
-        documents, asked = dict(found), {*found, *self._places(identifiers)}
+        documents, asked = found, {*found, *self._places(identifiers)}
         nodes = [self._node(identifier, documents, now) for identifier in stronger]
         for identifier in identifiers:
             tombstone = await self._follow_ways(

@@ -209,6 +209,7 @@ class IdentityMachine(RuleBasedStateMachine):
         jobs += [lambda: self.queued(number)] * 4 * bool(run.queue)
         jobs += [lambda: self.an_undo(number)] * bool(run.model.merges)
         jobs += [lambda: run.delivered[number % len(run.delivered)]] * bool(run.delivered)
+        jobs += [lambda: Erase(POOL[number % len(POOL)])] * self.has_erasures
         chosen = jobs[data.draw(st.integers(0, len(jobs) - 1))]()
         return chosen or TakeOut(POOL[number % len(POOL)])
 
