@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from tagstitch.core.identity_graph import alias_fields, identifier_fields
 from tagstitch.core.profile import Profile
 from tagstitch.pipeline.backend import Document, Put, Write
 from tagstitch.pipeline.keyring import own_profile_id
+
+_RESERVED_ID: Final = re.compile(r"__.*__")
+_DOCUMENT_ID_BYTES_MAX: Final = 1500
 
 
 def lead_to(
@@ -68,3 +72,16 @@ def former_ids(survivor: Profile, merged: Iterable[Profile]) -> list[str]:
 def put_as_read(path: str, fields: Mapping[str, Any], versions: Mapping[str, str]) -> Put:
     """Return the write that holds only while the document is as it was read, or still missing."""
     return Put(path, fields, if_version=versions.get(path, ""))
+
+
+def is_document_id(text: str) -> bool:
+    """Return whether Firestore accepts the text as a document id.
+
+    https://cloud.google.com/firestore/quotas#collections_documents_and_fields
+    """
+    return (
+        "/" not in text
+        and text not in (".", "..")
+        and not _RESERVED_ID.fullmatch(text)
+        and len(text.encode()) <= _DOCUMENT_ID_BYTES_MAX
+    )

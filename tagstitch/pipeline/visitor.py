@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,13 +18,11 @@ from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
+from tagstitch.pipeline.own_places import is_document_id
 
 _FIRST_CANDIDATES: Final = 2
 """Identifiers whose documents the first read asks for: stronger ones are rarely unknown, and
 each costs two document reads."""
-
-_RESERVED_ID: Final = re.compile(r"__.*__")
-_DOCUMENT_ID_BYTES_MAX: Final = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +187,7 @@ class VisitorFinder:
             return NOBODY
         if not asserted:
             candidates = tuple(i for i in candidates if i.type in ANONYMOUS_TYPES)
-        own_path = f"profiles/{bare_id}" if _is_document_id(bare_id) else ""
+        own_path = f"profiles/{bare_id}" if is_document_id(bare_id) else ""
         first, rest = candidates[:_FIRST_CANDIDATES], candidates[_FIRST_CANDIDATES:]
         paths = self._places(first)
         found = dict(await self._read([own_path, *paths] if own_path else paths, deadline))
@@ -444,16 +441,3 @@ def _is_blocked(place: Document | None) -> bool:
 
 def _id_of(document: Document) -> str:
     return document.path.partition("/")[2]
-
-
-def _is_document_id(text: str) -> bool:
-    """Return whether Firestore accepts the text as a document id.
-
-    https://cloud.google.com/firestore/quotas#collections_documents_and_fields
-    """
-    return (
-        "/" not in text
-        and text not in (".", "..")
-        and not _RESERVED_ID.fullmatch(text)
-        and len(text.encode()) <= _DOCUMENT_ID_BYTES_MAX
-    )
