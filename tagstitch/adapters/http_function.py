@@ -169,7 +169,9 @@ class HttpFunction:
                 log("request_failed", extra={"fields": {"error_id": error_id}})
             _note(error_id=error_id)
         took_s = time.perf_counter() - started
-        response.headers.append("server-timing", server_timing(stages, took_s))
+        # Who is not let in must not see by it how far the request came.
+        told = {} if response.status_code == 401 else stages
+        response.headers.append("server-timing", server_timing(told, took_s))
         self._log(request.method, path, response, took_s)
         stage_times.reset(stages_token)
         request_fields.reset(token)

@@ -10,17 +10,29 @@ from typing import Any, Final
 from standardwebhooks.webhooks import Webhook
 
 SECRET: Final = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes, ok").decode()
+OLD_SECRET: Final = "whsec_" + base64.b64encode(b"an old secret of 32 bytes, too!!").decode()
 
 SIGNATURE: Final = {
     "TAGSTITCH_AUTH": "signature",
     "TAGSTITCH_SIGNING_SECRETS": json.dumps(
-        [{"id": "s", "secret": SECRET, "scopes": ["lookup", "stitch", "decide", "assert"]}]
+        [
+            {
+                "id": "s",
+                "secret": f"{SECRET} {OLD_SECRET}",
+                "scopes": ["lookup", "stitch", "decide", "assert"],
+            }
+        ]
     ),
 }
 
 
 def signed(
-    body: dict[str, Any], webhook_id: str, *, at: datetime | None = None, **headers: str
+    body: dict[str, Any],
+    webhook_id: str,
+    *,
+    at: datetime | None = None,
+    secret: str = SECRET,
+    **headers: str,
 ) -> dict[str, Any]:
     """Return content and headers of a signed request; `headers` go with it unsigned."""
     at = at or datetime.now(UTC)
@@ -31,7 +43,7 @@ def signed(
             "content-type": "application/json",
             "webhook-id": webhook_id,
             "webhook-timestamp": str(int(at.timestamp())),
-            "webhook-signature": Webhook(SECRET).sign(webhook_id, at, content),
+            "webhook-signature": Webhook(secret).sign(webhook_id, at, content),
             **headers,
         },
     }
