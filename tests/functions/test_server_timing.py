@@ -67,8 +67,7 @@ async def test_a_decision_that_changes_something_tells_of_its_commit(start: Star
     remembered = {
         "event_name_trigger": "purchase",
         "match_all": True,
-        "action_type": "set_state",
-        "updates_user_state": {"bought": True},
+        "actions": [{"type": "set_state", "updates_user_state": {"bought": True}}],
     }
     rules = RuleDefinitions({}, {"remembered": remembered})
     await publish_rules(backend.documents, rules, backend.clock(), deadline=Deadline.after(10))
