@@ -32,9 +32,8 @@ def signed(
     *,
     at: datetime | None = None,
     secret: str = SECRET,
-    **headers: str,
 ) -> dict[str, Any]:
-    """Return content and headers of a signed request; `headers` go with it unsigned."""
+    """Return content and headers of a signed request."""
     at = at or datetime.now(UTC)
     content = json.dumps(body)
     return {
@@ -44,6 +43,5 @@ def signed(
             "webhook-id": webhook_id,
             "webhook-timestamp": str(int(at.timestamp())),
             "webhook-signature": Webhook(secret).sign(webhook_id, at, content),
-            **headers,
         },
     }

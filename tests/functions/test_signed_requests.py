@@ -115,7 +115,7 @@ class TestRepetitions:
     async def test_the_webhook_id_stands_for_a_missing_request_id_whatever_else_is_sent(
         self, service: Service
     ) -> None:
-        nameless = signed(LINK, "msg-1", **{"idempotency-key": "k1"})
+        nameless = overheard(signed(LINK, "msg-1"), **{"idempotency-key": "k1"})
         named = signed({**LINK, "request_id": "b1"}, "msg-1")
 
         answers = [await send(service, "stitch_sync", request) for request in (nameless, named)]
