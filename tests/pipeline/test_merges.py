@@ -365,6 +365,12 @@ class TestLimits:
         profile = await world.document(f"profiles/{KEYRING.profile_id(user('u'))}")
         assert len(profile["identifiers"]) == 7
 
+    async def test_an_event_of_the_year_1_is_one_like_any_other(self, world: World) -> None:
+        unset = "0001-01-01T00:00:00Z"  # what some languages send for a time that nobody set
+        await world.stitch(message("r1", user("u"), client("c"), occurred_at=unset))
+
+        assert await profile_of(world, client("c")) == KEYRING.profile_id(user("u"))
+
     async def test_no_profile_has_more_than_fifty_identifiers(self, world: World) -> None:
         world.identity = WITHOUT_LIMITS
         for n in range(60):
