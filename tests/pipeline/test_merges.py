@@ -277,6 +277,23 @@ class TestWhatAMergeKeeps:
             "last": "b",
         }
 
+    @pytest.mark.parametrize(
+        ("old", "new", "sum_"), [(2**63 - 1, 2**63 - 1, 2.0**64), (1e308, 1.5e308, 1.5e308)]
+    )
+    async def test_a_sum_that_no_document_holds_does_not_stop_the_merge(
+        self, world: World, old: float, new: float, sum_: float
+    ) -> None:
+        world.identity = IdentitySettings(merge_strategies={"spent": "sum"})
+        await world.put_profile(user("u"), attributes={"spent": old})
+        await world.put_profile(
+            client("c"), attributes={"spent": new}, created_at=START + timedelta(hours=1)
+        )
+
+        await world.stitch(message("r1", user("u"), client("c")))
+
+        [profile] = (await living(world)).values()
+        assert profile["attributes"] == {"spent": sum_}
+
     async def test_consent_takes_the_strictest(self, world: World) -> None:
         """Missing counts as not granted."""
         yes, no = {"granted": True, "at": START}, {"granted": False, "at": START}

@@ -286,6 +286,18 @@ class TestDefinitionsThatChange:
 
         assert await traits_of(world, client("c")) == {"revenue": 10}
 
+    async def test_what_a_broken_definition_had_counted_waits_until_it_is_mended(
+        self, world: World
+    ) -> None:
+        await world.stitch(purchase("r1", client("c")))
+        world.traits = {**DEFINITIONS, "orders": {"event": "purchase", "operation": "cuont"}}
+        await world.stitch(purchase("r2", user("u"), client("c")))
+        world.traits = DEFINITIONS
+
+        await world.stitch(purchase("r3", user("u"), client("c")))
+
+        assert await traits_of(world, client("c")) == {"orders": 2, "revenue": 15}
+
     async def test_profiles_of_two_editions_merge_to_what_todays_counted(
         self, world: World
     ) -> None:
