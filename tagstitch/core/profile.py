@@ -113,12 +113,15 @@ def own_shape(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the stored document with `attributes` and `identifiers` as maps.
 
     A document is ours when both are. Otherwise somebody wrote it by hand and everything in it is
-    an attribute, whatever its name, except the few marks that hold in every document.
+    an attribute, whatever its name, except the few marks that hold in every document. A link that
+    somebody wrote as `true` says nothing of when it was seen.
     """
-    if isinstance(fields.get("attributes"), Mapping) and isinstance(
-        fields.get("identifiers"), Mapping
-    ):
-        return fields
+    links = fields.get("identifiers")
+    if isinstance(fields.get("attributes"), Mapping) and isinstance(links, Mapping):
+        if all(isinstance(link, Mapping) for link in links.values()):
+            return fields
+        read = {key: link if isinstance(link, Mapping) else {} for key, link in links.items()}
+        return {**fields, "identifiers": read}
     marks = {
         name: fields[name] for name, kind in _MARKS.items() if isinstance(fields.get(name), kind)
     }

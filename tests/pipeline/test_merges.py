@@ -349,6 +349,16 @@ class TestWhatAMergeKeeps:
         assert len(await living(world)) == 2
 
 
+async def test_a_link_that_somebody_wrote_by_hand_stops_nobody(world: World) -> None:
+    links = {KEYRING.identifier_key(user("u")): True, KEYRING.identifier_key(client("c")): "yes"}
+    await world.put_profile(user("u"), identifiers=links)
+
+    assert await profile_of(world, user("u")) == KEYRING.profile_id(user("u"))
+    await world.stitch(message("r1", user("u"), client("d")))
+
+    assert await profile_of(world, client("d")) == KEYRING.profile_id(user("u"))
+
+
 class TestLimits:
     async def test_a_sixth_address_of_a_year_stays_apart(self, world: World) -> None:
         addresses = [
