@@ -45,11 +45,12 @@ COMMON_SECRETS: Final = {
 }
 KEYS: Final = {"keys": "TAGSTITCH_KEYS"}
 CALLBACKS: Final = {"callbacks": "TAGSTITCH_CALLBACKS"}
+DESTINATIONS: Final = {"destinations": "TAGSTITCH_DESTINATIONS"}
 
 SECRETS: Final[Mapping[str, Mapping[str, str]]] = {
     "stitch_sync": {**COMMON_SECRETS, **KEYS, **CALLBACKS},
     "decide": {**COMMON_SECRETS, **KEYS},
-    "stitch_async": {**COMMON_SECRETS, **CALLBACKS},
+    "stitch_async": {**COMMON_SECRETS, **CALLBACKS, **DESTINATIONS},
     "audit_sink": COMMON_SECRETS,
 }
 """docs/settings.md, "Who needs what", with callers that show a key."""

@@ -15,6 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
+STAGED = ("main.py", "Procfile")
+"""What a function, or the optional push service, brings itself."""
+
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "cli", "local_stack")
 """What only a checkout runs. The local adapters stay, with the topology that they read: they are
 small, the cloud never imports them, and a staged function can be tried on one machine."""
@@ -44,7 +47,10 @@ def stage(function: str, build_dir: Path) -> Path:
     target = build_dir / function
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    shutil.copy2(ROOT / "functions" / function / "main.py", target)
+    source = ROOT / "functions" / function
+    for file in (source if source.exists() else ROOT / function).iterdir():
+        if file.name in STAGED:
+            shutil.copy2(file, target)
     shutil.copy2(ROOT / "requirements.txt", target)
     shutil.copytree(ROOT / "tagstitch", target / "tagstitch", ignore=LEFT_OUT)
     shutil.copytree(ROOT / "schemas", target / "schemas", ignore=NOT_SCHEMAS)

@@ -7,6 +7,7 @@ locals {
     pseudonym-keys  = "TAGSTITCH_PSEUDONYM_KEYS"
     receipt-key     = "TAGSTITCH_RECEIPT_KEY"
     callbacks       = "TAGSTITCH_CALLBACKS"
+    destinations    = "TAGSTITCH_DESTINATIONS"
     keys            = "TAGSTITCH_KEYS"
     signing-secrets = "TAGSTITCH_SIGNING_SECRETS"
   }
@@ -18,7 +19,7 @@ locals {
   secrets_of = {
     stitch_sync  = sort(concat(local.common_secrets, ["callbacks"], local.caller_secrets))
     decide       = sort(concat(local.common_secrets, local.caller_secrets))
-    stitch_async = sort(concat(local.common_secrets, ["callbacks"]))
+    stitch_async = sort(concat(local.common_secrets, ["callbacks", "destinations"]))
     audit_sink   = sort(local.common_secrets)
   }
   secrets = toset(flatten(values(local.secrets_of)))

@@ -39,6 +39,7 @@ def new_secrets(callback_url: str | None) -> dict[str, str]:
         "keys": json.dumps([_caller(secrets.token_urlsafe(32))]),
         "signing-secrets": json.dumps([_caller(signing)]),
         "callbacks": json.dumps([callback] if callback_url else []),
+        "destinations": "[]",
     }
 
 

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from tagstitch.adapters.settings import SCOPES
 from tagstitch.cli import app
+from tagstitch.core.action_delivery import ActionReason
 from tagstitch.core.assignment import AssignmentReason, NotAssignedReason
 from tagstitch.core.finding import SEVERITIES
 from tagstitch.core.lookup import LookupReason
@@ -193,6 +194,7 @@ def test_the_reasons_are_documented() -> None:
         RuleReason,
         AssignmentReason,
         NotAssignedReason,
+        ActionReason,
     )
     words = {word for reason in reasons for word in get_args(reason)}
 

@@ -17,7 +17,7 @@ async def stitch(push: Push) -> None:
 
 @function.push("/actions", topic="actions")
 async def act(push: Push) -> None:
-    await push.wiring.delivery.resume_action(push.message, deadline=push.deadline)
+    await push.wiring.outbox_delivery.resume_message(push.message, deadline=push.deadline)
 
 
 @function.schedule("/sweep")

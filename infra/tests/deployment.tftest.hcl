@@ -20,6 +20,7 @@ variables {
     receipt-key    = "a value of a test, long enough"
     keys           = "[]"
     callbacks      = "[]"
+    destinations   = "[]"
   }
 }
 

@@ -28,7 +28,7 @@ PUSH_HANDLER_S: Final = 35
 EXPIRING: Final = frozenset(
     {
         "profiles", "identifiers", "links", "contributions", "processed", "outbox", "quarantine",
-        "dead_letters", "dead_letter_parts", "exposures", "erasures",
+        "dead_letters", "dead_letter_parts", "exposures", "erasures", "push_inboxes",
     }
 )  # fmt: skip
 """The collections whose documents expire, by their field `expires_at`."""
@@ -45,6 +45,7 @@ QUERIED: Final = frozenset(
     {
         ("processed", "pending"), ("outbox", "pending"), ("erasures", "pending"),
         ("processed", "subject"), ("outbox", "subject"), ("exposures", "subject"),
+        ("push_inboxes", "subject"),
     }
 )  # fmt: skip
 """The fields by which the code looks for documents: what was left behind, and what is a person's."""
@@ -54,6 +55,7 @@ SECRET_SETTINGS: Final[Mapping[str, frozenset[str]]] = {
     "TAGSTITCH_PSEUDONYM_KEYS": frozenset(TOPOLOGY["functions"]),
     "TAGSTITCH_RECEIPT_KEY": frozenset(TOPOLOGY["functions"]),
     "TAGSTITCH_CALLBACKS": frozenset({"stitch_sync", "stitch_async"}),
+    "TAGSTITCH_DESTINATIONS": frozenset({"stitch_async"}),
     "TAGSTITCH_KEYS": frozenset({"stitch_sync", "decide"}),
     "TAGSTITCH_SIGNING_SECRETS": frozenset({"stitch_sync", "decide"}),
 }

@@ -18,7 +18,10 @@ class Authenticator:
     def __init__(self, settings: Settings) -> None:
         self._mode = settings.auth
         self._keys = settings.keys
-        self._signing_secrets = settings.signing_secrets
+        # Two secrets of one key while it is rotated: both sign for the same caller.
+        self._signing_secrets = [
+            (secret, key) for key in settings.signing_secrets for secret in key.secret.split()
+        ]
 
     def authenticate(self, method: str, headers: Mapping[str, str], body: bytes) -> Caller:
         """Return the caller; raises `unauthorized` without saying what was wrong."""
@@ -28,10 +31,8 @@ class Authenticator:
             return _caller(self._key_of(headers.get(KEY_HEADER, "")))
         if method != "POST":
             raise unauthorized()
-        position = verify_signature(
-            headers, body, [secret.secret for secret in self._signing_secrets]
-        )
-        return _caller(None if position is None else self._signing_secrets[position])
+        position = verify_signature(headers, body, [secret for secret, _ in self._signing_secrets])
+        return _caller(None if position is None else self._signing_secrets[position][1])
 
     def _key_of(self, presented: str) -> Key | None:
         """Return the key, comparing with every one, so that the time tells nothing."""

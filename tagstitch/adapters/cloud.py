@@ -193,9 +193,15 @@ class _Callbacks(_Lazy):
         body: bytes,
         allow_private: bool,
         deadline: Deadline,
+        method: Literal["POST", "PUT", "PATCH"] = "POST",
     ) -> CallbackAnswer:
         return await self._adapter.post(
-            url, headers=headers, body=body, allow_private=allow_private, deadline=deadline
+            url,
+            headers=headers,
+            body=body,
+            allow_private=allow_private,
+            deadline=deadline,
+            method=method,
         )
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import Retry
 
 from tagstitch.adapters.address_guard import is_public_address
+from tagstitch.adapters.call_progress import CallProgress
 from tagstitch.core.errors import InvalidInput
 from tagstitch.pipeline.deadline import Deadline
 
@@ -35,7 +36,15 @@ class GuardedCall:
     (a truncated header block even parses), so `fired` must turn whatever came out into a time-out.
     """
 
-    def __init__(self, *, deadline: Deadline, allow_private: bool, resolve: Resolve) -> None:
+    def __init__(
+        self,
+        *,
+        deadline: Deadline,
+        allow_private: bool,
+        resolve: Resolve,
+        progress: CallProgress | None = None,
+    ) -> None:
+        self.progress = progress or CallProgress()
         self._deadline = deadline
         self._allow_private = allow_private
         self._resolve = resolve
@@ -141,6 +150,12 @@ class _GuardedHTTP(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         return self._guarded_call.connect(self._dns_host, self.port)
 
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()  # what fails here has sent nothing
+        self._guarded_call.progress.begin_to_send()
+        super().send(data)
+
 
 class _GuardedHTTPS(HTTPSConnection):
     def __init__(self, *arguments: Any, guarded_call: GuardedCall, **options: Any) -> None:
@@ -149,6 +164,12 @@ class _GuardedHTTPS(HTTPSConnection):
 
     def _new_conn(self) -> socket.socket:
         return self._guarded_call.connect(self._dns_host, self.port)
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()  # what fails here has sent nothing
+        self._guarded_call.progress.begin_to_send()
+        super().send(data)
 
 
 def _shut_down(connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""POSTs to registered sGTM endpoints, by `requests` in threads; both backends use it."""
+"""Requests to registered endpoints, by `requests` in threads; both backends use it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from tagstitch import __version__
-from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.adapters.call_progress import CallProgress
+from tagstitch.core.errors import InvalidInput, NotSent, Unavailable
 from tagstitch.pipeline.backend import CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
 
@@ -50,31 +51,34 @@ class RequestsCallbackSender:
         body: bytes,
         allow_private: bool,
         deadline: Deadline,
+        method: Literal["POST", "PUT", "PATCH"] = "POST",
     ) -> CallbackAnswer:
         """Return the answer's status."""
         if not allow_private and urlsplit(url).scheme != "https":
             raise InvalidInput("unknown_callback", "the callback's URL must start with https://")
         if deadline.is_over:
-            raise Unavailable("callback", "deadline")
-        call = partial(self._post, url, dict(headers), body, allow_private, deadline)
+            raise NotSent("callback", "deadline")
+        progress = CallProgress()
+        request = _Request(method, url, {**_OWN_HEADERS, **headers}, body)
+        call = partial(self._send, request, allow_private, deadline, progress)
         try:
             # The watchdog ends what runs; this also ends waiting for a thread or a name server.
             async with asyncio.timeout(deadline.remaining_s):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except TimeoutError:
-            raise Unavailable("callback", "deadline") from None
+            kind = Unavailable if progress.abandon() else NotSent
+            raise kind("callback", "deadline") from None
 
     def close(self) -> None:
         """Let the threads go; calls that run end at their deadlines."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _post(
+    def _send(
         self,
-        url: str,
-        headers: dict[str, str],
-        body: bytes,
+        request: _Request,
         allow_private: bool,  # noqa: FBT001 - bound by name in `post`, passed on by position
         deadline: Deadline,
+        progress: CallProgress,
     ) -> CallbackAnswer:
         import requests
         import urllib3
@@ -82,10 +86,12 @@ class RequestsCallbackSender:
         from tagstitch.adapters.guarded_connection import GuardedCall, resolve_name
 
         resolve = self._resolve or resolve_name
-        call = GuardedCall(deadline=deadline, allow_private=allow_private, resolve=resolve)
+        call = GuardedCall(
+            deadline=deadline, allow_private=allow_private, resolve=resolve, progress=progress
+        )
         with call:
             try:
-                answer = self._exchange(call, url, headers, body, deadline)
+                answer = self._exchange(call, request, deadline)
             except (
                 requests.exceptions.InvalidURL,
                 requests.exceptions.MissingSchema,
@@ -95,29 +101,27 @@ class RequestsCallbackSender:
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                 # The texts of these errors quote the URL; their class is enough.
                 detail = "deadline" if call.fired else type(error).__name__
-                raise Unavailable("callback", detail) from None
+                raise (Unavailable if progress.has_sent else NotSent)("callback", detail) from None
         if call.fired or deadline.is_over:
             raise Unavailable("callback", "deadline")
         return answer
 
-    def _exchange(
-        self, call: GuardedCall, url: str, headers: dict[str, str], body: bytes, deadline: Deadline
-    ) -> CallbackAnswer:
+    def _exchange(self, call: GuardedCall, sent: _Request, deadline: Deadline) -> CallbackAnswer:
         import requests
 
         from tagstitch.adapters.guarded_connection import GuardedAdapter
 
         # Without a Session there is nothing to switch off: no proxies and no credentials of the
         # environment, no redirects, no cookies. It would also cost as much as the call itself.
-        request = requests.Request("POST", url, headers={**_OWN_HEADERS, **headers}, data=body)
+        request = requests.Request(sent.method, sent.url, headers=sent.headers, data=sent.body)
         adapter = GuardedAdapter(call, self._ssl_context)
         with (
             contextlib.closing(adapter),
             adapter.send(request.prepare(), stream=True, timeout=deadline.remaining_s) as response,
         ):
-            _read_bounded(response)
-            retry_after = response.headers.get("Retry-After")
-            return CallbackAnswer(response.status_code, _parse_retry_after(retry_after))
+            body = _read_bounded(response)
+            retry_after_s = _parse_retry_after(response.headers.get("Retry-After"))
+            return CallbackAnswer(response.status_code, retry_after_s, body)
 
     @cached_property
     def _ssl_context(self) -> ssl.SSLContext:
@@ -136,11 +140,21 @@ _OWN_HEADERS = {
 }
 
 
-def _read_bounded(response: requests.Response) -> None:
+class _Request(NamedTuple):
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def _read_bounded(response: requests.Response) -> bytes:
     """Read the answer's beginning as it came, so that a short answer ends in an ordinary close."""
-    left = _ANSWER_BYTES_MAX
-    while left > 0 and (chunk := response.raw.read(left, decode_content=False)):
-        left -= len(chunk)
+    body = b""
+    while len(body) < _ANSWER_BYTES_MAX and (
+        chunk := response.raw.read(_ANSWER_BYTES_MAX - len(body), decode_content=False)
+    ):
+        body += chunk
+    return body
 
 
 def _parse_retry_after(value: str | None) -> float | None:

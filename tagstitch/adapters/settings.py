@@ -12,7 +12,9 @@ from typing import Any, Final, Literal, NoReturn, cast, get_args
 import msgspec
 
 from tagstitch.core.callback import CallbackEndpoint, is_strong_secret
+from tagstitch.core.destination import Destination, complete_destination, conflicts
 from tagstitch.core.identifier import IdentitySettings
+from tagstitch.core.problems import Problems
 
 AuthMode = Literal["key", "signature", "iam", "none"]
 BackendName = Literal["cloud", "local"]
@@ -52,6 +54,8 @@ class Settings:
     keys: tuple[Key, ...]
     signing_secrets: tuple[Key, ...]
     callbacks: tuple[CallbackEndpoint, ...]
+    destinations: tuple[Destination, ...]
+    """Complete: with everything that their presets say."""
     identity_key: bytes
     """HMAC key of the identifier keys; never rotated."""
     pseudonym_keys: tuple[tuple[str, bytes], ...]
@@ -69,6 +73,8 @@ class Settings:
     """Factor on every backoff; below 1 for local work and tests only."""
     push_audience: str | None
     push_accounts: frozenset[str]
+    push_origins: frozenset[str]
+    """The pages that may listen to the push service, such as https://shop.example.com."""
     firestore_emulator: str | None
     pubsub_emulator: str | None
     bigquery_emulator: str | None
@@ -126,6 +132,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         keys=reader.decoded("TAGSTITCH_KEYS", tuple[Key, ...]),
         signing_secrets=reader.decoded("TAGSTITCH_SIGNING_SECRETS", tuple[Key, ...]),
         callbacks=reader.decoded("TAGSTITCH_CALLBACKS", tuple[CallbackEndpoint, ...]),
+        destinations=reader.destinations("TAGSTITCH_DESTINATIONS"),
         identity_key=reader.key("TAGSTITCH_IDENTITY_KEY"),
         pseudonym_keys=reader.pseudonym_keys("TAGSTITCH_PSEUDONYM_KEYS"),
         receipt_key=reader.key("TAGSTITCH_RECEIPT_KEY"),
@@ -138,6 +145,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         retry_scale=reader.number("TAGSTITCH_RETRY_SCALE", 1.0),
         push_audience=reader.text("TAGSTITCH_PUSH_AUDIENCE"),
         push_accounts=frozenset(_names(reader.text("TAGSTITCH_PUSH_ACCOUNTS"), default=())),
+        push_origins=frozenset(_names(reader.text("TAGSTITCH_PUSH_ORIGINS"), default=())),
         firestore_emulator=reader.text("FIRESTORE_EMULATOR_HOST"),
         pubsub_emulator=reader.text("PUBSUB_EMULATOR_HOST"),
         bigquery_emulator=reader.text("BIGQUERY_EMULATOR_HOST"),
@@ -256,6 +264,20 @@ class _Reader:
             pairs.append((kid, secret.encode()))
         return tuple(pairs)
 
+    def destinations(self, name: str) -> tuple[Destination, ...]:
+        """Read and complete the destinations; the first thing that is wrong stops the start."""
+        completed = []
+        for written in self.decoded(name, tuple[Destination, ...]):
+            problems = Problems()
+            completed.append(complete_destination(written, problems))
+            for problem in problems.found:
+                raise SettingsError(f"{name}, destination {written.id!r}: {problem}")
+        problems = Problems()
+        conflicts(completed, problems)
+        for problem in problems.found:
+            raise SettingsError(f"{name}, destination {problem}")
+        return tuple(completed)
+
     def identity(self, name: str) -> IdentitySettings:
         """Read a JSON object; the defaults when the variable is not set."""
         text = self.secret(name)
@@ -316,7 +338,7 @@ def _refuse_unsafe_auth(settings: Settings) -> None:
     if settings.auth == "signature" and not settings.signing_secrets:
         raise SettingsError("TAGSTITCH_AUTH=signature needs TAGSTITCH_SIGNING_SECRETS")
     for key in settings.signing_secrets:
-        if not is_strong_secret(key.secret):
+        if not key.secret.split() or not all(map(is_strong_secret, key.secret.split())):
             raise SettingsError(f"the signing secret {key.id!r} must be {_WHSEC_FORM}")
     for key in settings.keys:
         if len(key.secret) < _SECRET_CHARS_MIN:
@@ -326,6 +348,11 @@ def _refuse_unsafe_auth(settings: Settings) -> None:
 
 
 def _refuse_unsafe_callbacks(settings: Settings) -> None:
+    for destination in settings.destinations:
+        if destination.allow_private and not settings.is_local:
+            raise SettingsError(
+                f"allow_private of destination {destination.id!r} is for local use only"
+            )
     for endpoint in settings.callbacks:
         if not endpoint.secret.split() or not all(map(is_strong_secret, endpoint.secret.split())):
             raise SettingsError(f"the secret of callback {endpoint.id!r} must be {_WHSEC_FORM}")

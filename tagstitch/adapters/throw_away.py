@@ -107,6 +107,7 @@ def _thrown_away(settings: Settings, local: Backend, source: DocumentStore | Non
     simulation = Simulation(
         wiring.stitcher.process,
         wiring.finder,
+        wiring.graphs,
         wiring.identity,
         documents=documents,
         publisher=publisher,

@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from tagstitch.pipeline.claims import ClaimPublisher
     from tagstitch.pipeline.decide import Decider
     from tagstitch.pipeline.deliver import CallbackDelivery
+    from tagstitch.pipeline.endpoint_health import EndpointHealth
     from tagstitch.pipeline.keyring import Keyring
+    from tagstitch.pipeline.load_graph import GraphLoader
     from tagstitch.pipeline.look_up import ProfileLookup
     from tagstitch.pipeline.publish_audit import AuditPublisher
+    from tagstitch.pipeline.push_inbox import PushListener
+    from tagstitch.pipeline.push_token import PushTokens
     from tagstitch.pipeline.refreshed import Refreshed
+    from tagstitch.pipeline.resume_outbox import OutboxDelivery
     from tagstitch.pipeline.stitch import Stitcher
     from tagstitch.pipeline.sweep import SweepResult
     from tagstitch.pipeline.visitor import VisitorFinder
@@ -37,6 +42,7 @@ _PIPELINES: Final = {
     "stitch_async": (
         "pipeline.stitch",
         "pipeline.load_traits",
+        "pipeline.resume_outbox",
     ),  # a sweep, which compiles rules, imports its own
     "audit_sink": ("pipeline.record_audit", "pipeline.record_dead_letter"),
 }
@@ -96,6 +102,13 @@ class Wiring:
         return VisitorFinder(self.backend.documents, self.keyring, self.identity)
 
     @cached_property
+    def graphs(self) -> GraphLoader:
+        """Loads what stitching changes."""
+        from tagstitch.pipeline.load_graph import GraphLoader
+
+        return GraphLoader(self.backend.documents, self.keyring)
+
+    @cached_property
     def audit(self) -> AuditPublisher:
         """Publishes audit records."""
         from tagstitch.pipeline.publish_audit import AuditPublisher
@@ -116,8 +129,50 @@ class Wiring:
 
         endpoints = {endpoint.id: endpoint for endpoint in self.settings.callbacks}
         return CallbackDelivery(
-            self.backend, endpoints, audit=self.audit, retry_scale=self.settings.retry_scale
+            self.backend,
+            endpoints,
+            audit=self.audit,
+            retry_scale=self.settings.retry_scale,
+            health=self.health,
         )
+
+    @cached_property
+    def health(self) -> EndpointHealth:
+        """What this process has seen of callbacks and destinations."""
+        from tagstitch.pipeline.endpoint_health import EndpointHealth
+
+        return EndpointHealth(self.backend.clock, scale=self.settings.retry_scale)
+
+    @cached_property
+    def outbox_delivery(self) -> OutboxDelivery:
+        """Takes the messages of topic `actions`."""
+        from tagstitch.pipeline.act import ActionDelivery
+        from tagstitch.pipeline.outbox import Outbox
+        from tagstitch.pipeline.resume_outbox import OutboxDelivery
+
+        actions = ActionDelivery(
+            self.backend,
+            self.keyring,
+            self.settings.destinations,
+            outbox=Outbox(self.backend, self.audit, retry_scale=self.settings.retry_scale),
+            health=self.health,
+            consent_default_granted=self._consent_default_granted,
+        )
+        return OutboxDelivery(self.backend, self.delivery, actions)
+
+    @cached_property
+    def push_tokens(self) -> PushTokens:
+        """Reads the tokens by which browsers listen."""
+        from tagstitch.pipeline.push_token import PushTokens
+
+        return PushTokens(self.keyring, self.backend.clock)
+
+    @cached_property
+    def push_listener(self) -> PushListener:
+        """Follows the messages that wait for a browser."""
+        from tagstitch.pipeline.push_inbox import PushListener
+
+        return PushListener(self.backend.documents, self.keyring, self.backend.clock)
 
     @cached_property
     def rule_book(self) -> Refreshed[RuleBook]:
@@ -190,13 +245,14 @@ class Wiring:
             self.backend,
             self.keyring,
             self.identity,
-            finder=self.finder,
+            graphs=self.graphs,
             audit=self.audit,
             delivery=self.delivery,
             planner=StitchPlanner(
                 self.keyring,
                 self.identity,
                 finder=self.finder,
+                graphs=self.graphs,
                 views=self.views,
                 traits=self.traits,
                 consent_default_granted=self._consent_default_granted,

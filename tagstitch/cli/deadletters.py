@@ -77,13 +77,19 @@ def show(
 
 @app.command()
 def replay(
-    letter_ids: Annotated[list[str], typer.Argument(metavar="ID...")], *, json: JsonOption = False
+    letter_ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    *,
+    even_if_done: Annotated[
+        bool,
+        typer.Option("--even-if-done", help="Also actions that may have been done already."),
+    ] = False,
+    json: JsonOption = False,
 ) -> None:
     """Publish the messages of dead letters again, after their cause was mended."""
 
     async def work() -> dict[str, Any]:
         async with opened_backend() as opened:
-            return await _replay(opened, letter_ids)
+            return await _replay(opened, letter_ids, even_if_done=even_if_done)
 
     answer = run(work(), as_json=json)
     for letter_id, reason in answer["failed"].items():
@@ -112,14 +118,18 @@ async def _stored_letter(opened: Opened, letter_id: str, *, payload: bool) -> Ma
     return letter
 
 
-async def _replay(opened: Opened, letter_ids: list[str]) -> dict[str, Any]:
+async def _replay(opened: Opened, letter_ids: list[str], *, even_if_done: bool) -> dict[str, Any]:
     replayed, failed = [], {}
     with progress_bar("dead letters", len(letter_ids)) as advance:
         for letter_id in letter_ids:
             deadline = Deadline.after(_TIMEOUT_S)
             try:
                 topic = await replay_dead_letter(
-                    opened.backend, opened.keyring, letter_id, deadline=deadline
+                    opened.backend,
+                    opened.keyring,
+                    letter_id,
+                    deadline=deadline,
+                    even_if_done=even_if_done,
                 )
                 replayed.append({"dead_letter_id": letter_id, "topic": topic})
             except InvalidInput as error:

@@ -20,10 +20,10 @@ from tagstitch.core.profile import Profile
 from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.link_log import entries_of, home_as_of
+from tagstitch.pipeline.load_graph import GraphLoader
 from tagstitch.pipeline.load_traits import load_traits
 from tagstitch.pipeline.publish_audit import AuditPublisher
 from tagstitch.pipeline.split_profiles import ProfileSplitter, SplitResult
-from tagstitch.pipeline.visitor import VisitorFinder
 
 _TIMEOUT_S: Final = 30.0
 
@@ -141,9 +141,9 @@ def _identifier(opened: Opened, type_: str, value: str) -> Identifier:
 
 async def _profile_of(opened: Opened, identifier: Identifier, deadline: Deadline) -> Profile | None:
     """Return the profile that an identifier belongs to, also while it recognises nobody."""
-    finder = VisitorFinder(opened.backend.documents, opened.keyring, opened.settings.identity)
+    graphs = GraphLoader(opened.backend.documents, opened.keyring)
     now = opened.backend.clock()
-    loaded = await finder.load_graph([identifier], at=now, now=now, deadline=deadline)
+    loaded = await graphs.load([identifier], at=now, now=now, deadline=deadline)
     return loaded.graph.nodes[0].profile
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tagstitch.core.consent import Consent
 from tagstitch.core.event import Event
@@ -21,8 +21,13 @@ from tagstitch.core.profile import Profile
 from tagstitch.core.profile_traits import TraitDefinitions, current_traits, fold_event
 from tagstitch.core.trait_state import Traits, merge_traits, stored_traits
 
-_ID_BYTES: Final = 8
+_EVENT_BYTES: Final = 8
 """Of the digest of an event id: of a thousand, two are the same once in 10^13 profiles."""
+
+_REQUEST_BYTES: Final = 4
+"""Of the digest of the request that brought the event."""
+
+_ENTRY_BYTES: Final = _EVENT_BYTES + _REQUEST_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,7 @@ class TraitEvent:
 
     event: Event
     event_id: str
+    request_id: str
     at: datetime
     """When it happened."""
     consent: Consent
@@ -42,15 +48,16 @@ class Contribution:
 
     traits: Traits
     event_ids: bytes = b""
-    """Digests of the event ids that were counted last, the newest at the end."""
+    """The events that were counted last, the newest at the end: digests of each one's id and of
+    the request that brought it."""
 
-    def has_counted(self, event_id: str) -> bool:
-        """Return whether the event is among those remembered."""
-        digest = _digest(event_id)
-        return any(
-            self.event_ids[start : start + _ID_BYTES] == digest
-            for start in range(0, len(self.event_ids), _ID_BYTES)
-        )
+    def counted_for(self, counting: TraitEvent) -> Literal["nobody", "this request", "another"]:
+        """Return which request the event was counted for, as far as is remembered."""
+        entry = _entry(counting)
+        for start in range(0, len(self.event_ids), _ENTRY_BYTES):
+            if self.event_ids.startswith(entry[:_EVENT_BYTES], start):
+                return "this request" if self.event_ids.startswith(entry, start) else "another"
+        return "nobody"
 
     def current(self, definitions: TraitDefinitions) -> Contribution:
         """Return what today's definitions made of it."""
@@ -176,11 +183,12 @@ def count_event(
         at=counting.at,
         consent=counting.consent,
     )
-    if not folded.counted or mine.has_counted(counting.event_id):
+    counted_for = mine.counted_for(counting)
+    if counted_for == "this request":  # whose record may be lost: it is made once more
         return CountedEvent({}, {}, folded.counted)
-    if folded.traits == mine.traits:
-        return CountedEvent({}, {}, ())
-    added = Contribution(folded.traits, _with(mine.event_ids, counting.event_id))
+    if counted_for == "another" or not folded.counted or folded.traits == mine.traits:
+        return UNCOUNTED
+    added = Contribution(folded.traits, _with(mine.event_ids, counting))
     if set(keys) <= {key}:
         return CountedEvent(trait_fields({key: added}), {}, folded.counted)
     whole = fold_event(
@@ -199,9 +207,13 @@ def count_event(
     return CountedEvent(profile, {**moved, key: added}, folded.counted)
 
 
-def _digest(event_id: str) -> bytes:
-    return hashlib.sha256(event_id.encode()).digest()[:_ID_BYTES]
+def _entry(counting: TraitEvent) -> bytes:
+    event, request = counting.event_id.encode(), counting.request_id.encode()
+    return (
+        hashlib.sha256(event).digest()[:_EVENT_BYTES]
+        + hashlib.sha256(request).digest()[:_REQUEST_BYTES]
+    )
 
 
-def _with(event_ids: bytes, event_id: str) -> bytes:
-    return (event_ids + _digest(event_id))[-EVENT_IDS_MAX * _ID_BYTES :]
+def _with(event_ids: bytes, counting: TraitEvent) -> bytes:
+    return (event_ids + _entry(counting))[-EVENT_IDS_MAX * _ENTRY_BYTES :]

@@ -4,6 +4,7 @@
     ├── InvalidInput   the caller must change something: 4xx, or a dead letter and acknowledge
     ├── InvalidRule    a rule cannot be used: it is left out, the others work
     ├── Unavailable    the same request may succeed later: 503, or negative acknowledge
+    │   └── NotSent    and it never left this process
     └── Conflict       a precondition no longer held: reload and try again, then as Unavailable
 
 Everything else that is raised is a bug: it crashes the request and raises an alarm.
@@ -115,6 +116,10 @@ class Unavailable(TagstitchError):
 
     def __str__(self) -> str:
         return f"{self.what} is unavailable" + (f": {self.detail}" if self.detail else "")
+
+
+class NotSent(Unavailable):
+    """Nothing of the request left this process: sending it again can double nothing."""
 
 
 class Conflict(TagstitchError):

@@ -60,6 +60,23 @@ IDEMPOTENCY_DAYS: Final = 7
 PROFILE_EXPIRY_DAYS: Final = 396
 """Days (13 months) after which an unused profile expires; sliding."""
 
+ACTION_TIMEOUT_S_MAX: Final = 10.0
+"""Seconds that a destination may be given in total: with a token to fetch, an attempt ends within
+the deadline of a pushed message."""
+
+ACTION_REPLAY_S: Final = 86_400.0
+"""Seconds for which an action is of use again once a person replays its dead letter."""
+
+PUSH_TOKEN_S: Final = 900
+"""Seconds for which a browser may listen with one token: as long as it stays on a page; the next
+decision gives it another."""
+
+PUSH_MESSAGES_MAX: Final = 50
+"""Messages that wait for one visitor."""
+
+PUSH_INBOX_BYTES_MAX: Final = 256 * 1024
+"""Bytes of JSON that wait for one visitor, far below a document's limit."""
+
 OUTBOX_EXPIRY_DAYS: Final = 30
 DEAD_LETTER_EXPIRY_DAYS: Final = 7
 EXPOSURE_EXPIRY_DAYS: Final = 90
@@ -423,7 +440,7 @@ TRAITS_BYTES_MAX: Final = 160 * 1024
 `PROFILE_BYTES_MAX` with everything else in it."""
 
 EVENT_IDS_MAX: Final = 1_000
-"""Events that a contribution remembers, in 8 bytes each, so that none counts twice: more than
+"""Events that a contribution remembers, in 12 bytes each, so that none counts twice: more than
 anybody causes while a message may be delivered again."""
 
 MERGED_BYTES_MAX: Final = 3 * PROFILE_BYTES_MAX

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from tagstitch.core.identity_graph import Resolution
+from tagstitch.core.limits import CLOCK_SKEW_S
 from tagstitch.core.profile import Profile
 
 LinkKind = Literal["link", "merge", "split"]
 
 _RESTORED: Final = (
     "identifiers", "attributes", "attribute_times", "state", "caps", "assignments", "consent",
-    "demoted", "created_at",
+    "demoted", "merges", "former_ids", "created_at",
 )  # fmt: skip
 """What a split needs of a profile as it was."""
 
@@ -97,6 +98,20 @@ def change_fields(
 def snapshot(profile: Profile) -> dict[str, Any]:
     """Return what a split needs of a profile; never its salt."""
     return {name: profile.fields[name] for name in _RESTORED if name in profile.fields}
+
+
+def time_of_change(profiles: Iterable[Profile], *, now: datetime) -> datetime:
+    """Return when a change of these profiles counts as made: after whatever was written of them.
+
+    `now` was read before them, or by another clock than the one that they were written by. A log
+    out of order would tell of a past that never was.
+    """
+    latest = now + timedelta(seconds=CLOCK_SKEW_S)
+    written = (profile.fields.get("updated_at") for profile in profiles)
+    after = [
+        min(at + timedelta(microseconds=1), latest) for at in written if isinstance(at, datetime)
+    ]
+    return max([now, *after])
 
 
 def read_entry(entry_id: str, fields: Mapping[str, Any]) -> LinkEntry | None:

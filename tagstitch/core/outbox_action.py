@@ -42,7 +42,9 @@ class OutboxAction:
         """Return what tells the action from all others."""
         return f"{rule_id}:{self.index}"
 
-    def to_entry(self, facts: Facts, *, rule_id: str) -> OutboxEntry:
+    def to_entry(
+        self, facts: Facts, *, rule_id: str, rule_purposes: tuple[Purpose, ...] = ()
+    ) -> OutboxEntry:
         """Return what is to be done, with the values of this moment. Raises ResultOutOfRange."""
         found = {name: _value_of(value, facts) for name, value in self.values.items()}
         values = {name: value for name, value in found.items() if value is not None}
@@ -59,6 +61,7 @@ class OutboxAction:
             purposes=self.purposes,
             needs_recorded_grant=self.needs_recorded_grant,
             fields=fields,
+            rule_purposes=rule_purposes,
         )
 
 

@@ -54,6 +54,7 @@ _LABELS: Final[Mapping[str, tuple[str, str]]] = {
     "identifier_links": ("Where each identifier leads", "with the profile"),
     "contributions": ("What each identifier contributed", "as the profile"),
     "deliveries": ("What was or is to be sent because of you", "30 days"),
+    "messages": ("Messages that wait for your browser", "10 minutes"),
     "exposures": ("Which variants of experiments you saw", "90 days"),
     "quarantine": ("Links that wait for a review", "30 days"),
     "answers": ("Answers to requests, kept to repeat them", "7 days"),

@@ -223,7 +223,7 @@ class _Run:
 
     def _entries(self, rule: PersonalizationRule) -> list[OutboxEntry]:
         wanted = (
-            action.to_entry(self.facts, rule_id=rule.rule_id)
+            action.to_entry(self.facts, rule_id=rule.rule_id, rule_purposes=rule.gates.purposes)
             for action in rule.outbox_actions
             if self._is_allowed(action)
         )

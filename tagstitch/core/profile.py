@@ -61,6 +61,12 @@ class Profile:
         """The attributes that somebody set, without what is computed from events."""
         return _mapping(self.fields.get("attributes"))
 
+    @property
+    def former_ids(self) -> tuple[str, ...]:
+        """The ids of merged profiles that no identifier of this one stands for."""
+        stored = self.fields.get("former_ids")
+        return tuple(map(str, stored)) if isinstance(stored, list) else ()
+
     def has_identifier_type(self, type_: str) -> bool:
         """Return whether an identifier of this type is linked."""
         return any(key.startswith(type_ + ":") for key in self.identifiers)

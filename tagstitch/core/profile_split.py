@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from tagstitch.core.attribute_times import times_of
 from tagstitch.core.contribution import Contributions, trait_fields
 from tagstitch.core.identity_graph import new_profile_fields, touch_profile
 from tagstitch.core.profile import Profile
@@ -17,6 +18,7 @@ class Merge(NamedTuple):
     """A merge to be undone, as the link log has it."""
 
     at: datetime
+    gone_id: str
     gone: Mapping[str, Any]
     """The document of the merged profile as it was."""
     survivor: Mapping[str, Any]
@@ -57,7 +59,8 @@ def split_profile(
     leaves = {
         **new_profile_fields(now=now, salt=salt),
         "identifiers": moved,
-        "kept_apart": dict.fromkeys(identifiers, now),
+        # Also those who were taken out before: it was them that they left.
+        "kept_apart": dict(together.kept_apart) | dict.fromkeys(identifiers, now),
         "consent": dict(together.consent),
         "caps": dict(together.caps),
     }
@@ -66,20 +69,34 @@ def split_profile(
         leaves |= trait_fields({k: each for k, each in contributions.items() if k in moved})
     if merge is not None:
         stays |= _without(together, merge)
-        stays["merges"] = max(0, together.merges - 1)
-        back = ("attributes", "attribute_times", "state", "assignments", "created_at", "demoted")
+        theirs = merge.gone.get("merges", 0)
+        stays["merges"] = max(0, together.merges - 1 - theirs)
+        former = former_ids_of(together, merge)
+        stays["former_ids"] = sorted({*together.former_ids} - {*former, merge.gone_id})
+        back = (
+            "attributes", "attribute_times", "state", "assignments", "created_at", "demoted",
+            "merges",
+        )  # fmt: skip
         leaves |= {name: merge.gone[name] for name in back if name in merge.gone}
+        leaves["former_ids"] = former
     return Split(touch_profile(stays, now=now), touch_profile(leaves, now=now))
+
+
+def former_ids_of(together: Profile, merge: Merge) -> list[str]:
+    """Return the former ids that go back with the merged profile: those that are still there."""
+    return sorted({*together.former_ids} & {*_list(merge.gone, "former_ids")})
 
 
 def _without(together: Profile, merge: Merge) -> dict[str, Any]:
     """Return attributes and assignments without what came by the merge."""
     attributes, times = dict(together.imported), dict(_map(together.fields, "attribute_times"))
     ours, our_times = _map(merge.survivor, "attributes"), _map(merge.survivor, "attribute_times")
+    then = (times_of(merge.gone), times_of(merge.survivor))
     for name in _map(merge.gone, "attributes").keys() & attributes.keys():
         set_at = times.get(name)
-        if isinstance(set_at, datetime) and set_at > merge.at:
-            continue  # somebody set it since
+        is_of_then = set_at in (known.get(name) for known in then)
+        if isinstance(set_at, datetime) and (set_at > merge.at or not is_of_then):
+            continue  # somebody set it since, or another merge brought it
         del attributes[name]
         times.pop(name, None)
         if name in ours:
@@ -98,3 +115,8 @@ def _without(together: Profile, merge: Merge) -> dict[str, Any]:
 def _map(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = fields.get(name)
     return found if isinstance(found, Mapping) else _NOTHING
+
+
+def _list(fields: Mapping[str, Any], name: str) -> list[Any]:
+    found = fields.get(name)
+    return found if isinstance(found, list) else []

@@ -20,9 +20,11 @@ from tagstitch import __version__
 from tagstitch.adapters.backend_factory import close_backend, open_backend
 from tagstitch.adapters.http_request import error_response
 from tagstitch.adapters.in_process_pubsub import InProcessPubSub
+from tagstitch.adapters.push_stream import push_response
 from tagstitch.adapters.settings import Settings
 from tagstitch.adapters.sqlite_database import SqliteDatabase
 from tagstitch.adapters.topology import Schedule, Topology, read_topology
+from tagstitch.adapters.wiring import Wiring
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.limits import CALLBACK_BODY_BYTES_MAX
 from tagstitch.local_stack.functions import FunctionRouter, LoadFunctions, load_functions
@@ -85,6 +87,7 @@ def create_app(
             *_both("/_local/callbacks", stack.list_callbacks, ["GET"]),
             *_both("/_local/audit", stack.list_audit, ["GET"]),
             *_both("/_local/deadletters", stack.list_dead_letters, ["GET"]),
+            *_both("/_local/push", stack.push, ["GET"]),
             *_both("/_local/reset", stack.reset, ["POST"]),
             Mount("/", app=stack.router),
         ],
@@ -113,6 +116,7 @@ class _Stack:
         self._parts = await self._open(self._settings)
         received = SqliteDatabase(self._settings.data_dir)
         self._callbacks = ReceivedCallbacks(received)
+        self._wiring = Wiring(self._settings)
         self.router.load()
         schedules = [
             asyncio.create_task(self._run_schedule(name, schedule, topology))
@@ -162,7 +166,7 @@ class _Stack:
         """Say what is here."""
         base = str(request.base_url)
         functions = {name: f"{base}{name}" for name in sorted(self.router.names)}
-        local = ("callbacks", "audit", "deadletters", "reset", "sgtm/callback")
+        local = ("callbacks", "audit", "deadletters", "push", "reset", "sgtm/callback")
         return _json(
             {
                 "version": __version__,
@@ -211,6 +215,10 @@ class _Stack:
             return await list_dead_letters(self._parts.backend.documents, **options)
 
         return await _answer_items(request, list_items)
+
+    async def push(self, request: Request) -> Response:
+        """Stand in for the push service: the messages of one visitor, as they come."""
+        return push_response(request, self._wiring.push_tokens, self._wiring.push_listener)
 
     async def reset(self, request: Request) -> Response:
         """Clear everything but the rules, or those too with `{"keep": []}`."""

@@ -9,9 +9,9 @@ retries inside an adapter beyond it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from tagstitch.pipeline.deadline import Deadline
 
@@ -176,10 +176,12 @@ class CallbackAnswer:
 
     status: int
     retry_after_s: float | None = None
+    body: bytes = field(default=b"", compare=False, repr=False)
+    """The beginning of the answer's body, as it came."""
 
 
 class CallbackSender(Protocol):
-    """POSTs to registered endpoints: no redirects, no proxies, bounded answer."""
+    """Sends to registered endpoints: no redirects, no proxies, bounded answer."""
 
     async def post(
         self,
@@ -189,11 +191,13 @@ class CallbackSender(Protocol):
         body: bytes,
         allow_private: bool,
         deadline: Deadline,
+        method: Literal["POST", "PUT", "PATCH"] = "POST",
     ) -> CallbackAnswer:
         """Return the answer's status.
 
-        Raises Unavailable when there was none within the deadline (connection failure, time-out)
-        and InvalidInput (`unknown_callback`) when the address may not be called at all.
+        Raises Unavailable when there was none within the deadline (connection failure, time-out),
+        as NotSent when the request did not even begin to leave, and InvalidInput
+        (`unknown_callback`) when the address may not be called at all.
         """
         ...
 

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -30,9 +30,11 @@ from tagstitch.core.decision_record import (
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.event import event_identity, event_time
 from tagstitch.core.identifier import IdentitySettings
+from tagstitch.core.personalization import PersonalizationDecision
 from tagstitch.core.receipt import make_receipt
 from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attributes
 from tagstitch.pipeline.backend import Backend, Document
+from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decision import (
     CallDecision,
     DecideCall,
@@ -41,9 +43,10 @@ from tagstitch.pipeline.decision import (
     Shape,
     Stages,
 )
-from tagstitch.pipeline.decision_writes import decision_writes
+from tagstitch.pipeline.decision_writes import decision_writes, outbox_paths
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.publish_audit import (
     AuditPublisher,
     encode_records,
@@ -51,6 +54,7 @@ from tagstitch.pipeline.publish_audit import (
     publish_stored,
 )
 from tagstitch.pipeline.publish_event import EventPublisher
+from tagstitch.pipeline.push_token import PushTokens
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.sealed_receipt import WITHOUT_VALUES, seal_receipt
 
@@ -81,6 +85,8 @@ class Decider:
         self._maker = maker
         self._audit = audit
         self._views = views
+        self._outbox = Outbox(backend, audit)
+        self._push_tokens = PushTokens(keyring, backend.clock)
         self._events = events
         self._audit_parameters = frozenset(audit_parameters)
 
@@ -148,7 +154,9 @@ class Decider:
             try:
                 return await self._commit_and_answer(call, decided)
             except Conflict:
-                continue  # another request of this visitor was first: decide again on its state
+                # Another request of this visitor was first: decide again on its state.
+                paths = outbox_paths(call, decided, self._keyring)
+                call = replace(call, outbox_paths=tuple(paths))
             except Unavailable:
                 break
         return await self._answer(call, self._maker.decide(call, loaded, can_commit=False))
@@ -179,11 +187,19 @@ class Decider:
         recorded = self._audit.publish_committed(
             encode_records(records), path=mark.path, deadline=until
         )
+        entries = [write.path for write in writes if write.path.startswith("outbox/")]
+        if entries:
+            recorded = self._record_and_hand_over(recorded, entries, deadline=until)
         if not is_counted:
             await recorded
             return body
         _, is_told = await asyncio.gather(recorded, self._events.publish(call, deadline=until))
         return body if is_told else also_degraded(body, "stitch")
+
+    async def _record_and_hand_over(
+        self, recorded: Coroutine[Any, Any, None], entries: Sequence[str], *, deadline: Deadline
+    ) -> None:
+        await asyncio.gather(recorded, self._outbox.hand_over(entries, deadline=deadline))
 
     async def _answer(self, call: DecideCall, decided: CallDecision) -> bytes:
         """Publish the records of a decision that changed nothing, and answer."""
@@ -315,11 +331,15 @@ class Decider:
             degraded=tuple(sorted(degraded)),
             event=request.event,
             event_decision=decided.decision.event,
-            personalization=decided.decision.personalization,
+            personalization=self._with_token(decided),
             profile=self._profile_part(call, decided) if "profile" in request.include else None,
             trace=decided.decision.trace if request.explain else None,
         )
         return msgspec.json.encode(call.shape(answer))
+
+    def _with_token(self, decided: CallDecision) -> PersonalizationDecision | None:
+        part = decided.decision.personalization
+        return part and self._push_tokens.fill_in(part, decided.situation.subject)
 
     def _profile_part(self, call: DecideCall, decided: CallDecision) -> dict[str, Any]:
         profile = decided.loaded.visitor.profile

@@ -81,6 +81,8 @@ class DecideCall:
     started: float
     hides: Hides = hides_nothing
     """The attributes whose values the caller's trace leaves out."""
+    outbox_paths: tuple[str, ...] = ()
+    """Where an earlier attempt's entries would have gone: some may have been there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ class DecisionMaker:
             degraded.append("rules")
         consent = self._consent(request, None)
         visitor = NOBODY
-        riders = [call.mark.path] if call.is_idempotent else []
+        riders = [*([call.mark.path] if call.is_idempotent else []), *call.outbox_paths]
         may_look_up = "analytics_storage" not in consent.denied_by_request
         try:
             visitor = await self._finder.find(

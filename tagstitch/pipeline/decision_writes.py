@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
+from tagstitch.core.action_delivery import granted_by_event
 from tagstitch.core.identity_graph import SALT_BYTES, new_profile_fields, touch_profile
 from tagstitch.core.limits import EXPOSURE_EXPIRY_DAYS, OUTBOX_EXPIRY_DAYS
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.decision import CallDecision, DecideCall
+from tagstitch.pipeline.idempotency import pending_records
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.outbox import action_path
 
 
 def decision_writes(
@@ -59,7 +64,8 @@ def _outbox_writes(
     decided_at = datetime.fromtimestamp(decided.situation.now, UTC)
     shared: dict[str, Any] = {
         "kind": "action",
-        "status": "held",
+        "status": "pending",
+        "attempts": 0,
         "profile_id": subject,
         "subject": keyring.pseudonym(subject),
         "decision_id": call.decision_id,
@@ -68,13 +74,35 @@ def _outbox_writes(
         "created_at": now,
         "expires_at": now + timedelta(days=OUTBOX_EXPIRY_DAYS),
     }
+    writes = []
+    paths = outbox_paths(call, decided, keyring)
+    for path, entry in zip(paths, decided.decision.changes.outbox, strict=True):
+        if path in decided.loaded.visitor.riders:
+            continue  # it was sent in its window, and the visitor's document has forgotten that
+        # As JSON: an event may hold lists in lists and names that no document field can have.
+        action = entry.to_json() | {"fields": msgspec.json.encode(entry.fields)}
+        own = {
+            "action": action,
+            "rule_purposes": list(entry.rule_purposes),
+            "window": entry.window(decided_at),
+            "granted": granted_by_event(entry, decided.loaded.consent),
+            "useful_until": entry.useful_until(decided_at),
+        }
+        writes.append(Put(path, shared | own | pending_records((), now=now), if_version=""))
+    return writes
+
+
+def outbox_paths(call: DecideCall, decided: CallDecision, keyring: Keyring) -> list[str]:
+    """Return where the outbox entries of a decision go, in their order.
+
+    The id derives from the visitor, the action and its window, else the decision: it is the key by
+    which neither a second decision nor a provider does it twice.
+    """
+    subject = decided.situation.subject or ""
+    decided_at = datetime.fromtimestamp(decided.situation.now, UTC)
     return [
-        Put(
-            "outbox/"
-            + keyring.derived_id(
-                "action", subject, entry.action_key, entry.window(decided_at) or call.decision_id
-            ),
-            shared | {"action": entry.to_json()},
+        action_path(
+            keyring, subject, entry.action_key, entry.window(decided_at) or call.decision_id
         )
         for entry in decided.decision.changes.outbox
     ]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -17,12 +14,9 @@ from tagstitch.core.callback import (
     CallbackVerdict,
     callback_body,
     judge_status,
-    parse_action,
-    retry_delay_s,
     unknown_callback,
 )
-from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
-from tagstitch.core.json_input import decode_json
+from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.limits import (
     CALLBACK_BODY_BYTES_MAX,
     CALLBACK_DEADLINE_S,
@@ -31,25 +25,15 @@ from tagstitch.core.limits import (
 )
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.pipeline.backend import Backend, Document, Patch, Put
-from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.idempotency import pending_records, pending_shard
-from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record, publish_stored
+from tagstitch.pipeline.endpoint_health import EndpointHealth
+from tagstitch.pipeline.idempotency import pending_records
+from tagstitch.pipeline.outbox import Outbox
+from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record
 from tagstitch.pipeline.webhook_signature import sign_callback
-
-ACTIONS_TOPIC: Final = "actions"
 
 _LEASE_S: Final = CALLBACK_DEADLINE_S + 3.0
 """Seconds for which one process owns an attempt: its deadline and the mark behind it."""
-
-_LEASE_POLL_S: Final = (0.05, 0.5)
-_MARK_RETRY_S: Final = 0.2
-
-_EARLY_S_MAX: Final = 3.0
-"""Seconds of waiting for an attempt's time that are worth less than another round of the queue:
-Pub/Sub's shortest backoff is ten seconds, and not exact."""
-
-logger = logging.getLogger("tagstitch")
 
 
 class CallbackDelivery:
@@ -62,11 +46,12 @@ class CallbackDelivery:
         *,
         audit: AuditPublisher,
         retry_scale: float = 1.0,
+        health: EndpointHealth | None = None,
     ) -> None:
         self._backend = backend
         self._endpoints = endpoints
-        self._audit = audit
-        self._retry_scale = retry_scale
+        self._outbox = Outbox(backend, audit, retry_scale=retry_scale)
+        self._health = health or EndpointHealth(backend.clock, scale=retry_scale)
 
     def endpoint(self, name: str | None) -> CallbackEndpoint | None:
         """Return the registered endpoint; raises InvalidInput for a name nobody registered."""
@@ -108,8 +93,7 @@ class CallbackDelivery:
             "preview": request.preview,
             "useful_until": request.expires_at,
             "attempts": 0,
-            "lease": secrets.token_hex(8),
-            "lease_until": now + timedelta(seconds=_LEASE_S),
+            **self._outbox.lease(_LEASE_S),
             "created_at": now,
             "expires_at": now + timedelta(days=OUTBOX_EXPIRY_DAYS),
         }
@@ -134,22 +118,20 @@ class CallbackDelivery:
         Unavailable when the owner does not end in time or the topic cannot be reached.
         """
         while True:
-            document = await self._wait_for_owner(outbox_id, deadline=deadline)
+            document = await self._outbox.wait_for_owner(outbox_id, deadline=deadline)
             if document is None:
                 return
             if document.fields["attempts"]:
-                await self._publish_action(outbox_id, deadline=deadline)
+                await self._outbox.publish_action(outbox_id, deadline=deadline)
                 return
-            leased = await self._take_lease(document, deadline=deadline)
+            leased = await self._outbox.take_lease(document, _LEASE_S, deadline=deadline)
             if leased is not None:
                 await self.deliver_first(outbox_id, leased, deadline=deadline)
                 return
 
-    async def resume_action(self, message: Message, *, deadline: Deadline) -> None:
-        """Process one message of topic `actions`; raises as `resume`, and InvalidInput."""
-        await self.resume(parse_action(decode_json(message.data)), deadline=deadline)
-
-    async def resume(self, outbox_id: str, *, deadline: Deadline) -> None:
+    async def resume(
+        self, outbox_id: str, *, deadline: Deadline, loaded: Document | None = None
+    ) -> None:
         """Bring an entry to its end, whoever began it; returns when nothing is left to do.
 
         While another process owns the attempt this waits for it, and takes over when its lease
@@ -157,59 +139,18 @@ class CallbackDelivery:
         time has not come.
         """
         while True:
-            document = await self._wait_for_owner(outbox_id, deadline=deadline)
+            document = await self._outbox.wait_for_owner(
+                outbox_id, loaded=loaded, deadline=deadline
+            )
+            loaded = None
             if document is None:
                 return
-            await self._wait_for_its_time(document, deadline=deadline)
-            leased = await self._take_lease(document, deadline=deadline)
+            await self._outbox.wait_for_its_time(document, deadline=deadline)
+            leased = await self._outbox.take_lease(document, _LEASE_S, deadline=deadline)
             if leased is not None:
                 break
         if not await self._attempt(outbox_id, leased, deadline=deadline):
             raise Unavailable("callback", "the endpoint asks to try later")
-
-    async def _wait_for_owner(self, outbox_id: str, *, deadline: Deadline) -> Document | None:
-        """Return the pending entry once nobody owns its attempt, None when it has ended."""
-        poll_s = _LEASE_POLL_S[0]
-        while True:
-            document = await self._backend.documents.get(f"outbox/{outbox_id}", deadline=deadline)
-            if document is None:
-                return None
-            if document.fields.get("status") != "pending":
-                await publish_stored(self._audit, document, deadline=deadline)
-                return None
-            if document.fields["lease_until"] <= self._backend.clock():
-                return document
-            if deadline.remaining_s < poll_s:
-                raise Unavailable("callback", "another process owns the attempt")
-            await asyncio.sleep(poll_s)
-            poll_s = min(poll_s * 2, _LEASE_POLL_S[1])
-
-    async def _wait_for_its_time(self, document: Document, *, deadline: Deadline) -> None:
-        """Wait for the little that a queue may be early; raises Unavailable for longer."""
-        now = self._backend.clock()
-        early_s = (document.fields.get("not_before", now) - now).total_seconds()
-        if early_s > min(_EARLY_S_MAX, deadline.remaining_s):
-            raise Unavailable("callback", "too early for another attempt")
-        if early_s > 0:
-            await asyncio.sleep(early_s)
-
-    async def _publish_action(self, outbox_id: str, *, deadline: Deadline) -> None:
-        message = msgspec.json.encode({"v": 1, "outbox_id": outbox_id})
-        await self._backend.publisher.publish(ACTIONS_TOPIC, message, deadline=deadline)
-
-    async def _take_lease(
-        self, document: Document, *, deadline: Deadline
-    ) -> Mapping[str, Any] | None:
-        """Return the entry's fields under our lease, or None when somebody else was faster."""
-        lease_until = self._backend.clock() + timedelta(seconds=_LEASE_S)
-        lease = {"lease": secrets.token_hex(8), "lease_until": lease_until}
-        try:
-            await self._backend.documents.commit(
-                [Patch(document.path, lease, if_version=document.version)], deadline=deadline
-            )
-        except Conflict:
-            return None
-        return dict(document.fields) | lease
 
     async def _attempt(
         self,
@@ -230,27 +171,27 @@ class CallbackDelivery:
             await self._finish(outbox_id, fields, "expired", deadline=deadline)
             return True
         verdict: CallbackVerdict = "rejected"
-        retry_after_s = None
-        if endpoint is not None:
-            verdict, retry_after_s = await self._post(endpoint, fields, sent_at=now)
+        wait_s, was_attempt = None, True
+        key = f"callback:{fields['endpoint']}"
+        if endpoint is not None and not self._health.is_disabled(key):
+            if wait_s := self._health.wait_s(key):
+                verdict, was_attempt = "retry", False
+            else:
+                verdict, wait_s = await self._post(endpoint, fields, key, sent_at=now)
         if verdict == "delivered":
             await self._finish(outbox_id, fields, "delivered", deadline=deadline)
         elif verdict == "rejected":
             await self._reject(outbox_id, fields, deadline=deadline)
         else:
             if hands_over:
-                await self._hand_over(outbox_id, deadline=deadline)
-            await self._release(outbox_id, fields, retry_after_s, deadline=deadline)
+                await self._outbox.hand_over([f"outbox/{outbox_id}"], deadline=deadline)
+            await self._outbox.release(
+                outbox_id, fields, wait_s, was_attempt=was_attempt, deadline=deadline
+            )
         return verdict != "retry"
 
-    async def _hand_over(self, outbox_id: str, *, deadline: Deadline) -> None:
-        try:
-            await self._publish_action(outbox_id, deadline=deadline)
-        except Unavailable:
-            logger.warning("action_left_to_sweep", extra={"fields": {"outbox_id": outbox_id}})
-
     async def _post(
-        self, endpoint: CallbackEndpoint, fields: Mapping[str, Any], *, sent_at: datetime
+        self, endpoint: CallbackEndpoint, fields: Mapping[str, Any], key: str, *, sent_at: datetime
     ) -> tuple[CallbackVerdict, float | None]:
         """Return what the endpoint's answer means, and its Retry-After in seconds."""
         body = callback_body(msgspec.Raw(fields["data"]), sent_at=sent_at)
@@ -267,10 +208,15 @@ class CallbackDelivery:
                 deadline=Deadline.after(CALLBACK_DEADLINE_S),
             )
         except Unavailable:
+            self._health.note(key, "retry")
             return "retry", None
         except InvalidInput:
+            self._health.note(key, "rejected")
             return "rejected", None
-        return judge_status(answer.status), answer.retry_after_s
+        verdict = judge_status(answer.status)
+        wait_s = answer.retry_after_s
+        self._health.note(key, verdict, status=answer.status, retry_after_s=wait_s)
+        return verdict, wait_s
 
     async def _finish(
         self, outbox_id: str, fields: Mapping[str, Any], outcome: str, *, deadline: Deadline
@@ -302,68 +248,18 @@ class CallbackDelivery:
         if outcome == "rejected":
             ended["expires_at"] = now + timedelta(days=DEAD_LETTER_EXPIRY_DAYS)
         remove = ("lease",) if outcome == "rejected" else ("lease", "data")
-        await self._mark(Patch(path, ended, remove=remove), deadline=deadline)
-        await self._audit.publish_committed(rows, path=path, deadline=deadline)
-
-    async def _mark(self, patch: Patch, *, deadline: Deadline) -> None:
-        """Write the mark, again and again until the deadline: without it the POST repeats."""
-        while True:
-            try:
-                await self._backend.documents.commit([patch], deadline=deadline)
-            except Unavailable:
-                if deadline.remaining_s < _MARK_RETRY_S:
-                    raise
-                await asyncio.sleep(_MARK_RETRY_S)
-            else:
-                return
+        await self._outbox.mark(Patch(path, ended, remove=remove), deadline=deadline)
+        await self._outbox.publish_ended(outbox_id, rows, deadline=deadline)
 
     async def _reject(
         self, outbox_id: str, fields: Mapping[str, Any], *, deadline: Deadline
     ) -> None:
         """End an entry that the endpoint will never take: first the dead letter, then the mark."""
-        now = self._backend.clock()
-        payload = {"v": 1, "outbox_id": outbox_id, "request_id": fields["request_id"]}
-        replays = fields.get("replays", 0)
-        message_id = outbox_id + (f":{replays}" if replays else "")
-        await publish_dead_letter(
-            self._backend.publisher,
-            Message(msgspec.json.encode(payload), message_id, ACTIONS_TOPIC, fields["created_at"]),
+        await self._outbox.bury(
+            outbox_id,
+            fields,
             InvalidInput("unknown_callback", "the endpoint refused the callback for good"),
-            processor="stitch_async",
-            failed_at=now,
+            request_id=fields["request_id"],
             deadline=deadline,
         )
         await self._finish(outbox_id, fields, "rejected", deadline=deadline)
-
-    async def _release(
-        self,
-        outbox_id: str,
-        fields: Mapping[str, Any],
-        retry_after_s: float | None,
-        *,
-        deadline: Deadline,
-    ) -> None:
-        """Give the lease back after an attempt that may work later, and say when.
-
-        Only while it is still ours: whoever took it over may have delivered meanwhile.
-        """
-        path = f"outbox/{outbox_id}"
-        document = await self._backend.documents.get(path, deadline=deadline)
-        if document is None or document.fields.get("lease") != fields["lease"]:
-            return
-        now = self._backend.clock()
-        attempts = fields["attempts"] + 1
-        delay_s = retry_delay_s(attempts, retry_after_s, scale=self._retry_scale)
-        released = {
-            "lease_until": now,
-            "attempts": attempts,
-            "not_before": min(now + timedelta(seconds=delay_s), fields["useful_until"]),
-            "pending": document.fields.get("pending", pending_shard()),
-            "pending_since": now,
-        }
-        try:
-            await self._backend.documents.commit(
-                [Patch(path, released, if_version=document.version)], deadline=deadline
-            )
-        except Conflict:
-            logger.info("lease_was_taken_over", extra={"fields": {"outbox_id": outbox_id}})

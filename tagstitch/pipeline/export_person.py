@@ -24,6 +24,7 @@ _SECTIONS: Final = {
     "contributions": "contributions",
     "quarantine": "quarantine",
     "outbox": "deliveries",
+    "push_inboxes": "messages",
     "exposures": "exposures",
     "processed": "answers",
 }

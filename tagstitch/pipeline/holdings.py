@@ -13,7 +13,7 @@ from tagstitch.pipeline.backend import AuditQueries, Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
 
-OF_SUBJECT: Final = ("processed", "outbox", "exposures")
+OF_SUBJECT: Final = ("processed", "outbox", "exposures", "push_inboxes")
 """Collections whose documents name the person by the audit's pseudonym."""
 
 OF_KEY: Final = ("identifiers", "contributions", "quarantine")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tagstitch.core.identity_graph import alias_fields, identifier_fields
+from tagstitch.core.profile import Profile
 from tagstitch.pipeline.backend import Document, Put, Write
 from tagstitch.pipeline.keyring import own_profile_id
 
@@ -48,6 +49,20 @@ def salts_in(places: Iterable[str], found: Mapping[str, Document]) -> dict[str, 
         place: document.fields.get("salt") if document is not None else None
         for place, document in documents.items()
     }
+
+
+def former_ids(survivor: Profile, merged: Iterable[Profile]) -> list[str]:
+    """Return the ids that lead to several profiles besides the places of their identifiers.
+
+    An id that an import chose is the place of no identifier: without a list nobody would find its
+    alias when the survivor is merged in its turn, or erased.
+    """
+    found = set(survivor.former_ids)
+    for profile in merged:
+        found.update(profile.former_ids)
+        if profile.profile_id not in map(own_profile_id, profile.identifiers):
+            found.add(profile.profile_id)
+    return sorted(found)
 
 
 def put_as_read(path: str, fields: Mapping[str, Any], versions: Mapping[str, str]) -> Put:

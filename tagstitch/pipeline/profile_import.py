@@ -275,10 +275,14 @@ class _Batch:
                 self.result.held_elsewhere += 1
                 continue
             seen = {"first_seen": self._now, "last_seen": self._now}
+            is_new = key not in profile["identifiers"]
             profile["identifiers"].setdefault(key, seen)
             place = f"profiles/{own_profile_id(key)}"
-            if own_profile_id(key) != profile_id and self._living(place) is None:
-                links[place] = alias_fields(profile_id)
+            alias = self._living(place)
+            # An alias of a profile that does not have the identifier was read before a split:
+            # written again it is a condition, which does not hold then.
+            if own_profile_id(key) != profile_id and (alias is None or is_new):
+                links[place] = alias_fields(profile_id, salt=(alias or {}).get("salt"))
                 kind = key.partition(":")[0]
                 links[f"identifiers/{key}"] = {"profile_id": profile_id, "type": kind, **seen}
         return links

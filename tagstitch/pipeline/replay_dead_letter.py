@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -10,26 +11,32 @@ import msgspec
 from tagstitch.core.callback import parse_action
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.json_input import decode_json
-from tagstitch.core.limits import CALLBACK_EXPIRY_S, OUTBOX_EXPIRY_DAYS
+from tagstitch.core.limits import ACTION_REPLAY_S, CALLBACK_EXPIRY_S, OUTBOX_EXPIRY_DAYS
 from tagstitch.pipeline.backend import Backend, Patch
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.deliver import ACTIONS_TOPIC
 from tagstitch.pipeline.idempotency import pending_shard
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.outbox import ACTIONS_TOPIC
 from tagstitch.pipeline.record_dead_letter import open_payload
 
 _TOPICS: Final = ("stitch-requests", "actions", "audit")
 
 
 async def replay_dead_letter(
-    backend: Backend, keyring: Keyring, letter_id: str, *, deadline: Deadline
+    backend: Backend,
+    keyring: Keyring,
+    letter_id: str,
+    *,
+    deadline: Deadline,
+    even_if_done: bool = False,
 ) -> str:
     """Publish the letter's message again and return the topic.
 
     A message that had no request id was known by its message id: that becomes its request id, so
-    that an effect it had already is not repeated. A callback that its endpoint refused is put back
-    into the outbox. Raises InvalidInput when there is no such letter, when its topic is none that
-    takes messages, and when nothing of its callback is left to send.
+    that an effect it had already is not repeated. A callback or an action that was refused is put
+    back into the outbox. Raises InvalidInput when there is no such letter, when its topic is none
+    that takes messages, when nothing is left to send, and for an action of which nobody knows
+    whether it was done: that one goes `even_if_done` only.
     """
     if "/" in letter_id:
         raise InvalidInput("not_found", "no dead letter has this id")
@@ -45,42 +52,58 @@ async def replay_dead_letter(
     if topic == "stitch-requests":
         payload = _with_request_id(payload, source["message_id"])
     if topic == ACTIONS_TOPIC:
-        await _reopen_callback(backend, parse_action(decode_json(payload)), deadline=deadline)
+        outbox_id = parse_action(decode_json(payload))
+        await _reopen(backend, outbox_id, even_if_done=even_if_done, deadline=deadline)
+        # The letter may have told more than the topic's schema knows.
+        payload = msgspec.json.encode({"v": 1, "outbox_id": outbox_id})
     await backend.publisher.publish(topic, payload, deadline=deadline)
     replayed: dict[str, Any] = {"replayed_at": backend.clock()}
     await backend.documents.commit([Patch(path, replayed)], deadline=deadline)
     return str(topic)
 
 
-async def _reopen_callback(backend: Backend, outbox_id: str, *, deadline: Deadline) -> None:
-    """Make a callback of use again, from now on, and pending when its endpoint had refused it.
+async def _reopen(
+    backend: Backend, outbox_id: str, *, even_if_done: bool, deadline: Deadline
+) -> None:
+    """Make an entry of use again, from now on, and pending when it had been refused.
 
     A crash behind this leaves it to the sweep.
     """
     path = f"outbox/{outbox_id}"
     document = await backend.documents.get(path, deadline=deadline)
     if document is None:
-        raise InvalidInput("not_found", "its callback is no longer in the outbox")
+        raise InvalidInput("not_found", "it is no longer in the outbox")
     fields = document.fields
-    if fields["status"] not in ("pending", "rejected") or "data" not in fields:
-        raise InvalidInput("invalid_field", "its callback has ended, and nothing is left to send")
+    _check_reopening(fields, even_if_done=even_if_done)
     now = backend.clock()
-    useful_until = max(fields["useful_until"], now + timedelta(seconds=CALLBACK_EXPIRY_S))
+    useful_s = ACTION_REPLAY_S if fields["kind"] == "action" else CALLBACK_EXPIRY_S
     reopened: dict[str, Any] = {
-        "useful_until": useful_until,
+        "useful_until": max(fields["useful_until"], now + timedelta(seconds=useful_s)),
         "pending": fields.get("pending", pending_shard()),
         "pending_since": now,
     }
-    if fields["status"] == "rejected":
+    remove = ["not_before", "ended_at", "reason"]
+    if fields["status"] != "pending":
+        remove += ["lease", "lease_until"]
         reopened |= {
             "status": "pending",
             "attempts": 0,
             "replays": fields.get("replays", 0) + 1,
-            "lease_until": now,
             "expires_at": now + timedelta(days=OUTBOX_EXPIRY_DAYS),
         }
-    patch = Patch(path, reopened, remove=("not_before", "ended_at"), if_version=document.version)
+    patch = Patch(path, reopened, remove=remove, if_version=document.version)
     await backend.documents.commit([patch], deadline=deadline)
+
+
+def _check_reopening(fields: Mapping[str, Any], *, even_if_done: bool) -> None:
+    is_kept = "data" in fields or "fields" in fields.get("action", {})
+    if fields["status"] not in ("pending", "rejected", "dead_letter") or not is_kept:
+        raise InvalidInput("invalid_field", "it has ended, and nothing is left to send")
+    if fields.get("reason") == "OUTCOME_UNKNOWN" and not even_if_done:
+        raise InvalidInput(
+            "invalid_field",
+            "nobody knows whether it was done: ask the provider, then replay it --even-if-done",
+        )
 
 
 def _with_request_id(payload: bytes, message_id: str) -> bytes:

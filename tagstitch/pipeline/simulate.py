@@ -21,6 +21,7 @@ from tagstitch.core.link_log import read_entry
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.pipeline.backend import Document, DocumentStore, Write
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.load_graph import GraphLoader
 from tagstitch.pipeline.visitor import VisitorFinder
 
 Part = Literal["linked", "demoted", "apart", "known", "unknown", "held", "blocked", "unasserted"]
@@ -154,6 +155,7 @@ class Simulation:
         self,
         process: Process,
         finder: VisitorFinder,
+        graphs: GraphLoader,
         identity: IdentitySettings,
         *,
         documents: ObservedDocuments,
@@ -162,6 +164,7 @@ class Simulation:
     ) -> None:
         self._process = process
         self._finder = finder
+        self._graphs = graphs
         self._identity = identity
         self._documents = documents
         self._publisher = publisher
@@ -200,7 +203,7 @@ class Simulation:
     async def _nodes(self, request: StitchRequest) -> dict[Identifier, GraphNode]:
         """Return where the identifiers lead now; without those that are blocked."""
         usable = [i for i in request.identifiers if not self._identity.is_blocked(i)]
-        loaded = await self._finder.load_graph(
+        loaded = await self._graphs.load(
             usable,
             at=request.occurred_at,
             now=self._clock(),

@@ -17,14 +17,15 @@ from tagstitch.core.contribution import (
 )
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.identity_graph import SALT_BYTES
-from tagstitch.core.link_log import LinkEntry, entry_id, pointer_id, read_entry
+from tagstitch.core.link_log import LinkEntry, entry_id, pointer_id, read_entry, time_of_change
 from tagstitch.core.profile import Profile, parse_profile
-from tagstitch.core.profile_split import Merge, Split, split_profile
+from tagstitch.core.profile_split import Merge, Split, former_ids_of, split_profile
 from tagstitch.core.profile_traits import TraitDefinitions
 from tagstitch.pipeline.backend import Backend, Delete, Document, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import IdempotencyMark
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
+from tagstitch.pipeline.link_log import entries_of
 from tagstitch.pipeline.own_places import lead_to, put_as_read, salts_in
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record
 
@@ -93,16 +94,17 @@ class ProfileSplitter:
                 "invalid_field", "this event merged several profiles: say which one leaves",
                 "merged_id", "one of: " + ", ".join(entry.merged),
             )  # fmt: skip
-        merge = Merge(entry.committed_at, entry.merged[gone], entry.survivor)
+        merge = Merge(entry.committed_at, gone, entry.merged[gone], entry.survivor)
         keys = frozenset(merge.gone.get("identifiers") or ())
 
         async def want() -> _Wanted:
             found = await self._read(f"profiles/{gone}", deadline)
             alias = found.get(f"profiles/{gone}")
             survivor_id = alias.fields.get("merged_into") if alias is not None else None
-            if not isinstance(survivor_id, str):
+            lived_since = await self._has_lived_since(gone, merge.at, deadline=deadline)
+            if not isinstance(survivor_id, str) or lived_since:
                 raise InvalidInput("invalid_field", "this merge was undone already", "record_id")
-            together, more = await self._together(survivor_id, keys, deadline)
+            together, more = await self._together(survivor_id, keys, deadline, merge)
             return _Wanted(together, keys, gone, merge, {**found, **more})
 
         return await self._split(want, deadline)
@@ -140,8 +142,8 @@ class ProfileSplitter:
         raise Unavailable("firestore", "too many concurrent changes of one visitor")
 
     async def _commit(self, wanted: _Wanted, *, deadline: Deadline) -> SplitResult:
-        now = self._backend.clock()
         together, target = wanted.together, wanted.target
+        now = time_of_change((together,), now=self._backend.clock())
         salt = salts_in((target,), wanted.found)[target]
         contributions = self._contributions(wanted)
         split = split_profile(
@@ -154,6 +156,7 @@ class ProfileSplitter:
         )
         links = split.leaves["identifiers"]
         moved = tuple(links)
+        led = {*map(own_profile_id, links), *split.leaves.get("former_ids", ())}
         versions = {path: document.version for path, document in wanted.found.items()}
         writes: list[Write] = [
             put_as_read(f"profiles/{together.profile_id}", split.stays, versions),
@@ -162,8 +165,10 @@ class ProfileSplitter:
                 target,
                 links,
                 versions,
-                salts=salts_in(map(own_profile_id, links), wanted.found),
+                salts=salts_in(led, wanted.found),
             ),
+            # Whose own place is the profile needs no record of the link, and the old one misleads.
+            *(Delete(f"identifiers/{key}") for key in links if own_profile_id(key) == target),
         ]
         writes += _contribution_writes(contributions, split)
         key = self._keyring.derived_id("split", together.profile_id, target, now.isoformat())
@@ -221,10 +226,22 @@ class ProfileSplitter:
             )  # fmt: skip
         return entry
 
+    async def _has_lived_since(self, gone: str, at: datetime, *, deadline: Deadline) -> bool:
+        """Return whether a merged profile was on its own again: an alias has no entries.
+
+        Merged into somebody else since, it would get from there what it never brought.
+        """
+        entries = await entries_of(self._backend.documents, gone, deadline=deadline)
+        return any((entry.committed_at, entry.is_arrival) > (at, False) for entry in entries)
+
     async def _together(
-        self, survivor_id: str, keys: frozenset[str], deadline: Deadline
+        self,
+        survivor_id: str,
+        keys: frozenset[str],
+        deadline: Deadline,
+        merge: Merge | None = None,
     ) -> tuple[Profile, Mapping[str, Document]]:
-        """Return the profile that they are in, and the aliases of the identifiers that leave."""
+        """Return the profile that they are in, with what leads to those that leave."""
         path = f"profiles/{survivor_id}"
         places = {f"profiles/{own_profile_id(key)}" for key in keys} - {path}
         found = await self._backend.documents.get_many([path, *sorted(places)], deadline=deadline)
@@ -233,9 +250,11 @@ class ProfileSplitter:
         profile = parse_profile(survivor_id, fields, now=self._backend.clock()) if fields else None
         if profile is None or profile.merged_into is not None:
             raise InvalidInput("invalid_field", "nobody is known there any more", "record_id")
-        distant = [f"contributions/{key}" for key in distant_contributors(profile.fields)]
-        if distant:
-            more = await self._backend.documents.get_many(distant, deadline=deadline)
+        further = [f"contributions/{key}" for key in distant_contributors(profile.fields)]
+        if merge is not None:
+            further += [f"profiles/{former}" for former in former_ids_of(profile, merge)]
+        if further:
+            more = await self._backend.documents.get_many(further, deadline=deadline)
             found = {**found, **more}
         return profile, found
 

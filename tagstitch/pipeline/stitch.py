@@ -12,6 +12,7 @@ from tagstitch.core.errors import Conflict, Unavailable
 from tagstitch.core.event import UNASSERTED_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.json_input import decode_json
+from tagstitch.core.link_log import time_of_change
 from tagstitch.core.stitch_request import StitchRequest, parse_stitch_request
 from tagstitch.pipeline.backend import Backend, Put
 from tagstitch.pipeline.claims import STITCH_TOPIC
@@ -20,10 +21,10 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.load_graph import GraphLoader, LoadedGraph
 from tagstitch.pipeline.own_places import put_as_read
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record, publish_stored
 from tagstitch.pipeline.stitch_plan import StitchPlan, StitchPlanner
-from tagstitch.pipeline.visitor import LoadedGraph, VisitorFinder
 
 _ATTEMPTS_MAX: Final = 40
 """Loads and commits of one request; each lost race means that somebody else made progress."""
@@ -42,7 +43,7 @@ class Stitcher:
         keyring: Keyring,
         identity: IdentitySettings,
         *,
-        finder: VisitorFinder,
+        graphs: GraphLoader,
         audit: AuditPublisher,
         delivery: CallbackDelivery,
         planner: StitchPlanner,
@@ -50,7 +51,7 @@ class Stitcher:
         self._backend = backend
         self._keyring = keyring
         self._identity = identity
-        self._finder = finder
+        self._graphs = graphs
         self._audit = audit
         self._delivery = delivery
         self._planner = planner
@@ -76,7 +77,7 @@ class Stitcher:
         mark = IdempotencyMark(key, request.fingerprint())
         for attempt in range(_ATTEMPTS_MAX):
             now = self._backend.clock()
-            loaded = await self._finder.load_graph(
+            loaded = await self._graphs.load(
                 self._selecting(request),
                 at=request.occurred_at,
                 now=now,
@@ -90,6 +91,8 @@ class Stitcher:
                 if endpoint is not None:
                     await self._delivery.resume_first(key, deadline=deadline)
                 return
+            known = [node.profile for node in loaded.graph.nodes if node.profile is not None]
+            now = time_of_change(known, now=now)
             plan = await self._planner.plan(
                 request, loaded, mark, endpoint, now=now, deadline=deadline
             )

@@ -17,9 +17,9 @@ from tagstitch.core.errors import Conflict, TagstitchError
 from tagstitch.core.limits import PENDING_AGE_S, PENDING_SHARDS
 from tagstitch.pipeline.backend import Backend, Document
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.deliver import ACTIONS_TOPIC
 from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.erasure_journal import pending_erasures, read_journal
+from tagstitch.pipeline.outbox import ACTIONS_TOPIC
 from tagstitch.pipeline.publish_audit import AuditPublisher, publish_stored
 from tagstitch.pipeline.rule_publication import (
     Publication,

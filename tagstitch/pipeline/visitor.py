@@ -6,26 +6,30 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.event import ANONYMOUS_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
 from tagstitch.core.identity_graph import GraphNode, IdentityGraph, resolve
-from tagstitch.core.limits import CLOCK_SKEW_S, PROFILE_HINTS_MAX
+from tagstitch.core.limits import PROFILE_HINTS_MAX
 from tagstitch.core.profile import Profile, parse_profile
 from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.identifier_places import (
+    IdentifierPlaces,
+    is_blocked,
+    living_profile,
+    profile_id_of,
+)
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
+from tagstitch.pipeline.read_documents import read_documents
 
 _FIRST_CANDIDATES: Final = 2
 """Identifiers whose documents the first read asks for: stronger ones are rarely unknown, and
 each costs two document reads."""
-
-_ALIAS_READS_MAX: Final = 2
-"""Reads behind the first: aliases have depth 1, and a merge may happen between two reads."""
 
 _RESERVED_ID: Final = re.compile(r"__.*__")
 _DOCUMENT_ID_BYTES_MAX: Final = 1500
@@ -65,23 +69,6 @@ class Visitor:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedGraph:
-    """The identity graph of one request as it was read."""
-
-    graph: IdentityGraph
-    versions: Mapping[str, str]
-    """Path -> version of every document read; what is missing does not exist."""
-    is_erased: bool
-    """Whether the request must change nothing: its strongest identifier has a tombstone, or a
-    weaker one was erased after the event."""
-    documents: Mapping[str, Document]
-
-    def with_version(self, path: str, version: str) -> LoadedGraph:
-        """Return the same with the version of one more document."""
-        return replace(self, versions={**self.versions, path: version})
-
-
 NOBODY: Final = Visitor(None, "")
 HELD: Final = Visitor(None, "", is_held=True)
 
@@ -94,6 +81,7 @@ class VisitorFinder:
     ) -> None:
         self._documents = documents
         self._keyring = keyring
+        self._places = IdentifierPlaces(keyring)
         self._settings = settings
         self._hints: OrderedDict[str, str] = OrderedDict()
 
@@ -118,64 +106,18 @@ class VisitorFinder:
         if hinted is not None:
             return hinted
         first, rest = identifiers[:_FIRST_CANDIDATES], identifiers[_FIRST_CANDIDATES:]
-        places = dict.fromkeys((*self._places(first), *self._hinted(first)))
-        found = await self._read([*places, *riders], deadline)
+        places = dict.fromkeys((*self._places_of(first), *self._hinted(first)))
+        found = await read_documents(self._documents, [*places, *riders], deadline=deadline)
         visitor = await self._first_known(first, found, now=now, deadline=deadline)
         starts_held = visitor.is_held
         if visitor.is_nobody and rest:
-            more = await self._read(self._places(rest), deadline)
+            more = await read_documents(self._documents, self._places_of(rest), deadline=deadline)
             visitor = await self._first_known(
                 rest, {**found, **more}, stronger=first, now=now, deadline=deadline
             )
         if visitor.is_nobody:
             visitor = HELD if starts_held else self._vacancy(identifiers[0], found)
         return replace(visitor, riders={path: found[path] for path in riders if path in found})
-
-    async def load_graph(
-        self,
-        identifiers: Sequence[Identifier],
-        *,
-        at: datetime,
-        now: datetime,
-        deadline: Deadline,
-        riders: Sequence[str] = (),
-    ) -> LoadedGraph:
-        """Return every identifier with the profile it leads to, and the versions read.
-
-        One read, a second when an identifier points elsewhere. `at` is when the event happened:
-        whatever an erased person did before the erasure changes nothing. Behind it a tombstone of
-        the strongest identifier does so, and a weaker one that has one counts as if it were not
-        there: the browser that somebody erased has used is not lost to everybody else.
-        """
-        asked = set(map(self._place, identifiers))
-        found = dict(await self._read([*self._places(identifiers), *riders], deadline))
-        for _ in range(_ALIAS_READS_MAX):
-            led_to = {path for i in identifiers for path in self._ways(i, found)} - asked
-            if not led_to:
-                break
-            asked |= led_to
-            found.update(await self._read(sorted(led_to), deadline))
-        nodes = tuple(self._node(identifier, found, now) for identifier in identifiers)
-        versions = {path: document.version for path, document in found.items()}
-        erased = [self._erased_at(identifier, found, now) for identifier in identifiers]
-        latest = max((time for time in erased if time is not None), default=None)
-        is_erased = latest is not None and (
-            erased[0] is not None or at <= latest + timedelta(seconds=CLOCK_SKEW_S)
-        )
-        return LoadedGraph(IdentityGraph(nodes), versions, is_erased, found)
-
-    async def load_more(
-        self, loaded: LoadedGraph, paths: Iterable[str], *, deadline: Deadline
-    ) -> LoadedGraph:
-        """Return the same with more documents, read at once where they were not read yet."""
-        missing = sorted(set(paths) - loaded.documents.keys())
-        found = await self._read(missing, deadline) if missing else {}
-        versions = {path: document.version for path, document in found.items()}
-        return replace(
-            loaded,
-            documents={**loaded.documents, **found},
-            versions={**loaded.versions, **versions},
-        )
 
     async def find_bare(
         self, bare_id: str, *, asserted: bool, now: datetime, deadline: Deadline
@@ -191,15 +133,19 @@ class VisitorFinder:
             candidates = tuple(i for i in candidates if i.type in ANONYMOUS_TYPES)
         own_path = f"profiles/{bare_id}" if _is_document_id(bare_id) else ""
         first, rest = candidates[:_FIRST_CANDIDATES], candidates[_FIRST_CANDIDATES:]
-        paths = self._places(first)
-        found = await self._read([own_path, *paths] if own_path else paths, deadline)
+        paths = self._places_of(first)
+        found = await read_documents(
+            self._documents, [own_path, *paths] if own_path else paths, deadline=deadline
+        )
         if own_path in found:
             visitor = await self._follow(found[own_path], now=now, deadline=deadline)
             if not visitor.is_nobody:
                 return visitor
         for candidates in (first, rest):  # each stands for itself: they are one value
             if candidates is rest and candidates:
-                found = await self._read(self._places(rest), deadline)
+                found = await read_documents(
+                    self._documents, self._places_of(rest), deadline=deadline
+                )
             for candidate in candidates:
                 visitor = await self._first_known([candidate], found, now=now, deadline=deadline)
                 if not visitor.is_nobody:
@@ -214,52 +160,12 @@ class VisitorFinder:
         """Return the identifier keys, in the order given."""
         return [self._keyring.identifier_key(identifier) for identifier in identifiers]
 
-    def _ways(self, identifier: Identifier, found: Mapping[str, Document]) -> list[str]:
-        """Return the paths of the profiles that an identifier leads to, the first living counts.
-
-        Its own place comes first: a profile lies there, or an alias of the one that it was linked
-        to. Paths that were not read yet are among them.
-        """
-        ways = [self._place(identifier)]
-        document = found.get(ways[0])
-        merged_into = document.fields.get("merged_into") if document else None
-        if isinstance(merged_into, str):
-            ways.append(f"profiles/{merged_into}")
-        return ways
-
-    def _place(self, identifier: Identifier) -> str:
-        """Return the path of the document that tells where an identifier's profile is."""
-        return f"profiles/{self._keyring.profile_id(identifier)}"
-
-    def _node(
-        self, identifier: Identifier, found: Mapping[str, Document], now: datetime
-    ) -> GraphNode:
-        key = self._keyring.identifier_key(identifier)
-        ways = self._ways(identifier, found)
-        living = (_living(found.get(path), now=now) for path in ways)
-        profile = next((profile for profile in living if profile is not None), None)
-        held = (
-            _is_blocked(found.get(ways[0]))
-            or self._erased_at(identifier, found, now) is not None
-            or (profile is not None and is_held(profile, key, now=now))
-        )
-        return GraphNode(identifier, key, self._keyring.profile_id(identifier), profile, held)
-
-    def _erased_at(
-        self, identifier: Identifier, found: Mapping[str, Document], now: datetime
-    ) -> datetime | None:
-        """Return when the person of an identifier was erased, or None."""
-        led_to = (found.get(path) for path in self._ways(identifier, found))
-        for document in led_to:
-            if document is not None and is_tombstone(document.fields, now=now):
-                erased_at = document.fields["erased_at"]
-                return erased_at if isinstance(erased_at, datetime) else now
-        return None
-
     async def _ride_alone(self, riders: Sequence[str], deadline: Deadline) -> Visitor:
         if not riders:
             return NOBODY
-        return Visitor(None, "", riders=await self._read(riders, deadline))
+        return Visitor(
+            None, "", riders=await read_documents(self._documents, riders, deadline=deadline)
+        )
 
     async def _by_hint(
         self,
@@ -275,7 +181,7 @@ class VisitorFinder:
         if profile_id is None:
             return None
         path = f"profiles/{profile_id}"
-        found = await self._read([path, *riders], deadline)
+        found = await read_documents(self._documents, [path, *riders], deadline=deadline)
         document = found.get(path)
         profile = parse_profile(profile_id, document.fields, now=now) if document else None
         if (
@@ -304,20 +210,20 @@ class VisitorFinder:
         What is known of weaker ones is not asked for then: whoever was erased stays unknown.
         `stronger` are those that were asked before; `found` holds their documents too.
         """
-        place = found.get(self._place(identifiers[0]))
-        profile = _living(place, now=now) if not stronger else None
+        place = found.get(self._places.place(identifiers[0]))
+        profile = living_profile(place, now=now) if not stronger else None
         key = self._keyring.identifier_key(identifiers[0])
         if place is not None and profile is not None and not is_held(profile, key, now=now):
             return Visitor(profile, place.version, matched=identifiers[0])  # almost everybody
-        documents, asked = dict(found), {*found, *self._places(identifiers)}
-        nodes = [self._node(identifier, documents, now) for identifier in stronger]
+        documents, asked = dict(found), {*found, *self._places_of(identifiers)}
+        nodes = [self._places.node(identifier, documents, now) for identifier in stronger]
         for identifier in identifiers:
             tombstone = await self._follow_ways(
                 identifier, documents, asked, now=now, deadline=deadline
             )
             if tombstone is not None:
                 return Visitor(None, tombstone.version, is_erased=True)
-            node = self._node(identifier, documents, now)
+            node = self._places.node(identifier, documents, now)
             nodes.append(node)
             if node.profile is None or node.is_held:
                 continue
@@ -341,10 +247,10 @@ class VisitorFinder:
         Returns the tombstone that it leads to instead. What is read is added to `documents`; what
         is among `asked` is not read again.
         """
-        if _is_blocked(documents.get(self._place(identifier))):
+        if is_blocked(documents.get(self._places.place(identifier))):
             return None
         tried: set[str] = set()
-        while untried := [p for p in self._ways(identifier, documents) if p not in tried]:
+        while untried := [p for p in self._places.ways(identifier, documents) if p not in tried]:
             path = untried[0]
             tried.add(path)
             if path not in asked:
@@ -355,8 +261,15 @@ class VisitorFinder:
             present = documents.get(path)
             if present is not None and is_tombstone(present.fields, now=now):
                 return present
-            if _living(present, now=now) is not None:
+            if living_profile(present, now=now) is not None:
                 break
+        if self._places.has_left(identifier, documents):
+            place = await self._documents.get(self._places.place(identifier), deadline=deadline)
+            if place is not None and place.version != documents[place.path].version:
+                documents[place.path] = place
+                return await self._follow_ways(
+                    identifier, documents, asked, now=now, deadline=deadline
+                )
         return None
 
     def _may_be_one(self, nodes: Sequence[GraphNode], now: datetime) -> bool:
@@ -368,7 +281,7 @@ class VisitorFinder:
 
     async def _follow(self, document: Document, *, now: datetime, deadline: Deadline) -> Visitor:
         """Return the profile of a document, or the survivor that it was merged into."""
-        profile = parse_profile(_id_of(document), document.fields, now=now)
+        profile = parse_profile(profile_id_of(document), document.fields, now=now)
         if profile is None:
             return Visitor(None, "", is_erased=is_tombstone(document.fields, now=now))
         if profile.merged_into is None:
@@ -376,13 +289,13 @@ class VisitorFinder:
         survivor = await self._documents.get(f"profiles/{profile.merged_into}", deadline=deadline)
         if survivor is None:
             return NOBODY
-        profile = parse_profile(_id_of(survivor), survivor.fields, now=now)
+        profile = parse_profile(profile_id_of(survivor), survivor.fields, now=now)
         is_erased = profile is None and is_tombstone(survivor.fields, now=now)
         return Visitor(profile, survivor.version, is_erased)
 
     def _vacancy(self, primary: Identifier, found: Mapping[str, Document]) -> Visitor:
         """Return nobody, with what lies where the profile of this identifier would go."""
-        place = found.get(self._place(primary))
+        place = found.get(self._places.place(primary))
         return NOBODY if place is None else Visitor(None, place.version)
 
     def _hinted(self, identifiers: Sequence[Identifier]) -> set[str]:
@@ -390,15 +303,8 @@ class VisitorFinder:
         keys = self.keys(identifiers[1:])
         return {f"profiles/{self._hints[key]}" for key in keys if key in self._hints}
 
-    def _places(self, identifiers: Sequence[Identifier]) -> list[str]:
-        return [self._place(identifier) for identifier in identifiers]
-
-    async def _read(self, paths: Sequence[str], deadline: Deadline) -> Mapping[str, Document]:
-        """Return the documents that exist, in one read; a single one comes by the cheaper call."""
-        if len(paths) != 1:
-            return await self._documents.get_many(paths, deadline=deadline)
-        document = await self._documents.get(paths[0], deadline=deadline)
-        return {} if document is None else {paths[0]: document}
+    def _places_of(self, identifiers: Sequence[Identifier]) -> list[str]:
+        return [self._places.place(identifier) for identifier in identifiers]
 
     def _remember(self, key: str, profile: Profile) -> None:
         if key not in profile.identifiers or profile.profile_id == own_profile_id(key):
@@ -407,23 +313,6 @@ class VisitorFinder:
         self._hints.move_to_end(key)
         if len(self._hints) > PROFILE_HINTS_MAX:
             self._hints.popitem(last=False)
-
-
-def _living(document: Document | None, *, now: datetime) -> Profile | None:
-    """Return the profile of a document, unless it has expired, is an alias or was erased."""
-    if document is None:
-        return None
-    profile = parse_profile(_id_of(document), document.fields, now=now)
-    return None if profile is None or profile.merged_into else profile
-
-
-def _is_blocked(place: Document | None) -> bool:
-    """Return whether a review blocked the identifier whose own place this is."""
-    return place is not None and "blocked_at" in place.fields and "merged_into" in place.fields
-
-
-def _id_of(document: Document) -> str:
-    return document.path.partition("/")[2]
 
 
 def _is_document_id(text: str) -> bool:

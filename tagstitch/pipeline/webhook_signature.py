@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from standardwebhooks.webhooks import Webhook
@@ -16,22 +16,29 @@ def sign_callback(
     endpoint: CallbackEndpoint, webhook_id: str, body: bytes, *, sent_at: datetime
 ) -> dict[str, str]:
     """Return the signature headers: one signature for each of the endpoint's secrets."""
-    sent_at = sent_at.astimezone(UTC)  # the library takes any other zone's digits for UTC
-    timestamp = str(int(sent_at.timestamp()))
     secrets = endpoint.secret.split()
-    headers = {
-        "webhook-id": webhook_id,
-        "webhook-timestamp": timestamp,
-        "webhook-signature": " ".join(
-            Webhook(secret).sign(webhook_id, sent_at, body.decode()) for secret in secrets
-        ),
-    }
+    headers = sign_body(secrets, webhook_id, body, sent_at=sent_at)
+    timestamp = headers["webhook-timestamp"]
     if endpoint.scheme == "sha256":
         headers["x-tagstitch-signature"] = " ".join(
             "s1=" + _nested_sha256(secret, f"{webhook_id}.{timestamp}.{body.decode()}")
             for secret in secrets
         )
     return headers
+
+
+def sign_body(
+    secrets: Sequence[str], webhook_id: str, body: bytes, *, sent_at: datetime
+) -> dict[str, str]:
+    """Return the three headers of the specification, with a signature for each secret."""
+    sent_at = sent_at.astimezone(UTC)  # the library takes any other zone's digits for UTC
+    return {
+        "webhook-id": webhook_id,
+        "webhook-timestamp": str(int(sent_at.timestamp())),
+        "webhook-signature": " ".join(
+            Webhook(secret).sign(webhook_id, sent_at, body.decode()) for secret in secrets
+        ),
+    }
 
 
 def verify_signature(headers: Mapping[str, str], body: bytes, secrets: Iterable[str]) -> int | None:

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from tagstitch.adapters.address_guard import is_public_address
 from tagstitch.adapters.requests_callbacks import RequestsCallbackSender
-from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.errors import InvalidInput, NotSent, Unavailable
 from tagstitch.pipeline.backend import CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
 from tests.contract.stub_endpoint import StubEndpoint, never, say
@@ -295,7 +295,7 @@ class TestTls:
         resolver = CountingResolver("127.0.0.1", port=endpoint.port)
         sender = RequestsCallbackSender(resolve=resolver, ca_file=str(certificate))
 
-        with pytest.raises(Unavailable):
+        with pytest.raises(NotSent):
             await post(sender, "https://other.example/", allow_private=True)
 
         assert endpoint.requests == []
@@ -305,7 +305,7 @@ class TestTls:
     ) -> None:
         resolver = CountingResolver("127.0.0.1", port=endpoint.port)
 
-        with pytest.raises(Unavailable):
+        with pytest.raises(NotSent):
             await post(
                 RequestsCallbackSender(resolve=resolver),
                 "https://callback.example/",
@@ -318,7 +318,7 @@ class TestTls:
         with StubEndpoint(never(), wrap=_wait) as endpoint:
             resolver = CountingResolver("127.0.0.1", port=endpoint.port)
             started = time.monotonic()
-            with pytest.raises(Unavailable):
+            with pytest.raises(NotSent):
                 await post(
                     RequestsCallbackSender(resolve=resolver),
                     "https://callback.example/",

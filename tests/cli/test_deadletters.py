@@ -12,6 +12,7 @@ import pytest
 
 from tagstitch.adapters.backend_factory import close_backend, open_backend
 from tagstitch.adapters.settings import read_settings
+from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.dead_letter import Message
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
@@ -43,6 +44,27 @@ def given_up(data_dir: Path, message_id: str, data: bytes, topic: str = "stitch-
         )
         backend = open_backend(settings)
         await record_dead_letter(backend, keyring, message, deadline=Deadline.after(5))
+        await close_backend(settings)
+
+    asyncio.run(store())
+
+
+def unknown_outcome(data_dir: Path, outbox_id: str) -> None:
+    """Store an entry whose e-mail may or may not have left."""
+
+    async def store() -> None:
+        settings = read_settings(
+            {"TAGSTITCH_BACKEND": "local", "TAGSTITCH_DATA_DIR": str(data_dir)}
+        )
+        backend = open_backend(settings)
+        now = datetime(2026, 11, 21, tzinfo=UTC)
+        fields = {
+            "kind": "action", "status": "dead_letter", "reason": "OUTCOME_UNKNOWN",
+            "action": {"fields": b"{}"}, "created_at": now, "useful_until": now, "attempts": 1,
+        }  # fmt: skip
+        await backend.documents.commit(
+            [Put(f"outbox/{outbox_id}", fields)], deadline=Deadline.after(5)
+        )
         await close_backend(settings)
 
     asyncio.run(store())
@@ -110,9 +132,7 @@ def test_an_action_without_its_callback_is_not_said_to_be_replayed(
     ran = cli("deadletters", "replay", letter["dead_letter_id"], "--json")
 
     assert ran.exit_code == 1
-    assert ran.document["failed"] == {
-        letter["dead_letter_id"]: "its callback is no longer in the outbox"
-    }
+    assert ran.document["failed"] == {letter["dead_letter_id"]: "it is no longer in the outbox"}
     assert published(data_dir) == []
 
 
@@ -155,3 +175,19 @@ def test_nothing_of_a_message_is_obeyed_by_the_terminal(
     assert not set("\x1b\x9b\x07") & set(as_json.out)
     assert "[bold]" in shown.out or command == "list"  # a narrow table may cut it
     assert letter["topic"].endswith(commands)
+
+
+def test_an_action_that_may_have_been_done_is_replayed_only_when_that_is_meant(
+    cli: Cli, data_dir: Path
+) -> None:
+    given_up(data_dir, "m1", b'{"v": 1, "outbox_id": "mail-1"}', topic="actions")
+    (letter,) = cli("deadletters", "list", "--json").document
+    unknown_outcome(data_dir, "mail-1")
+
+    plain = cli("deadletters", "replay", letter["dead_letter_id"], "--json")
+    meant = cli("deadletters", "replay", letter["dead_letter_id"], "--even-if-done", "--json")
+
+    assert plain.exit_code == 1
+    assert "ask the provider" in plain.document["failed"][letter["dead_letter_id"]]
+    assert (meant.exit_code, meant.document["failed"]) == (0, {})
+    assert [topic for topic, _ in published(data_dir)] == ["actions"]

@@ -9,10 +9,11 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Literal
 
 import pytest
 
-from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.errors import InvalidInput, NotSent, Unavailable
 from tagstitch.pipeline.backend import CallbackAnswer, CallbackSender
 from tagstitch.pipeline.deadline import Deadline
 from tests.contract.stub_endpoint import StubEndpoint, close_at_once, drip, never, say
@@ -42,6 +43,23 @@ class CallbackSenderContract:
     async def test_any_status_comes_back(self, sender: CallbackSender, status: int) -> None:
         with StubEndpoint(say(f"{status} Word")) as endpoint:
             assert (await self._post(sender, endpoint.url)).status == status
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+    async def test_it_is_sent_by_the_method_asked_for_and_the_answer_comes_back(
+        self, sender: CallbackSender, method: Literal["POST", "PUT", "PATCH"]
+    ) -> None:
+        with StubEndpoint(say("201 Created", body=b'{"id": 1}')) as endpoint:
+            answer = await sender.post(
+                endpoint.url,
+                headers=HEADERS,
+                body=b"{}",
+                allow_private=True,
+                deadline=Deadline.after(10),
+                method=method,
+            )
+
+        assert endpoint.requests[0].startswith(method.encode() + b" / HTTP/1.1\r\n")
+        assert (answer.status, answer.body) == (201, b'{"id": 1}')
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     async def test_a_redirect_is_an_answer_and_not_followed(
@@ -81,6 +99,7 @@ class CallbackSenderContract:
             answer = await self._post(sender, endpoint.url)
 
         assert answer.status == 200
+        assert len(answer.body) <= 64 * 1024
         assert endpoint.sent_bytes < huge / 2
 
     async def test_a_compressed_answer_is_not_inflated(self, sender: CallbackSender) -> None:
@@ -116,11 +135,14 @@ class CallbackSenderContract:
     ) -> None:
         with StubEndpoint(behaviour) as endpoint:
             started = time.monotonic()
-            with pytest.raises(Unavailable):
+            with pytest.raises(Unavailable) as raised:
                 await self._post(sender, endpoint.url, deadline=Deadline.after(0.4))
             elapsed = time.monotonic() - started
 
         assert 0.3 < elapsed < 5
+        assert not (endpoint.requests and isinstance(raised.value, NotSent)), (
+            "it may have been done"
+        )
 
     @pytest.mark.parametrize(
         "behaviour",
@@ -135,20 +157,22 @@ class CallbackSenderContract:
     async def test_a_broken_answer_is_unavailable(
         self, sender: CallbackSender, behaviour: object
     ) -> None:
-        with StubEndpoint(behaviour) as endpoint, pytest.raises(Unavailable):
+        with StubEndpoint(behaviour) as endpoint, pytest.raises(Unavailable) as raised:
             await self._post(sender, endpoint.url)
+
+        assert not isinstance(raised.value, NotSent), "it may have been done"
 
     async def test_a_closed_port_is_unavailable(self, sender: CallbackSender) -> None:
         with StubEndpoint(say("200 OK")) as endpoint:
             url = endpoint.url
 
-        with pytest.raises(Unavailable):
+        with pytest.raises(NotSent):
             await self._post(sender, url)
 
     async def test_a_call_whose_deadline_is_over_is_unavailable_and_sends_nothing(
         self, sender: CallbackSender
     ) -> None:
-        with StubEndpoint(say("200 OK")) as endpoint, pytest.raises(Unavailable):
+        with StubEndpoint(say("200 OK")) as endpoint, pytest.raises(NotSent):
             await self._post(sender, endpoint.url, deadline=Deadline.after(-1))
 
         assert endpoint.requests == []

@@ -133,7 +133,7 @@ def test_the_message_of_an_action_is_what_the_topics_schema_says() -> None:
     schema = json.loads((INFRA / "schemas" / "actions.avsc").read_text("utf-8"))
     sent = [
         [ast.literal_eval(key) for key in node.keys if key is not None]
-        for name in ("sweep.py", "deliver.py")
+        for name in ("sweep.py", "outbox.py")
         for node in ast.walk(ast.parse((ROOT / "tagstitch/pipeline" / name).read_text("utf-8")))
         if isinstance(node, ast.Dict)
         and {"v", "outbox_id"} == set(texts_of(node)) & {"v", "outbox_id"}

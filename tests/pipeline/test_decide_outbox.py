@@ -55,15 +55,27 @@ class TestEntries:
         assert world.effects[0] == "commit outbox processed profiles"
         assert answer["personalization"] == {"reason": "MATCHED", "variants": {}, "actions": []}
         [entry] = await entries(world)
-        assert (entry["kind"], entry["status"]) == ("action", "held")
+        assert (entry["kind"], entry["status"]) == ("action", "pending")
         assert entry["decision_id"] == answer["decision_id"]
-        assert entry["action"] == {
+        fields = json.loads(entry["action"]["fields"])
+        assert entry["action"] | {"fields": fields} == {
             "rule_id": "mail", "type": "send_email", "action_key": "mail:0",
             "once_per": "decision", "purposes": ["email"], "needs_recorded_grant": True,
             "fields": {"template_id": "cart", "recipient": "profile.email", "data": {"value": 7.5}},
         }  # fmt: skip
         assert ADDRESS not in str(entry)
         assert entry["expires_at"] == START + timedelta(days=30)
+
+    async def test_what_no_document_can_hold_is_sent_all_the_same(self, world: World) -> None:
+        odd = {"": 1, "__x__": [[1, [2]], []], "a.b": {"`": None}}
+        hook = {**HOOK, "body": {"odd": {"from": "event.odd"}}}
+        event = {"event_name": "add_to_cart", "client_id": CLIENT.value, "odd": odd}
+
+        answer = await decide(world.decider({}, {"hook": rule(hook)}), event=event)
+
+        assert answer["degraded"] == []
+        [entry] = await entries(world)
+        assert json.loads(entry["action"]["fields"])["body"] == {"odd": odd}
 
     async def test_the_audit_names_rule_and_type_and_no_value(self, world: World) -> None:
         await decide(world.decider({}, {"hook": rule(HOOK)}), include=["personalization"])

@@ -143,6 +143,60 @@ class TestRepeatedRequests:
         assert len(world.published["actions"]) == 1
 
 
+class TestHealth:
+    """An endpoint that does not answer is left alone; one that is gone is not asked again."""
+
+    async def failing(self, world: World, answers: list[Any], times: int) -> None:
+        world.answers = answers
+        for number in range(times):
+            await world.stitch({**REQUEST, "request_id": f"r{number}"})
+
+    async def test_after_five_failures_it_is_left_alone(self, world: World) -> None:
+        await self.failing(world, [503] * 9, times=8)
+
+        assert len(world.callbacks) == 5
+        assert len(world.published["actions"]) == 8, "the others wait for it too"
+
+    async def test_a_probe_that_works_lets_all_others_through(self, world: World) -> None:
+        await self.failing(world, [503] * 5, times=8)
+        ids = [message["outbox_id"] for message in world.published["actions"]]
+        world.now += timedelta(seconds=10)
+
+        for outbox_id in ids:
+            await world.act(outbox_id)
+
+        delivered = [call["headers"]["webhook-id"] for call in world.callbacks[5:]]
+        assert sorted(delivered) == [f"r{number}" for number in range(8)]
+
+    async def test_half_open_one_probe_at_a_time_is_posted(self, world: World) -> None:
+        await self.failing(world, [503] * 6, times=8)
+        ids = [message["outbox_id"] for message in world.published["actions"]]
+        world.now += timedelta(seconds=10)
+
+        for outbox_id in ids:
+            with pytest.raises(Unavailable):
+                await world.act(outbox_id)
+
+        assert len(world.callbacks) == 6
+
+    async def test_being_left_alone_is_no_attempt(self, world: World) -> None:
+        await self.failing(world, [503] * 5, times=6)
+
+        entries = [await world.document(path) for path in await world.paths("outbox")]
+        assert sorted(fields["attempts"] for fields in entries) == [0, 1, 1, 1, 1, 1]
+
+    async def test_410_disables_it_and_what_follows_can_be_replayed(self, world: World) -> None:
+        await self.failing(world, [410], times=2)
+        second = await world.store_dead_letter()
+        asked = len(world.callbacks)
+        world.restart()
+        await replay_dead_letter(world.backend, KEYRING, second, deadline=Deadline.after(5))
+        await world.act()
+
+        assert (asked, len(world.callbacks)) == (1, 2)
+        assert world.callbacks[1]["headers"]["webhook-id"] == "r1"
+
+
 class TestSweep:
     @pytest.mark.parametrize("point", [(3, "before"), (3, "behind"), (4, "before")])
     async def test_a_crash_while_handing_over_leaves_time_for_a_second_attempt(

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
+from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.profile_traits import compile_traits
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.link_log import home_as_of
 from tagstitch.pipeline.split_profiles import ProfileSplitter, SplitResult
+from tests.pipeline.erasing import load
 from tests.pipeline.test_merges import client, living, message, profile_of, user
 from tests.pipeline.world import KEYRING, START, World
 
 DEVICE = Identifier("device_id", "tablet")
+SERVER = Caller("server", frozenset({"decide", "assert"}))
+OFFER = {
+    "event_name_trigger": "purchase",
+    "match_all": True,
+    "action_type": "return_value",
+    "action_details": {"key": "offer", "value": True},
+}
 
 
 def splitter(world: World) -> ProfileSplitter:
@@ -46,6 +57,11 @@ async def merged(world: World) -> str:
 
 async def undo(world: World, record_id: str) -> SplitResult:
     return await splitter(world).undo_merge(record_id, deadline=Deadline.after(5))
+
+
+async def take_out(world: World, identifier: Identifier) -> SplitResult:
+    key = KEYRING.identifier_key(identifier)
+    return await splitter(world).take_out(key, deadline=Deadline.after(5))
 
 
 async def as_of(world: World, identifier: Identifier, at: datetime) -> str | None:
@@ -122,12 +138,127 @@ class TestUndoingAMerge:
         with pytest.raises(InvalidInput, match="undone already"):
             await undo(world, record_id)
 
+    async def test_nor_is_there_when_who_left_was_merged_into_somebody_else(
+        self, world: World
+    ) -> None:
+        """Otherwise that one would get what the first survivor had."""
+        record_id = await merged(world)
+        await world.put_profile(
+            client("older"), created_at=START - timedelta(days=1), attributes={"city": "Enns"}
+        )
+        await undo(world, record_id)
+        world.now += timedelta(hours=1)
+        await world.stitch(message("r3", client("c"), client("older")))
+
+        with pytest.raises(InvalidInput, match="undone already"):
+            await undo(world, record_id)
+
+        assert await profile_of(world, client("c")) == KEYRING.profile_id(client("older"))
+
     async def test_another_record_is_refused(self, world: World) -> None:
         with pytest.raises(InvalidInput, match="no merge is known"):
             await undo(world, "stitch_x_y")
 
+    async def test_each_has_the_merges_that_it_had(self, world: World) -> None:
+        """The one that leaves had been merged with somebody before."""
+        await world.put_profile(user("u"))
+        for n in range(2):
+            world.now += timedelta(hours=1)
+            await world.stitch(message(f"r{n}", client(f"c{n}")))
+        await world.stitch(message("r2", client("c0"), client("c1")))
+        await world.stitch(message("r3", user("u"), client("c0")))
+        await world.store_audit()
+        [*_, record] = [r for r in await world.rows() if r["record_type"] == "identity_merge"]
+
+        result = await undo(world, record["record_id"])
+
+        stays = await world.document(f"profiles/{result.stays}")
+        leaves = await world.document(f"profiles/{result.leaves}")
+        assert (stays["merges"], leaves["merges"]) == (0, 1)
+
+    async def test_halves_of_the_two_stay_apart_too(self, world: World) -> None:
+        await world.stitch(message("r1", user("u"), DEVICE))
+        world.now += timedelta(hours=1)
+        await world.stitch(message("r2", client("c"), client("d")))
+        await world.stitch(message("r3", user("u"), client("c")))
+        await world.store_audit()
+        [record] = [r for r in await world.rows() if r["record_type"] == "identity_merge"]
+        await undo(world, record["record_id"])
+        for half in (DEVICE, client("d")):
+            world.now += timedelta(hours=1)
+            await take_out(world, half)
+
+        await world.stitch(message("r4", client("d"), DEVICE))
+
+        assert await profile_of(world, DEVICE) != await profile_of(world, client("d"))
+
+
+async def test_an_id_that_an_import_chose_leads_to_whoever_is_left(world: World) -> None:
+    """Merged twice, it leads to the second survivor at once; an undo takes it along."""
+    await load(world, profile_id="R210319-1", identifiers={"client_id": "a"})
+    await world.put_profile(client("b"), created_at=START - timedelta(days=1))
+    await world.put_profile(client("c"), created_at=START - timedelta(days=2))
+    await world.stitch(message("r1", client("a"), client("b")))
+    world.now += timedelta(hours=1)
+    await world.stitch(message("r2", client("b"), client("c")))
+    await world.store_audit()
+
+    chosen = await world.document("profiles/R210319-1")
+    assert chosen["merged_into"] == KEYRING.profile_id(client("c"))
+
+    rows = {row["request_id"]: row["record_id"] for row in await world.rows()}
+    world.now += timedelta(hours=1)
+    await undo(world, rows["r2"])
+
+    chosen = await world.document("profiles/R210319-1")
+    assert chosen["merged_into"] == KEYRING.profile_id(client("b"))
+
+
+async def test_a_request_that_changes_something_only_later_is_recorded_both_times(
+    world: World,
+) -> None:
+    await world.stitch(message("r1", user("u"), client("c")))
+    await world.stitch(message("r2", user("u"), client("c")))
+    await take_out(world, client("c"))
+
+    await world.stitch(message("r2", user("u"), client("c")))
+
+    await world.store_audit()
+    told = [row["outcome"] for row in await world.rows() if row["request_id"] == "r2"]
+    assert told == ["unchanged", "updated"]
+
+
+async def test_an_import_that_a_split_overtakes_looks_again(world: World) -> None:
+    await world.stitch(message("r1", user("u"), client("c")))
+    read = world.store.get_many
+    is_first = True
+
+    async def read_before_the_split(paths: Sequence[str], *, deadline: Deadline) -> Any:
+        nonlocal is_first
+        found = await read(paths, deadline=deadline)
+        if is_first:
+            is_first = False
+            await take_out(world, client("c"))
+        return found
+
+    world.store.get_many = read_before_the_split  # type: ignore[method-assign]
+    await load(world, identifiers={"client_id": "c"}, attributes={"tier": "Gold"})
+
+    [own, users] = [
+        await world.document(f"profiles/{KEYRING.profile_id(i)}") for i in (client("c"), user("u"))
+    ]
+    assert own["attributes"] == {"tier": "Gold"}
+    assert set(users["identifiers"]) == {KEYRING.identifier_key(user("u"))}
+
 
 class TestTakingOneIdentifierOut:
+    async def test_the_record_of_its_link_goes(self, world: World) -> None:
+        await world.stitch(message("r1", user("u"), client("c")))
+
+        await take_out(world, client("c"))
+
+        assert await world.paths("identifiers") == []
+
     async def test_it_gets_a_profile_of_its_own(self, world: World) -> None:
         await world.stitch(message("r1", user("u"), client("c")))
 
@@ -163,3 +294,47 @@ async def test_the_graph_can_be_asked_what_it_said_at_a_time(world: World) -> No
     assert await as_of(world, DEVICE, split_at - timedelta(minutes=1)) == person
     assert await as_of(world, DEVICE, split_at) == cookie
     assert await as_of(world, user("u"), split_at) == person
+
+
+async def test_a_clock_that_is_behind_tells_of_no_other_past(world: World) -> None:
+    await world.put_profile(user("u"))
+    world.now = START + timedelta(seconds=60)
+    await world.stitch(message("r1", client("c"), DEVICE))
+    world.now = START + timedelta(seconds=30)
+
+    await world.stitch(message("r2", user("u"), client("c")))
+
+    assert await as_of(world, DEVICE, START + timedelta(seconds=10)) is None
+
+
+@pytest.mark.parametrize("kind", ["event", "decision"])
+async def test_what_a_split_overtakes_is_not_whom_the_identifier_left(
+    world: World, kind: str
+) -> None:
+    """Its alias was read before the split, and where that leads to after it."""
+    world.traits = {"orders": {"event": "purchase", "operation": "count"}}
+    await world.stitch(message("r1", user("u"), client("c")))
+    read, is_first = world.store.get_many, True
+
+    async def read_before_the_split(paths: Sequence[str], *, deadline: Deadline) -> Any:
+        nonlocal is_first
+        found = await read(paths, deadline=deadline)
+        if is_first:
+            is_first = False
+            await take_out(world, client("c"))
+        return found
+
+    world.store.get_many = read_before_the_split  # type: ignore[method-assign]
+    event = {"event_name": "purchase", "client_id": "c"}
+    if kind == "event":
+        await world.stitch(message("r2", client("c"), event=event))
+    else:
+        rule = {**OFFER, "frequency_cap": {"max": 1}}
+        body = {"event": event, "request_id": "d1", "deadline_ms": 5000}
+        await world.decider({}, {"once": rule}).decide(body, SERVER)
+
+    left = await world.document(f"profiles/{KEYRING.profile_id(user('u'))}")
+    own = await world.document(f"profiles/{KEYRING.profile_id(client('c'))}")
+    changed = ("traits", "caps")
+    assert not any(left.get(name) for name in changed)
+    assert any(own.get(name) for name in changed)

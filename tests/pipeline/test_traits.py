@@ -92,6 +92,9 @@ class TestOneVisitor:
         await world.stitch(purchase("r2", client("c"), event_id="e1"))
 
         assert (await traits_of(world, client("c")))["orders"] == 1
+        assert await records(world) == [
+            ("identity_link", "created"), ("identity_link", "unchanged"),
+        ]  # fmt: skip
 
     async def test_an_event_no_trait_looks_at_writes_nothing(self, world: World) -> None:
         await world.stitch(purchase("r1", client("c")))
@@ -122,12 +125,12 @@ class TestOneVisitor:
         await world.stitch(purchase("first", client("c")))
         profile = f"profiles/{KEYRING.profile_id(client('c'))}"
         fields = await world.document(profile)
-        full = {**fields, "event_ids": b"12345678" * EVENT_IDS_MAX}
+        full = {**fields, "event_ids": b"123456789abc" * EVENT_IDS_MAX}
         await world.store.commit([Put(profile, full)], deadline=Deadline.after(5))
 
         await world.stitch(purchase("r2", client("c")))
 
-        assert len((await world.document(profile))["event_ids"]) == 8 * EVENT_IDS_MAX
+        assert len((await world.document(profile))["event_ids"]) == 12 * EVENT_IDS_MAX
 
     async def test_the_callback_has_the_value_with_the_event(self, world: World) -> None:
         await world.stitch(purchase("r1", client("c"), value=7, callback="main"))

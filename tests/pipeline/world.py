@@ -19,13 +19,15 @@ from tagstitch.adapters.sqlite_audit import SqliteAuditTable
 from tagstitch.adapters.sqlite_database import SqliteDatabase
 from tagstitch.adapters.sqlite_documents import SqliteDocuments
 from tagstitch.core.callback import CallbackEndpoint
-from tagstitch.core.errors import Unavailable
+from tagstitch.core.destination import Destination
+from tagstitch.core.errors import NotSent, Unavailable
 from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.profile_traits import TraitDefinitions, compile_traits
 from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RawDefinitions, RuleDefinitions
 from tagstitch.core.stitch_request import parse_stitch_request
 from tagstitch.core.view import Views
+from tagstitch.pipeline.act import ActionDelivery
 from tagstitch.pipeline.backend import (
     Backend,
     CallbackAnswer,
@@ -41,14 +43,18 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decide import Decider
 from tagstitch.pipeline.decision import DecisionMaker
 from tagstitch.pipeline.deliver import CallbackDelivery
+from tagstitch.pipeline.endpoint_health import EndpointHealth
 from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.load_graph import GraphLoader
 from tagstitch.pipeline.look_up import ProfileLookup
+from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.publish_audit import AuditPublisher
 from tagstitch.pipeline.publish_event import EventPublisher
 from tagstitch.pipeline.record_audit import record_audit
 from tagstitch.pipeline.record_dead_letter import record_dead_letter
 from tagstitch.pipeline.refreshed import Refreshed
+from tagstitch.pipeline.resume_outbox import OutboxDelivery
 from tagstitch.pipeline.stitch import Stitcher
 from tagstitch.pipeline.stitch_plan import StitchPlanner
 from tagstitch.pipeline.sweep import SweepResult, sweep
@@ -90,6 +96,9 @@ class World:
     traits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Definitions of computed traits."""
     identity: IdentitySettings = field(default_factory=IdentitySettings)
+    destinations: Sequence[Destination] = ()
+    consent_default_granted: bool = True
+    """What holds when an action is sent and nobody has said anything."""
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -109,23 +118,36 @@ class World:
     def restart(self) -> None:
         """Start a new process: whatever was only in memory is gone."""
         self.crash_at = None
+        self.graphs = GraphLoader(self.backend.documents, KEYRING)
         self.finder = VisitorFinder(self.backend.documents, KEYRING, self.identity)
         self.audit = AuditPublisher(self.backend.publisher)
         self.claims = ClaimPublisher(self.backend, KEYRING)
-        self.delivery = CallbackDelivery(self.backend, {"main": MAIN}, audit=self.audit)
+        health = EndpointHealth(self.backend.clock)
+        self.delivery = CallbackDelivery(
+            self.backend, {"main": MAIN}, audit=self.audit, health=health
+        )
+        self.actions = ActionDelivery(
+            self.backend,
+            KEYRING,
+            self.destinations,
+            outbox=Outbox(self.backend, self.audit),
+            health=health,
+            consent_default_granted=self.consent_default_granted,
+        )
 
     def stitcher(self, *, consent_default_granted: bool = True) -> Stitcher:
         return Stitcher(
             self.backend,
             KEYRING,
             self.identity,
-            finder=self.finder,
+            graphs=self.graphs,
             audit=self.audit,
             delivery=self.delivery,
             planner=StitchPlanner(
                 KEYRING,
                 self.identity,
                 finder=self.finder,
+                graphs=self.graphs,
                 views=self.refreshed(self.views),
                 traits=self.refreshed(compile_traits(self.traits)),
                 consent_default_granted=consent_default_granted,
@@ -208,7 +230,8 @@ class World:
         """Deliver a message of topic `actions`, the last one that was published."""
         action = {"outbox_id": outbox_id} if outbox_id else self.published["actions"][-1]
         message = Message(json.dumps(action).encode(), "x1", "actions", self.now)
-        await self.delivery.resume_action(message, deadline=Deadline.after(20))
+        delivery = OutboxDelivery(self.backend, self.delivery, self.actions)
+        await delivery.resume_message(message, deadline=Deadline.after(30))
 
     async def store_audit(self) -> list[str]:
         """Deliver everything on topic `audit` to the sink; return the record ids in the table."""
@@ -394,13 +417,19 @@ class _Endpoint:
         body: bytes,
         allow_private: bool,
         deadline: Deadline,
+        method: str = "POST",
     ) -> CallbackAnswer:
         del allow_private, deadline
         answer = self.world.answers.pop(0) if self.world.answers else 200
+        if isinstance(answer, NotSent):
+            raise answer
         with self.world.happen("post"):
-            self.world.callbacks.append(
-                {"url": url, "headers": dict(headers), "body": json.loads(body), "raw": body}
-            )
+            sent = {"method": method, "url": url, "headers": dict(headers), "raw": body}
+            try:
+                sent["body"] = json.loads(body)
+            except ValueError:
+                sent["body"] = body.decode()  # a form, for a token
+            self.world.callbacks.append(sent)
         if isinstance(answer, Exception):
             raise answer
         return answer if isinstance(answer, CallbackAnswer) else CallbackAnswer(answer)
