@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tagstitch.core.identifier import Identifier
+from tagstitch.core.identifier import Identifier, IdentitySettings, QuarantineLimit
 from tagstitch.core.limits import EVENT_IDS_MAX, PROFILE_BYTES_MAX
 from tagstitch.core.profile import parse_profile
 from tagstitch.core.profile_traits import compile_traits
@@ -227,6 +227,26 @@ class TestSeveralIdentifiers:
             await world.stitch(purchase(request_id, *identifiers))
 
         assert (await traits_of(world, client("c")))["orders"] == 3
+
+    async def test_a_replay_counts_nothing_though_an_identifier_was_held_meanwhile(
+        self, world: World
+    ) -> None:
+        world.identity = IdentitySettings(quarantine=QuarantineLimit(3, timedelta(days=1)))
+        browsers = [client(f"c{number}") for number in range(6)]
+
+        async def visits() -> dict[str, Any]:
+            world.restart()
+            for number, browser in enumerate(browsers):
+                await world.stitch(purchase(f"before-{number}", browser))
+                await world.stitch(purchase(f"login-{number}", user("test"), browser))
+                await world.stitch(purchase(f"after-{number}", user("test"), browser))
+            stored = await living(world)
+            return {path: profile["traits"] for path, profile in stored.items()}
+
+        once = await visits()
+
+        assert await world.paths("quarantine") != []
+        assert await visits() == once
 
 
 class TestSplits:
