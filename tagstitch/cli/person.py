@@ -27,7 +27,7 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.export_person import export_person
 from tagstitch.pipeline.holdings import count_rows, held_documents, rows_sql, subjects_of
-from tagstitch.pipeline.person import Asked, find_person, profile_paths
+from tagstitch.pipeline.person import Asked, find_person, profile_paths, refuse_held
 from tagstitch.pipeline.publish_audit import AuditPublisher
 
 _TIMEOUT_S: Final = 300.0
@@ -151,7 +151,14 @@ async def _with_person(
         identifier = named_identifier(str(type_), str(value), opened.settings.identity)
         if IdentitySettings().is_blocked(identifier):
             raise CommandFailed("many visitors share this value: it leads to nobody")
-        return await work(opened, Asked.by_identifier(identifier, opened.keyring))
+        asked = Asked.by_identifier(identifier, opened.keyring)
+        await refuse_held(
+            opened.backend.documents,
+            asked,
+            now=opened.backend.clock(),
+            deadline=Deadline.after(_TIMEOUT_S),
+        )
+        return await work(opened, asked)
 
 
 def _eraser(opened: Opened) -> PersonEraser:
