@@ -187,10 +187,12 @@ def update_consent(
 
     The newest consent time wins, whatever order the messages arrive in; a tie is a denial. A
     repeated answer still moves the time, or an older opposite one that arrives late would win.
+    Beyond so many purposes no grant is taken; for denials there is as much room again.
     """
     updated = dict(stored)
     for purpose, granted in changes.items():
-        if purpose not in updated and len(updated) >= CONSENT_PURPOSES_MAX:
+        room = CONSENT_PURPOSES_MAX if granted else 2 * CONSENT_PURPOSES_MAX
+        if purpose not in updated and len(updated) >= room:
             continue
         before = stored.get(purpose)
         before_at = _time(before.get("at")) if isinstance(before, Mapping) else None
