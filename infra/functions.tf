@@ -42,6 +42,7 @@ locals {
       function.public ? {
         TAGSTITCH_AUTH             = var.auth
         TAGSTITCH_AUDIT_PARAMETERS = join(",", var.audit_parameters)
+        TAGSTITCH_RATE_LIMIT       = var.rate_limit
         } : {
         TAGSTITCH_AUTH          = "iam"
         TAGSTITCH_PUSH_AUDIENCE = local.audience[name]

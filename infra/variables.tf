@@ -95,6 +95,17 @@ variable "rules_refresh_s" {
   default     = 10
 }
 
+variable "rate_limit" {
+  description = "How often each key may ask, counted in each process (docs/settings.md, TAGSTITCH_RATE_LIMIT): off, or requests a second and how many at once, for example 50,100."
+  type        = string
+  default     = "off"
+
+  validation {
+    condition     = can(regex("^(off|[0-9]+([.][0-9]+)?( ?, ?[0-9]+)?)$", var.rate_limit))
+    error_message = "rate_limit must be off, or numbers such as 50 or 50,100."
+  }
+}
+
 variable "time_zone" {
   description = "By whose clock traits such as hour_of_day tell the hour and the day: a name of the IANA database, for example Europe/Vienna."
   type        = string

@@ -26,9 +26,11 @@ from tagstitch.adapters.http_request import (
     error_response,
     json_response,
     read_body,
+    server_timing,
 )
 from tagstitch.adapters.log import configure_logging, log_request, request_fields
 from tagstitch.adapters.push_authentication import PushAuthenticator
+from tagstitch.adapters.rate_limits import RateLimits
 from tagstitch.adapters.settings import Scope, read_settings
 from tagstitch.adapters.wiring import Wiring, import_parts
 from tagstitch.core.caller import Caller
@@ -37,6 +39,7 @@ from tagstitch.core.fields import is_request_id
 from tagstitch.core.json_input import decode_json
 from tagstitch.core.limits import PUSH_BODY_BYTES_MAX
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.stage_times import stage_times, timed
 
 if TYPE_CHECKING:
     from tagstitch.pipeline.dead_letter import Message
@@ -62,11 +65,8 @@ class Call:
     headers: Mapping[str, str]
     request_id: str
     """The caller's request id where it sent a usable one, else one of our own."""
-
-    @property
-    def idempotency_header(self) -> str | None:
-        """The request id that a header carries, or one that derives from it."""
-        return _header_request_id(self.headers)
+    idempotency_header: str | None
+    """The request id that a header carries, or one that derives from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,7 @@ class HttpFunction:
         self._body_bytes_max = body_bytes_max
         self._settings = read_settings()
         self._authenticator = Authenticator(self._settings)
+        self._rate_limits = RateLimits(self._settings)
         self._push_authenticator = PushAuthenticator(self._settings)
         self._routes: dict[tuple[str, str], _Route] = {}
         self._wiring: Wiring | None = None
@@ -157,6 +158,8 @@ class HttpFunction:
         started = time.perf_counter()
         path = "/" + request.path_params.get("path", "").strip("/")
         token = request_fields.set({"function": self._name})
+        stages: dict[str, float] = {}
+        stages_token = stage_times.set(stages)
         try:
             response = await self._respond(request, path)
         except Exception as error:  # noqa: BLE001 - here every failure becomes an answer
@@ -165,7 +168,12 @@ class HttpFunction:
                 log = logger.warning if isinstance(error, Unavailable) else logger.exception
                 log("request_failed", extra={"fields": {"error_id": error_id}})
             _note(error_id=error_id)
-        self._log(request.method, path, response, started)
+        took_s = time.perf_counter() - started
+        # Who is not let in must not see by it how far the request came.
+        told = {} if response.status_code == 401 else stages
+        response.headers.append("server-timing", server_timing(told, took_s))
+        self._log(request.method, path, response, took_s)
+        stage_times.reset(stages_token)
         request_fields.reset(token)
         return response
 
@@ -190,12 +198,19 @@ class HttpFunction:
         if request.method == "POST":
             check_media_type(headers)
             raw = await read_body(request, bytes_max=self._body_bytes_max)
-        caller = self._authenticator.authenticate(request.method, headers, raw)
+        with timed("auth"):
+            caller = self._authenticator.authenticate(request.method, headers, raw)
+        _note(caller=caller.id)
+        self._rate_limits.check(caller, time.monotonic())
         caller.require(route.detail)
         body = decode_json(raw) if request.method == "POST" else None
-        request_id = _request_id(route, body, request)
-        _note(request_id=request_id, caller=caller.id)
-        call = Call(await self._open(), caller, body, request.query_params, headers, request_id)
+        is_signed = self._settings.auth == "signature"
+        from_header = _header_request_id(headers, is_signed=is_signed)
+        request_id = _request_id(route, body, request, from_header)
+        _note(request_id=request_id)
+        wiring = await self._open()
+        query = request.query_params
+        call = Call(wiring, caller, body, query, headers, request_id, from_header)
         response: Response = await route.handler(call)
         return response
 
@@ -304,14 +319,14 @@ class HttpFunction:
             "method_not_allowed", "not for this method", hint="use " + " or ".join(methods)
         )
 
-    def _log(self, method: str, path: str, response: Response, started: float) -> None:
+    def _log(self, method: str, path: str, response: Response, took_s: float) -> None:
         """Write the request's line: never its query string, its body or an address."""
         is_known = path == "/health" or any(known == path for _, known in self._routes)
         fields = {
             "method": method,
             "path": path if is_known else "(unknown)",
             "status": response.status_code,
-            "latency_ms": round((time.perf_counter() - started) * 1000, 2),
+            "latency_ms": round(took_s * 1000, 2),
         }
         if path != "/health":
             log_request(fields)
@@ -337,7 +352,7 @@ def _note(**fields: Any) -> None:
     request_fields.set({**(request_fields.get() or {}), **fields})
 
 
-def _request_id(route: _Route, body: Any, request: Request) -> str:
+def _request_id(route: _Route, body: Any, request: Request, from_header: str | None) -> str:
     """Return the caller's own request id, for the log and the answer, or a new one.
 
     A POST names it in its body or in a header, never in its query, and a GET in its query. One
@@ -351,17 +366,17 @@ def _request_id(route: _Route, body: Any, request: Request) -> str:
     sent = source.get("request_id") if isinstance(source, Mapping) else None
     if is_request_id(sent):
         return sent
-    from_header = _header_request_id(request.headers) if request.method == "POST" else None
-    return from_header or uuid.uuid4().hex
+    return (from_header if request.method == "POST" else None) or uuid.uuid4().hex
 
 
-def _header_request_id(headers: Mapping[str, str]) -> str | None:
+def _header_request_id(headers: Mapping[str, str], *, is_signed: bool) -> str | None:
     """Return the request id of a header; one of other characters gives an id that derives from it.
 
     Standard Webhooks ids may hold a dot and Idempotency-Key may be a quoted string: both are as
-    good for telling a repetition, and no reason to refuse what is signed.
+    good for telling a repetition, and no reason to refuse what is signed. Of a signed request only
+    the webhook-id is under the signature: whoever repeats what they overheard may change the rest.
     """
-    sent = headers.get("idempotency-key") or headers.get("webhook-id")
+    sent = (not is_signed and headers.get("idempotency-key")) or headers.get("webhook-id")
     if not sent or is_request_id(sent):
         return sent or None
     return "h_" + hashlib.sha256(sent.encode()).hexdigest()[:32]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,7 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tagstitch.core.errors import InvalidCode, InvalidInput, Unavailable
+from tagstitch.core.errors import InvalidCode, InvalidInput, RateLimited, Unavailable
 
 STATUS_OF_CODE: Final[Mapping[InvalidCode, int]] = {
     "invalid_json": 400,
@@ -32,7 +33,7 @@ STATUS_OF_CODE: Final[Mapping[InvalidCode, int]] = {
 """The one table from errors to HTTP; `Unavailable` and `Conflict` are 503."""
 
 RETRY_AFTER_S: Final = 1
-"""Seconds in the header `Retry-After` of 429 and 503."""
+"""Seconds in the header `Retry-After` of 503, and the fewest in that of 429."""
 
 _JSON: Final = "application/json"
 
@@ -76,10 +77,17 @@ def error_response(error: Exception) -> tuple[Response, str]:
         status, code, message = 500, "internal", "an error on our side"
         hint = "report the error_id; the log has the rest"
     if status in (429, 503):
-        headers["retry-after"] = str(RETRY_AFTER_S)
+        wait_s = error.retry_after_s if isinstance(error, RateLimited) else RETRY_AFTER_S
+        headers["retry-after"] = str(max(math.ceil(wait_s), RETRY_AFTER_S))
     fields = {"code": code, "message": message, "path": path, "hint": hint, "error_id": error_id}
     body = {"error": {name: value for name, value in fields.items() if value is not None}}
     return json_response(body, status, headers), error_id
+
+
+def server_timing(stages: Mapping[str, float], total_s: float) -> str:
+    """Return the header `Server-Timing` (https://www.w3.org/TR/server-timing/), in milliseconds."""
+    parts = [f"{stage};dur={seconds * 1000:.2f}" for stage, seconds in stages.items()]
+    return ", ".join([*parts, f"total;dur={total_s * 1000:.2f}"])
 
 
 def check_media_type(headers: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ from tagstitch.core.callback import CallbackEndpoint, is_strong_secret
 from tagstitch.core.destination import Destination, complete_destination, conflicts
 from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.problems import Problems
+from tagstitch.core.token_bucket import RateLimit, parse_rate
 
 AuthMode = Literal["key", "signature", "iam", "none"]
 BackendName = Literal["cloud", "local"]
@@ -41,6 +42,8 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scopes: frozenset[Scope]
     views: frozenset[str] | None = None
     """The views it may ask for; None means all that are not limited."""
+    rate: str | None = None
+    """Its own limit in the form of `TAGSTITCH_RATE_LIMIT`; None means that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class Settings:
     consent_default: ConsentDefault
     keys: tuple[Key, ...]
     signing_secrets: tuple[Key, ...]
+    rate_limit: RateLimit | None
+    """Of each key that has none of its own; None does not limit."""
     callbacks: tuple[CallbackEndpoint, ...]
     destinations: tuple[Destination, ...]
     """Complete: with everything that their presets say."""
@@ -131,6 +136,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         ),
         keys=reader.decoded("TAGSTITCH_KEYS", tuple[Key, ...]),
         signing_secrets=reader.decoded("TAGSTITCH_SIGNING_SECRETS", tuple[Key, ...]),
+        rate_limit=reader.rate("TAGSTITCH_RATE_LIMIT"),
         callbacks=reader.decoded("TAGSTITCH_CALLBACKS", tuple[CallbackEndpoint, ...]),
         destinations=reader.destinations("TAGSTITCH_DESTINATIONS"),
         identity_key=reader.key("TAGSTITCH_IDENTITY_KEY"),
@@ -222,6 +228,12 @@ class _Reader:
         if not 0 < value < 1e9:
             raise SettingsError(f"{name} must be a number above 0")
         return value
+
+    def rate(self, name: str) -> RateLimit | None:
+        try:
+            return parse_rate(self.text(name) or "off")
+        except ValueError as error:
+            raise SettingsError(f"{name} must be {error}") from None
 
     def time_zone(self, name: str) -> str:
         value = self.text(name) or "UTC"
@@ -327,6 +339,8 @@ def _refuse_unsafe(settings: Settings) -> None:
     if settings.retry_scale != 1.0 and not settings.is_local:
         raise SettingsError("TAGSTITCH_RETRY_SCALE is for the local stack and tests only")
     _refuse_unsafe_auth(settings)
+    _refuse_unusable_rates(settings.keys)
+    _refuse_unusable_rates(settings.signing_secrets)
     _refuse_unsafe_callbacks(settings)
 
 
@@ -345,6 +359,18 @@ def _refuse_unsafe_auth(settings: Settings) -> None:
             raise SettingsError(
                 f"the secret of the key {key.id!r} must have at least {_SECRET_CHARS_MIN} characters"
             )
+
+
+def _refuse_unusable_rates(keys: tuple[Key, ...]) -> None:
+    """Raise SettingsError for a rate of another form, and for two rates of one caller."""
+    rates: dict[str, str | None] = {}
+    for key in keys:
+        try:
+            parse_rate(key.rate or "off")
+        except ValueError as error:
+            raise SettingsError(f"the rate of the key {key.id!r} must be {error}") from None
+        if rates.setdefault(key.id, key.rate) != key.rate:
+            raise SettingsError(f"the keys with the id {key.id!r} must have the same rate")
 
 
 def _refuse_unsafe_callbacks(settings: Settings) -> None:

@@ -30,7 +30,7 @@ _KEY: Final = "a-key-that-keeps-no-secret:-what-it-hashes-is-thrown-away"
 
 _NOT_TAKEN_OVER: Final = (
     "TAGSTITCH_AUTH", "TAGSTITCH_KEYS", "TAGSTITCH_SIGNING_SECRETS", "TAGSTITCH_CALLBACKS",
-    "TAGSTITCH_RULES_REFRESH_S", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST",
+    "TAGSTITCH_RATE_LIMIT", "TAGSTITCH_RULES_REFRESH_S", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST",
     "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST",
 )  # fmt: skip
 """Settings of the operator's that mean nothing to a simulation."""

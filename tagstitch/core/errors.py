@@ -2,6 +2,7 @@
 
     TagstitchError
     ├── InvalidInput   the caller must change something: 4xx, or a dead letter and acknowledge
+    │   └── RateLimited   or ask less often: 429
     ├── InvalidRule    a rule cannot be used: it is left out, the others work
     ├── Unavailable    the same request may succeed later: 503, or negative acknowledge
     │   └── NotSent    and it never left this process
@@ -77,6 +78,13 @@ class InvalidInput(TagstitchError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}" + (f" (at {self.path})" if self.path else "")
+
+
+@dataclass(eq=False)
+class RateLimited(InvalidInput):
+    """The caller asks more often than it may; the same request may be accepted later."""
+
+    retry_after_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from tagstitch.core.view import Views, feature_names
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.look_up import ProfileLookup
 from tagstitch.pipeline.refreshed import Refreshed
+from tagstitch.pipeline.stage_times import timed
 
 
 class FeatureActivation:
@@ -37,7 +38,8 @@ class FeatureActivation:
         lookup = parse_activation(body, self._identity)
         caller.require_view(lookup.view)
         deadline = Deadline.after(lookup.deadline_ms / 1000)
-        views = await self._views.get(deadline)
+        with timed("read"):
+            views = await self._views.get(deadline)
         if views is None:  # nobody can say yet which attributes the view has
             silent = LookupAnswer(
                 found=False, reason="ERROR", view=lookup.view, degraded=("profile",)

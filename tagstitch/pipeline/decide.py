@@ -57,6 +57,7 @@ from tagstitch.pipeline.publish_event import EventPublisher
 from tagstitch.pipeline.push_token import PushTokens
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.sealed_receipt import WITHOUT_VALUES, seal_receipt
+from tagstitch.pipeline.stage_times import timed
 
 _DECISIONS_MAX: Final = 2
 """Decisions of one request: after a second lost race the state's actions are left out."""
@@ -137,14 +138,17 @@ class Decider:
         )
         self._events.start()
         if "profile" in request.include:
-            views = await self._views.get(call.stages.read)
+            with timed("read"):
+                views = await self._views.get(call.stages.read)
             if views is not None:
                 views.get(request.view)  # an undeclared one is refused before anything is written
         if request.explain and not caller.may("concealed"):
-            views = await self._views.get(call.stages.read)
+            with timed("read"):
+                views = await self._views.get(call.stages.read)
             call = replace(call, hides=(views or ALL_CONCEALED).conceals)
         for _ in range(_DECISIONS_MAX):
-            loaded = await self._maker.load(call)
+            with timed("read"):
+                loaded = await self._maker.load(call)
             stored = loaded.visitor.riders.get(call.mark.path)
             if stored is not None and is_live(stored, now=self._backend.clock()):
                 return await self._repeat(call, loaded, stored)
@@ -179,7 +183,8 @@ class Decider:
             replaces=decided.loaded.visitor.riders.get(call.mark.path),
         )
         try:
-            await self._backend.documents.commit([*writes, mark], deadline=call.stages.commit)
+            with timed("commit"):
+                await self._backend.documents.commit([*writes, mark], deadline=call.stages.commit)
         except InvalidInput as error:  # not the caller's fault: the event can be decided
             logger.warning("state_too_large", extra={"fields": {"code": error.code}})
             raise Unavailable("state", "no document can hold it") from None
@@ -190,10 +195,11 @@ class Decider:
         entries = [write.path for write in writes if write.path.startswith("outbox/")]
         if entries:
             recorded = self._record_and_hand_over(recorded, entries, deadline=until)
-        if not is_counted:
-            await recorded
-            return body
-        _, is_told = await asyncio.gather(recorded, self._events.publish(call, deadline=until))
+        with timed("audit"):
+            if not is_counted:
+                await recorded
+                return body
+            _, is_told = await asyncio.gather(recorded, self._events.publish(call, deadline=until))
         return body if is_told else also_degraded(body, "stitch")
 
     async def _record_and_hand_over(
@@ -205,7 +211,8 @@ class Decider:
         """Publish the records of a decision that changed nothing, and answer."""
         decided, is_counted = await self._tell_denial(call, decided)
         records = encode_records(self._records(call, decided, profile=_stored_fields(decided)))
-        is_recorded, is_told = await self._publish(call, records, is_counted=is_counted)
+        with timed("audit"):
+            is_recorded, is_told = await self._publish(call, records, is_counted=is_counted)
         if not is_recorded:
             decided = decided.also_degraded("audit")
         if not is_told:
@@ -234,8 +241,9 @@ class Decider:
         An event that does tells the denial itself. It must not be published before the commit:
         stitching would write the same profile at the same time.
         """
-        counts = await self._events.counts(call, decided.loaded)
-        is_told = bool(counts) or await self._events.publish_denial(call, decided.loaded)
+        with timed("stitch"):
+            counts = await self._events.counts(call, decided.loaded)
+            is_told = bool(counts) or await self._events.publish_denial(call, decided.loaded)
         if counts is None or not is_told:
             decided = decided.also_degraded("stitch")
         return decided, bool(counts)
@@ -249,7 +257,8 @@ class Decider:
         body = bytes(stored.fields["answer"]["body"])
         counts = await self._events.counts(call, loaded)
         try:
-            await publish_stored(self._audit, stored, deadline=call.stages.audit)
+            with timed("audit"):
+                await publish_stored(self._audit, stored, deadline=call.stages.audit)
         except Unavailable:
             logger.warning("audit_left_to_sweep")
         is_told = counts is not None and (

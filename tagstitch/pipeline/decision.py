@@ -27,6 +27,7 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import IdempotencyMark
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.refreshed import Refreshed
+from tagstitch.pipeline.stage_times import timed
 from tagstitch.pipeline.visitor import NOBODY, Visitor, VisitorFinder
 
 _READ_SHARE: Final = 0.5
@@ -147,13 +148,14 @@ class DecisionMaker:
     def decide(self, call: DecideCall, loaded: Loaded, *, can_commit: bool = True) -> CallDecision:
         """Ask the core; without `can_commit`, for what is left when nothing can be stored."""
         situation = self._situation(call, loaded, can_commit=can_commit)
-        decision = decide(
-            situation,
-            loaded.book,
-            include=call.request.include,
-            explain=call.request.explain,
-            hides=call.hides,
-        )
+        with timed("decide"):
+            decision = decide(
+                situation,
+                loaded.book,
+                include=call.request.include,
+                explain=call.request.explain,
+                hides=call.hides,
+            )
         _log_skipped(decision.event, decision.personalization)
         degraded = loaded.degraded
         if decision.has_withheld:

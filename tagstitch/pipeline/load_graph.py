@@ -58,10 +58,8 @@ class GraphLoader:
         has used is not lost to everybody else.
         """
         asked = set(map(self._places.place, identifiers))
-        found = dict(
-            await read_documents(
-                self._documents, [*map(self._places.place, identifiers), *riders], deadline=deadline
-            )
+        found = await read_documents(
+            self._documents, [*map(self._places.place, identifiers), *riders], deadline=deadline
         )
         left: set[str] = set()
         while True:

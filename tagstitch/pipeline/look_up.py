@@ -29,6 +29,7 @@ from tagstitch.pipeline.backend import Backend
 from tagstitch.pipeline.claims import STITCH_TOPIC, ClaimPublisher
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.refreshed import Refreshed
+from tagstitch.pipeline.stage_times import timed
 from tagstitch.pipeline.visitor import NOBODY, Visitor, VisitorFinder
 
 _READ_SHARE: Final = 0.7
@@ -99,8 +100,11 @@ class ProfileLookup:
             return LookupAnswer(found=False, reason="BLOCKED_IDENTIFIER", view=lookup.view)
         read_deadline = deadline.at_most(deadline.remaining_s * _READ_SHARE)
         try:
-            views = await self._views.get(read_deadline)
-            visitor = await self._find(lookup, usable, asserted=asserted, deadline=read_deadline)
+            with timed("read"):
+                views = await self._views.get(read_deadline)
+                visitor = await self._find(
+                    lookup, usable, asserted=asserted, deadline=read_deadline
+                )
         except Unavailable:
             views = None
         if views is None:
@@ -137,16 +141,15 @@ class ProfileLookup:
         )
         caller.require_view(request.view)
         deadline = Deadline.after(_PUBLISH_TIMEOUT_S)
-        views = await self._views.get(deadline)
+        with timed("read"):
+            views = await self._views.get(deadline)
         if views is not None:  # else stitch_async looks: the request must not be lost for it
             views.get(request.view)
         if request.callback is not None and request.callback not in self._callback_ids:
             raise unknown_callback()
-        await self._backend.publisher.publish(
-            STITCH_TOPIC,
-            msgspec.json.encode(request.to_message()),
-            deadline=deadline,
-        )
+        message = msgspec.json.encode(request.to_message())
+        with timed("stitch"):
+            await self._backend.publisher.publish(STITCH_TOPIC, message, deadline=deadline)
         return AcceptedLookup(request.request_id)
 
     async def _find(
@@ -228,9 +231,10 @@ class ProfileLookup:
         It says MERGE_PENDING only once the claim is with Pub/Sub, now or within the hour before.
         """
         try:
-            await self._claims.publish(
-                "claim", usable, asserted=True, consent=lookup.consent, deadline=deadline
-            )
+            with timed("stitch"):
+                await self._claims.publish(
+                    "claim", usable, asserted=True, consent=lookup.consent, deadline=deadline
+                )
         except Unavailable:
             return replace(answer, degraded=("stitch",))
         return replace(answer, reason="MERGE_PENDING") if answer.found else answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
@@ -10,9 +10,9 @@ from tagstitch.pipeline.deadline import Deadline
 
 async def read_documents(
     documents: DocumentStore, paths: Sequence[str], *, deadline: Deadline
-) -> Mapping[str, Document]:
+) -> dict[str, Document]:
     """Return the documents that exist, in one call; a single one comes by the cheaper one."""
     if len(paths) != 1:
-        return await documents.get_many(paths, deadline=deadline) if paths else {}
+        return dict(await documents.get_many(paths, deadline=deadline)) if paths else {}
     document = await documents.get(paths[0], deadline=deadline)
     return {} if document is None else {paths[0]: document}

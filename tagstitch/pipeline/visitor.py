@@ -199,7 +199,7 @@ class VisitorFinder:
     async def _first_known(
         self,
         identifiers: Sequence[Identifier],
-        found: Mapping[str, Document],
+        found: dict[str, Document],
         *,
         stronger: Sequence[Identifier] = (),
         now: datetime,
@@ -208,14 +208,15 @@ class VisitorFinder:
         """Return the visitor of the first identifier that leads to a profile or to a tombstone.
 
         What is known of weaker ones is not asked for then: whoever was erased stays unknown.
-        `stronger` are those that were asked before; `found` holds their documents too.
+        `stronger` are those that were asked before; `found` holds what was read for them, and gets
+        what is read here.
         """
         place = found.get(self._places.place(identifiers[0]))
         profile = living_profile(place, now=now) if not stronger else None
         key = self._keyring.identifier_key(identifiers[0])
         if place is not None and profile is not None and not is_held(profile, key, now=now):
             return Visitor(profile, place.version, matched=identifiers[0])  # almost everybody
-        documents, asked = dict(found), {*found, *self._places_of(identifiers)}
+        documents, asked = found, {*found, *self._places_of(identifiers)}
         nodes = [self._places.node(identifier, documents, now) for identifier in stronger]
         for identifier in identifiers:
             tombstone = await self._follow_ways(

@@ -52,6 +52,8 @@ BAD_LOOKUPS: list[tuple[str, dict[str, Any], str, str]] = [
     ("fields as text", {**LOOKUP, "fields": "a"}, "invalid_field", "fields"),
     ("unknown mode", {**LOOKUP, "mode": CANARY}, "invalid_field", "mode"),
     ("request id with dots", {**LOOKUP, "request_id": "a.b"}, "invalid_field", "request_id"),
+    ("endless request id", {**LOOKUP, "request_id": "a" * 300}, "invalid_field", "request_id"),
+    ("request id as number", {**LOOKUP, "request_id": 5}, "invalid_field", "request_id"),
     ("deadline as text", {**LOOKUP, "deadline_ms": "soon"}, "invalid_field", "deadline_ms"),
     ("unknown callback", {**LOOKUP, "mode": "async", "callback": CANARY}, "unknown_callback", "callback"),
     ("huge context", {**LOOKUP, "mode": "async", "context": {"a": "x" * 5000}}, "invalid_field", "context"),
@@ -65,6 +67,8 @@ BAD_DECISIONS: list[tuple[str, dict[str, Any], str, str]] = [
     ("name as number", {"event": {"event_name": 5}}, "invalid_field", "event.event_name"),
     ("empty name", {"event": {"event_name": ""}}, "invalid_field", "event.event_name"),
     ("unknown part", {**EVENT, "include": [CANARY]}, "invalid_field", "include"),
+    ("request id with dots", {**EVENT, "request_id": "a.b"}, "invalid_field", "request_id"),
+    ("endless request id", {**EVENT, "request_id": "a" * 300}, "invalid_field", "request_id"),
     ("explain as text", {**EVENT, "explain": "yes"}, "invalid_field", "explain"),
 ]
 
@@ -139,6 +143,7 @@ class TestBodies:
         answer = await client.post("/", content=endless(), headers=JSON)
 
         check_error(answer, 413, "body_too_large")
+        assert sent <= 256 * 1024 // 65_536 + 1
 
     @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate"])
     async def test_compressed_bodies_are_refused(self, start: Start, encoding: str) -> None:

@@ -129,7 +129,7 @@ def test_every_function_runs_as_it_does_with_terraform(
     deployed = dict(of(commands, "gcloud", "functions", "deploy"))
     with_terraform_only = {
         "LOG_EXECUTION_ID", "TAGSTITCH_RULES_REFRESH_S", "TAGSTITCH_AUDIT_PARAMETERS",
-        "TAGSTITCH_TIME_ZONE", "TAGSTITCH_IDENTITY",
+        "TAGSTITCH_TIME_ZONE", "TAGSTITCH_IDENTITY", "TAGSTITCH_RATE_LIMIT",
     }  # fmt: skip
 
     for name, function, config in Plan.of(plan).functions():

@@ -281,7 +281,10 @@ class IdentityRun:
         known_records = {m.record_id for m in model.merges}
         entries = [e for e in self.stored.links.values() if e.get("kind") == "merge"]
         new = [e for e in entries if e["record_id"] not in known_records]
-        logged = sorted((e["profile_id"], sorted(e["merged"])) for e in new)
+        logged = sorted(
+            (e["profile_id"], sorted((g, sorted(f["identifiers"])) for g, f in e["merged"].items()))
+            for e in new
+        )
         if merged != logged and not model.erased:
             return [f"merges: expected {merged}, logged {logged}"]
         outcomes = {
@@ -395,8 +398,10 @@ def _fits(said: object, outcome: object) -> bool:
     return isinstance(outcome, BaseException) or not isinstance(said, Refused)
 
 
-def _merge_of(merge: Merge) -> tuple[str, list[str]]:
-    return merge.survivor.profile_id, sorted(merge.gone)
+def _merge_of(merge: Merge) -> tuple[str, list[tuple[str, list[str]]]]:
+    """Return who was merged, with the identifiers that they had then."""
+    gone = ((p.profile_id, sorted(map(KEYS.of, p.linked))) for p in merge.gone.values())
+    return merge.survivor.profile_id, sorted(gone)
 
 
 def _gives(answer: Mapping[str, Any]) -> bool:

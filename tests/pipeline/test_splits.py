@@ -252,6 +252,19 @@ async def test_an_import_that_a_split_overtakes_looks_again(world: World) -> Non
 
 
 class TestTakingOneIdentifierOut:
+    async def test_it_is_found_behind_whom_it_left(self, world: World) -> None:
+        """Somebody new logs in on the browser of another: only the tablet is known of them."""
+        await world.stitch(message("r1", user("u"), client("c"), DEVICE))
+        left = await take_out(world, DEVICE)
+        world.restart()
+
+        found = await world.finder.find(
+            [user("new"), client("c"), DEVICE], now=world.now, deadline=Deadline.after(5)
+        )
+
+        assert found.profile is not None
+        assert found.profile.profile_id == left.leaves
+
     async def test_the_record_of_its_link_goes(self, world: World) -> None:
         await world.stitch(message("r1", user("u"), client("c")))
 
