@@ -9,10 +9,11 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
+from tagstitch.cli.named_identifier import named_identifier
 from tagstitch.cli.opened_backend import Opened, opened_backend
 from tagstitch.cli.output import CommandFailed, JsonOption, emit, run, table_of
 from tagstitch.core.fields import optional_time
-from tagstitch.core.identifier import Identifier, make_identifier
+from tagstitch.core.identifier import Identifier
 from tagstitch.core.identity_graph import type_of
 from tagstitch.core.link_log import LinkEntry
 from tagstitch.core.profile import Profile
@@ -132,7 +133,7 @@ async def _split(
 
 
 def _identifier(opened: Opened, type_: str, value: str) -> Identifier:
-    identifier = make_identifier(type_, value, path="value")
+    identifier = named_identifier(type_, value, opened.settings.identity)
     if opened.settings.identity.is_blocked(identifier):
         raise CommandFailed("many visitors share this value: it leads to nobody")
     return identifier

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
+from tagstitch.cli.named_identifier import named_identifier
 from tagstitch.cli.opened_backend import Opened, opened_backend
 from tagstitch.cli.output import JsonOption, emit, run
-from tagstitch.core.identifier import make_identifier
 from tagstitch.core.identity_graph import type_of
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.publish_audit import AuditPublisher
@@ -70,7 +70,7 @@ def _decide(verdict: Verdict, type_or_key: str, value: str | None, *, as_json: b
         async with opened_backend() as opened:
             key = type_or_key
             if value is not None:
-                identifier = make_identifier(type_or_key, value, path="value")
+                identifier = named_identifier(type_or_key, value, opened.settings.identity)
                 key = opened.keyring.identifier_key(identifier)
             review, deadline = _review(opened), Deadline.after(_TIMEOUT_S)
             act = review.release if verdict == "RELEASED" else review.block

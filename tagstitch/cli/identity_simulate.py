@@ -29,9 +29,10 @@ from tagstitch.cli.output import (
     run,
     write_json_parts,
 )
-from tagstitch.cli.rejects_file import RejectsFile
+from tagstitch.cli.rejects_file import RejectsFile, rejection_of
 from tagstitch.cli.simulated_graph import GivenIdentifiers, SimulatedProfile, profiles_of
 from tagstitch.cli.simulated_requests import read_requests
+from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.identity_settings import parse_identity_settings
 from tagstitch.core.problems import Problems
@@ -148,7 +149,11 @@ class _Simulated:
                 if request is None:
                     self._without_identifier += 1
                     continue
-                step = await self._thrown_away.simulation.step(request)
+                try:
+                    step = await self._thrown_away.simulation.step(request)
+                except InvalidInput as error:  # a dead letter, and the next request comes
+                    self.rejects.add(line, rejection_of(line, error))
+                    continue
                 self._outcomes[step.outcome] += 1
                 await self._given.add(request.identifiers)
                 if self._spool is not None:

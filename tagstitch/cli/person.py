@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
+from tagstitch.cli.named_identifier import named_identifier
 from tagstitch.cli.opened_backend import Opened, opened_backend
 from tagstitch.cli.output import (
     CommandFailed,
@@ -21,12 +22,12 @@ from tagstitch.cli.output import (
     write_json,
 )
 from tagstitch.core.erasure import is_tombstone
-from tagstitch.core.identifier import IdentitySettings, make_identifier
+from tagstitch.core.identifier import IdentitySettings
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.export_person import export_person
 from tagstitch.pipeline.holdings import count_rows, held_documents, rows_sql, subjects_of
-from tagstitch.pipeline.person import Asked, find_person, profile_paths
+from tagstitch.pipeline.person import Asked, find_person, profile_paths, refuse_held
 from tagstitch.pipeline.publish_audit import AuditPublisher
 
 _TIMEOUT_S: Final = 300.0
@@ -147,10 +148,17 @@ async def _with_person(
             if "/" in profile_id or not profile_id:
                 raise CommandFailed("this cannot be a profile's id")
             return await work(opened, Asked(profile_id))
-        identifier = make_identifier(str(type_), value, path="value")
+        identifier = named_identifier(str(type_), str(value), opened.settings.identity)
         if IdentitySettings().is_blocked(identifier):
             raise CommandFailed("many visitors share this value: it leads to nobody")
-        return await work(opened, Asked.by_identifier(identifier, opened.keyring))
+        asked = Asked.by_identifier(identifier, opened.keyring)
+        await refuse_held(
+            opened.backend.documents,
+            asked,
+            now=opened.backend.clock(),
+            deadline=Deadline.after(_TIMEOUT_S),
+        )
+        return await work(opened, asked)
 
 
 def _eraser(opened: Opened) -> PersonEraser:

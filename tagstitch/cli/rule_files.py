@@ -18,6 +18,7 @@ from tagstitch.core.rule_definitions import EDITED, RuleDefinitions
 _OPEN: Final = 0
 """Stands for the size of a node that is still being counted."""
 
+_LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 _RULE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
@@ -247,7 +248,18 @@ def _reason(error: Exception) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML without two of its surprises: a key written twice, and `NO` (Norway) read as false."""
+    """YAML without three of its surprises.
+
+    A key written twice, `NO` (Norway) read as false, and half a character, which no store holds.
+    """
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and not value.isascii() and _LONE_SURROGATE.search(value):
+            raise yaml.constructor.ConstructorError(
+                None, None, "half a character: write it in full", node.start_mark
+            )
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - the library's signature
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

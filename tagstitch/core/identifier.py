@@ -31,6 +31,7 @@ IDENTIFIER_TYPES: Final = (
 
 TYPE_PATTERN: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f]")
+_NO_DIGIT: Final = re.compile(r"\D")
 _SHA256_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 MergeStrategy = Literal[
@@ -140,19 +141,16 @@ def make_identifier(type_: str, value: object, *, path: str) -> Identifier:
         )  # fmt: skip
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InvalidInput("invalid_field", "an identifier's value must be text", path)
-    text = unicodedata.normalize("NFC", str(value)).strip()
-    if len(text) > IDENTIFIER_VALUE_CHARS_MAX:
-        raise InvalidInput(
-            "invalid_field", f"longer than {IDENTIFIER_VALUE_CHARS_MAX} characters", path
-        )
+    text = _composed(str(value).strip(), path)
     if _CONTROL_CHARACTER.search(text):
         raise InvalidInput("invalid_unicode", "control characters in an identifier", path)
     if is_shared(text):
         return Identifier(type_, text)  # its hash would hide from is_blocked what it is
-    if type_ == "email_sha256" and ("@" in text or _SHA256_HEX.fullmatch(text)):
+    if type_ == "email_sha256" and ("@" in text or _is_hash(text)):
         text = hash_email(text)
     elif type_ == "phone_sha256" and sum(map(str.isdigit, text)) >= 6:
-        text = hash_phone(text)
+        digits = _NO_DIGIT.sub("", text)  # (000) 000-0000 does not look like zeros as it is sent
+        text = digits if is_shared(digits) and not _is_hash(text) else hash_phone(text)
     return Identifier(type_, text)  # neither an address nor a hash: left for is_blocked to see
 
 
@@ -208,7 +206,7 @@ def hash_email(address_or_hash: str) -> str:
     (https://developers.google.com/analytics/devguides/collection/ga4/uid-data).
     """
     text = address_or_hash.strip().lower()
-    if _SHA256_HEX.fullmatch(text):
+    if _is_hash(text):
         return text
     name, at, domain = text.partition("@")
     if at and domain in ("gmail.com", "googlemail.com"):
@@ -219,9 +217,28 @@ def hash_email(address_or_hash: str) -> str:
 def hash_phone(number_or_hash: str) -> str:
     """Return the SHA-256 (lower-case hex) of a number as E.164 (digits, leading +)."""
     text = number_or_hash.strip()
-    if _SHA256_HEX.fullmatch(text):
+    if _is_hash(text):
         return text.lower()
-    return hashlib.sha256(("+" + re.sub(r"\D", "", text)).encode()).hexdigest()
+    return hashlib.sha256(("+" + _NO_DIGIT.sub("", text)).encode()).hexdigest()
+
+
+def _is_hash(text: str) -> bool:
+    return _SHA256_HEX.fullmatch(text) is not None
+
+
+def _composed(text: str, path: str) -> str:
+    """Return the NFC; raises InvalidInput for text that is too long, as it is sent or composed.
+
+    Long text is refused first: Python sorts a run of combining marks in quadratic time, and one
+    value of 100 kB from a browser would stop a process for minutes.
+    """
+    if len(text) <= IDENTIFIER_VALUE_CHARS_MAX:
+        text = unicodedata.normalize("NFC", text)  # may be longer: some letters come apart
+    if len(text) > IDENTIFIER_VALUE_CHARS_MAX:
+        raise InvalidInput(
+            "invalid_field", f"longer than {IDENTIFIER_VALUE_CHARS_MAX} characters", path
+        )
+    return text
 
 
 def _identifier_entries(raw: object) -> Iterable[tuple[str, Any, str]]:

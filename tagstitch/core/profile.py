@@ -119,12 +119,15 @@ def own_shape(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the stored document with `attributes` and `identifiers` as maps.
 
     A document is ours when both are. Otherwise somebody wrote it by hand and everything in it is
-    an attribute, whatever its name, except the few marks that hold in every document.
+    an attribute, whatever its name, except the few marks that hold in every document. A link that
+    somebody wrote as `true` says nothing of when it was seen.
     """
-    if isinstance(fields.get("attributes"), Mapping) and isinstance(
-        fields.get("identifiers"), Mapping
-    ):
-        return fields
+    links = fields.get("identifiers")
+    if isinstance(fields.get("attributes"), Mapping) and isinstance(links, Mapping):
+        if all(isinstance(link, Mapping) for link in links.values()):
+            return fields
+        read = {key: link if isinstance(link, Mapping) else {} for key, link in links.items()}
+        return {**fields, "identifiers": read}
     marks = {
         name: fields[name] for name, kind in _MARKS.items() if isinstance(fields.get(name), kind)
     }
@@ -184,10 +187,12 @@ def update_consent(
 
     The newest consent time wins, whatever order the messages arrive in; a tie is a denial. A
     repeated answer still moves the time, or an older opposite one that arrives late would win.
+    Beyond so many purposes no grant is taken; for denials there is as much room again.
     """
     updated = dict(stored)
     for purpose, granted in changes.items():
-        if purpose not in updated and len(updated) >= CONSENT_PURPOSES_MAX:
+        room = CONSENT_PURPOSES_MAX if granted else 2 * CONSENT_PURPOSES_MAX
+        if purpose not in updated and len(updated) >= room:
             continue
         before = stored.get(purpose)
         before_at = _time(before.get("at")) if isinstance(before, Mapping) else None

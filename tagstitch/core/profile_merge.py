@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import reduce
@@ -15,7 +16,7 @@ from tagstitch.core.cap_uses import merge_uses
 from tagstitch.core.contribution import merge_contributors
 from tagstitch.core.identifier import MergeStrategy
 from tagstitch.core.identity_graph import Resolution
-from tagstitch.core.limits import MERGED_LIST_MAX
+from tagstitch.core.limits import INTEGER_ABS_MAX, MERGED_LIST_MAX
 from tagstitch.core.profile import Profile, is_grant, typed_profile
 from tagstitch.core.profile_traits import TraitDefinitions
 from tagstitch.core.values import is_number, to_json_value
@@ -119,13 +120,20 @@ def _keep_target(said: Sequence[Said]) -> Said:
 
 
 def _of_numbers(combine: Callable[[Iterable[float]], float]) -> Callable[[Sequence[Said]], Said]:
-    """Combine the numbers; what is none is left out, and without any the newest stays."""
+    """Combine the numbers; what is none is left out, and without any the newest stays.
+
+    A sum beyond 64 bits is not exact, and one that is not finite gives way to the newest: no
+    document holds them, and the merge must not fail for it.
+    """
 
     def decide(said: Sequence[Said]) -> Said:
         numbers = [one.value for one in said if is_number(one.value)]
-        if not numbers:
+        combined = combine(sorted(numbers)) if numbers else math.nan
+        if abs(combined) > INTEGER_ABS_MAX:
+            combined = float(combined)
+        if not math.isfinite(combined):
             return _newest(said)
-        return Said(combine(sorted(numbers)), max(one.at for one in said))
+        return Said(combined, max(one.at for one in said))
 
     return decide
 

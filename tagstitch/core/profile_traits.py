@@ -116,14 +116,16 @@ def current_traits(definitions: TraitDefinitions, traits: Traits) -> Traits:
     """Return the states that today's definitions made, or newer ones than this process knows.
 
     Others would never change again. Before contributions are merged it removes what an earlier
-    edition left in some of them.
+    edition left in some of them. What a broken definition had counted waits until it is mended.
     """
-    return {
-        name: state
-        for name, state in traits.items()
-        if (definition := definitions.by_name.get(name)) is not None
-        and (
-            definition.terms.rank == (state["edition"], state["digest"])
-            or state["edition"] > definition.terms.edition
-        )
-    }
+    return {name: state for name, state in traits.items() if _is_current(definitions, name, state)}
+
+
+def _is_current(definitions: TraitDefinitions, name: str, state: State) -> bool:
+    definition = definitions.by_name.get(name)
+    if definition is None:
+        return any(broken.rule_id == name for broken in definitions.broken)
+    return (
+        definition.terms.rank == (state["edition"], state["digest"])
+        or state["edition"] > definition.terms.edition
+    )

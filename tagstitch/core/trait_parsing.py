@@ -250,6 +250,9 @@ def _unit(raw: Any, where: str, problems: Problems) -> int:
 def _with_digest(definition: TraitDefinition, counted: list[Any]) -> TraitDefinition:
     """Return the definition with the digest of what it counts: another digest counts anew."""
     said = [*counted, definition.terms.to_state()]
-    content = msgspec.json.encode(said, enc_hook=str, order="deterministic")
+    try:
+        content = msgspec.json.encode(said, enc_hook=str, order="deterministic")
+    except UnicodeEncodeError:  # half a character: YAML can write it, and nothing can hold it
+        raise InvalidRule(definition.name, (Problem("", "not valid Unicode"),)) from None
     digest = blake2b(content, digest_size=6).hexdigest()
     return replace(definition, terms=replace(definition.terms, digest=digest))

@@ -153,7 +153,7 @@ def _readable_value(state: State, now: int) -> Any:
     """Return the value, or None where somebody edited the stored state: a lookup must not fail."""
     try:
         return read_value(state, now)
-    except (AttributeError, LookupError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None
 
 

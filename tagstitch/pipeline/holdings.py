@@ -97,8 +97,10 @@ def _tells_of(entry: Document, profile_ids: Collection[str]) -> bool:
 
 
 async def _log(documents: DocumentStore, profile_id: str, deadline: Deadline) -> list[Document]:
+    """Return the log of one profile: ids that people chose may begin as its entries do."""
     prefix = f"links/{log_prefix(profile_id)}"
-    return await _all(documents, "links", deadline=deadline, prefix=prefix)
+    found = await _all(documents, "links", deadline=deadline, prefix=prefix)
+    return [entry for entry in found if entry.fields.get("profile_id") == profile_id]
 
 
 async def _all(

@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import Final
 
 from tagstitch.core.contribution import contributors
+from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.link_log import LinkEntry
 from tagstitch.core.profile import Profile, is_erased, parse_profile, survivor_id, typed_profile
+from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
@@ -88,6 +90,25 @@ async def find_person(
         tuple(sorted(entries, key=lambda entry: (entry.committed_at, entry.entry_id))),
         found,
     )
+
+
+async def refuse_held(
+    documents: DocumentStore, asked: Asked, *, now: datetime, deadline: Deadline
+) -> None:
+    """Raise InvalidInput where the identifier that was named recognises nobody today.
+
+    The profile that a kiosk's id is linked to is that of whoever was there first, and not of
+    whoever asks for their data.
+    """
+    found: dict[str, Document] = {}
+    home = (await _follow(documents, asked.profile_id, found, deadline))[-1]
+    document = found.get(f"profiles/{home}")
+    profile = typed_profile(home, document.fields) if document is not None else None
+    if profile is not None and any(is_held(profile, key, now=now) for key in asked.keys):
+        raise InvalidInput(
+            "invalid_field", "held or blocked: whose it is cannot be told", "identifier",
+            "another identifier of the person, or `tagstitch identity review release` first",
+        )  # fmt: skip
 
 
 async def _follow(

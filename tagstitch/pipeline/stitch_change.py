@@ -18,10 +18,11 @@ from tagstitch.core.contribution import (
     TraitEvent,
     count_event,
     distant_contributors,
+    held_contributions,
     merge_contributors,
     read_contribution,
 )
-from tagstitch.core.identity_graph import SALT_BYTES, Resolution, profile_fields
+from tagstitch.core.identity_graph import SALT_BYTES, GraphNode, Resolution, profile_fields
 from tagstitch.core.profile import Profile, is_grant, update_consent
 from tagstitch.core.profile_traits import TraitDefinitions
 from tagstitch.core.quarantine import Meeting
@@ -63,7 +64,7 @@ class StitchChange:
 
 
 def places_to_change(result: StitchResult) -> set[str]:
-    """Return the documents that the changes overwrite, besides those of the request itself."""
+    """Return the documents that the changes overwrite or look at, besides the request's own."""
     resolution, person = result.resolution, result.person
     places = {
         f"profiles/{place}"
@@ -74,6 +75,9 @@ def places_to_change(result: StitchResult) -> set[str]:
     distant = distant_contributors(person.fields) if person is not None else ()
     if strongest is not None and strongest.key in distant:
         places.add(f"contributions/{strongest.key}")
+    for node in resolution.held:
+        if node.profile is not None and node.key in distant_contributors(node.profile.fields):
+            places.add(f"contributions/{node.key}")
     return places
 
 
@@ -131,8 +135,13 @@ def _count(
     fields: Mapping[str, Any],
     moved: Contributions,
 ) -> CountedEvent:
-    """Count the event for the strongest identifier: a split takes it along with what it did."""
-    if resolution.strongest is None:
+    """Count the event for the strongest identifier: a split takes it along with what it did.
+
+    Not one that counted for a stronger identifier before that was held: a replay changes nothing.
+    """
+    if resolution.strongest is None or any(
+        _has_counted(node, situation.loaded, counting) for node in resolution.held
+    ):
         return UNCOUNTED
     key = resolution.strongest.key
     document = situation.loaded.documents.get(f"contributions/{key}")
@@ -142,6 +151,17 @@ def _count(
     except Exception as error:  # links and consent must not wait for a broken state
         logger.exception("trait_fold_failed", extra={"fields": {"why": type(error).__name__}})
         return FAILED
+
+
+def _has_counted(node: GraphNode, loaded: LoadedGraph, counting: TraitEvent) -> bool:
+    """Return whether the event is among those that counted for an identifier."""
+    if node.profile is None:
+        return False
+    contribution = held_contributions(node.profile.fields).get(node.key)
+    document = loaded.documents.get(f"contributions/{node.key}")
+    if contribution is None and document is not None:
+        contribution = read_contribution(document.fields)
+    return contribution is not None and contribution.counted_for(counting) != "nobody"
 
 
 def change_writes(

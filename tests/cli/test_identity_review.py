@@ -134,3 +134,13 @@ def test_every_block_is_found_by_the_documented_query(kiosk: Cli) -> None:
         ("identity_link", "unchanged", "KNOWN_PROFILE", None, None, client),
         ("identity_blocked", "blocked", "BLOCKED_IDENTIFIER", None, None, client),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [("export",), ("erase", "--yes"), ("erase", "--dry-run")])
+def test_by_what_is_held_nobody_is_exported_or_erased(kiosk: Cli, command: tuple[str, ...]) -> None:
+    """The kiosk belongs to the profile of its first user, who is not whoever asks."""
+    ran = kiosk("identity", *command, "client_id", CLIENT_ID)
+
+    assert ran.exit_code == 1
+    assert "whose it is cannot be told" in ran.err
+    assert kiosk("identity", command[0], *command[1:], "user_id", "u-0").exit_code == 0

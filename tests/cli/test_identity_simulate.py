@@ -153,6 +153,24 @@ def test_lines_that_are_none_are_told_and_fail_the_command(cli: Cli, tmp_path: P
     assert not list(tmp_path.glob("*.rejects.jsonl"))
 
 
+def test_a_request_that_would_be_a_dead_letter_is_told_and_the_next_one_comes(
+    cli: Cli, tmp_path: Path
+) -> None:
+    file = tmp_path / "requests.jsonl"
+    requests = [{"request_id": id_, "identifiers": {"user_id": user}} for id_, user in (
+        ("a", "ann"), ("a", "bob"), ("b", "cyd")
+    )]  # fmt: skip
+    file.write_text("\n".join(map(json.dumps, requests)))
+
+    ran = cli("identity", "simulate", file, "--json")
+
+    assert ran.exit_code == 1
+    summary = ran.document["summary"]
+    [rejection] = summary["rejections"]
+    assert (rejection["line"], rejection["code"]) == (2, "idempotency_conflict")
+    assert summary["outcomes"] == {"created": 2}
+
+
 def test_rows_of_the_export_and_compressed_files_are_read(cli: Cli, tmp_path: Path) -> None:
     row = {
         "event_name": "login",

@@ -117,3 +117,26 @@ def test_a_value_that_many_share_erases_nobody(known: Cli) -> None:
 
     assert ran.exit_code == 1
     assert "many visitors share this value" in ran.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("erase", "userid", "u-1", "--yes"),
+        ("export", "userid", "u-1"),
+        ("erasure-proof", "userid", "u-1"),
+        ("show", "userid", "u-1"),
+        ("as-of", "userid", "u-1", "2026-11-21T20:00:00Z"),
+        ("split", "userid", "u-1"),
+        ("review", "block", "userid", "u-1"),
+    ],
+)
+def test_a_misspelt_type_does_not_pass_for_somebody_unknown(
+    known: Cli, command: tuple[str, ...]
+) -> None:
+    done = known("identity", *command)
+
+    assert done.exit_code == 1
+    assert "not declared" in done.err
+    assert "declared types: user_id, " in done.err
+    assert known("identity", "show", "user_id", "u-1").exit_code == 0

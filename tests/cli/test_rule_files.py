@@ -195,6 +195,15 @@ def test_an_empty_folder_is_a_problem(tmp_path: Path) -> None:
     assert problems_of(tmp_path) == [(None, "no YAML or JSON file here")]
 
 
+@pytest.mark.parametrize("text", [r"\ud800", r"\ud83d\ude00"])
+def test_half_a_character_is_refused_with_its_place(tmp_path: Path, text: str) -> None:
+    file = write(tmp_path / "half.yaml", f'traits:\n  t: {{description: "{text}"}}\n')
+
+    assert problems_of(file)[0][1] == (
+        "cannot be read: half a character: write it in full in line 2, column 20"
+    )
+
+
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "twice.yaml", "event_rules:\n  a: {b: 1}\n  a: {b: 2}\n")
 

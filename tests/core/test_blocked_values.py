@@ -51,6 +51,12 @@ def test_a_word_is_blocked_in_any_case_and_any_wrapping(word: str, wrapping: str
         assert settings.is_blocked(wrapped), wrapped
 
 
+@pytest.mark.parametrize("number", ["(000) 000-0000", "+1 (111) 111-1111", "+000 / 00.00"])
+def test_a_number_of_zeros_or_ones_is_blocked_however_it_is_written(number: str) -> None:
+    assert is_blocked("phone_sha256", number)
+    assert not is_blocked("phone_sha256", number + "23")
+
+
 @pytest.mark.parametrize("type_", ["user_id", "email_sha256", "phone_sha256", "loyalty_id"])
 @pytest.mark.parametrize("word", WORDS)
 def test_a_word_is_blocked_whatever_the_type(word: str, type_: str) -> None:

@@ -55,6 +55,16 @@ def test_in_any_other_document_every_field_is_an_attribute(odd: dict[str, Any]) 
     assert profile.fields == {"attributes": profile.attributes, "identifiers": {}}
 
 
+@pytest.mark.parametrize("link", [True, None, "since 2024", []])
+def test_a_link_that_says_nothing_is_one_without_times(link: Any) -> None:
+    fields = {"attributes": {}, "identifiers": {"client_id:K": link, "user_id:L": {"met": {}}}}
+
+    profile = parse(fields)
+
+    assert profile.identifiers == {"client_id:K": {}, "user_id:L": {"met": {}}}
+    assert profile.fields["identifiers"] == profile.identifiers
+
+
 def test_marks_of_the_right_type_hold_in_every_document() -> None:
     expires_at = NOW + timedelta(days=1)
 

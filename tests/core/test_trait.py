@@ -10,7 +10,7 @@ from tagstitch.core.event import Event
 from tagstitch.core.limits import TRAIT_STATE_BYTES_MAX
 from tagstitch.core.trait import fold
 from tagstitch.core.trait_parsing import parse_trait
-from tagstitch.core.trait_state import State, merge_states, value_of
+from tagstitch.core.trait_state import State, merge_states, trait_values, value_of
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)  # a Saturday
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -376,3 +376,23 @@ def test_nothing_new_is_the_same_object() -> None:
 
     assert fold(definition, state, Event("x", {"page": "b"}), at=NOON) is state
     assert fold(definition, state, Event("x", {}), at=NOON) is state
+
+
+@pytest.mark.parametrize(
+    ("raw", "edited"),
+    [
+        ({"operation": "time_since_last", "unit": "days"}, {"unit_s": 0}),
+        ({"operation": "sum", "field": "v"}, {"parts": {"0": {"n": 1, "sum": "much"}}}),
+        (
+            {"operation": "tally", "field": "v"},
+            {"parts": {"0": {"n": 1, "keys": {"a": [float("inf"), 0]}}}},
+        ),
+    ],
+)
+def test_a_state_that_somebody_edited_has_no_value(
+    raw: Mapping[str, Any], edited: Mapping[str, Any]
+) -> None:
+    definition = parse_trait("t", {"event": "*", **raw})
+    state = fold(definition, None, Event("x", {"event_name": "x", "v": 1}), at=NOON)
+
+    assert trait_values({"t": {**(state or {}), **edited}}, now=NOON) == {}

@@ -99,6 +99,7 @@ def test_the_buckets_of_a_window(operation: str, period: dict[str, int], bucket_
         ({"limit": 3}, "limit: does not belong to the operation count"),
         ({"operation": "sum", "field": "profile.age"}, "field: must be a path of the event"),
         ({"operation": "sum", "field": "a..b"}, "field: not a path"),
+        ({"operation": "sum", "field": "\ud800"}, ": not valid Unicode"),
         ({"operation": "sum", "field": "items.$all.price"}, "field: this quantifier has no meaning"),
         ({"operation": "last", "field": "items.$.price"}, "field: this quantifier has no meaning"),
         ({"operation": "tally", "field": "items.$count"}, "field: this quantifier has no meaning"),

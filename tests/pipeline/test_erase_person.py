@@ -235,3 +235,23 @@ class TestWhoIsErased:
         await world.sweep()
         assert traces(await everything(world), "ada@example.net") == []
         assert await load(world, **line) == ["erased"]
+
+    @pytest.mark.parametrize("chosen", ["card", "record"])
+    async def test_logs_whose_entries_begin_alike_are_not_mixed_up(
+        self, world: World, chosen: str
+    ) -> None:
+        """An entry of `card~1` begins like one of `card`, what leads to merges like `record`."""
+        for profile_id, name in ((chosen, "u"), (f"{chosen}~1", "v")):
+            await load(world, profile_id=profile_id, identifiers={"user_id": name})
+            await world.stitch(message(name, user(name), client(f"c-{name}")))
+        await world.put_profile(client("d"))
+        await world.stitch(message("merge", user("v"), client("d")))
+        await world.store_audit()
+        before = set(await world.paths("links"))
+
+        await erase(world, user("u"))
+
+        gone = before - set(await world.paths("links"))
+        assert [path.rpartition("~")[0].rpartition("~")[0] for path in gone] == [f"links/{chosen}"]
+        [merge] = [row for row in await world.rows() if row["record_type"] == "identity_merge"]
+        await splitter(world).undo_merge(str(merge["record_id"]), deadline=Deadline.after(5))

@@ -277,6 +277,23 @@ class TestWhatAMergeKeeps:
             "last": "b",
         }
 
+    @pytest.mark.parametrize(
+        ("old", "new", "sum_"), [(2**63 - 1, 2**63 - 1, 2.0**64), (1e308, 1.5e308, 1.5e308)]
+    )
+    async def test_a_sum_that_no_document_holds_does_not_stop_the_merge(
+        self, world: World, old: float, new: float, sum_: float
+    ) -> None:
+        world.identity = IdentitySettings(merge_strategies={"spent": "sum"})
+        await world.put_profile(user("u"), attributes={"spent": old})
+        await world.put_profile(
+            client("c"), attributes={"spent": new}, created_at=START + timedelta(hours=1)
+        )
+
+        await world.stitch(message("r1", user("u"), client("c")))
+
+        [profile] = (await living(world)).values()
+        assert profile["attributes"] == {"spent": sum_}
+
     async def test_consent_takes_the_strictest(self, world: World) -> None:
         """Missing counts as not granted."""
         yes, no = {"granted": True, "at": START}, {"granted": False, "at": START}
@@ -332,6 +349,16 @@ class TestWhatAMergeKeeps:
         assert len(await living(world)) == 2
 
 
+async def test_a_link_that_somebody_wrote_by_hand_stops_nobody(world: World) -> None:
+    links = {KEYRING.identifier_key(user("u")): True, KEYRING.identifier_key(client("c")): "yes"}
+    await world.put_profile(user("u"), identifiers=links)
+
+    assert await profile_of(world, user("u")) == KEYRING.profile_id(user("u"))
+    await world.stitch(message("r1", user("u"), client("d")))
+
+    assert await profile_of(world, client("d")) == KEYRING.profile_id(user("u"))
+
+
 class TestLimits:
     async def test_a_sixth_address_of_a_year_stays_apart(self, world: World) -> None:
         addresses = [
@@ -364,6 +391,12 @@ class TestLimits:
 
         profile = await world.document(f"profiles/{KEYRING.profile_id(user('u'))}")
         assert len(profile["identifiers"]) == 7
+
+    async def test_an_event_of_the_year_1_is_one_like_any_other(self, world: World) -> None:
+        unset = "0001-01-01T00:00:00Z"  # what some languages send for a time that nobody set
+        await world.stitch(message("r1", user("u"), client("c"), occurred_at=unset))
+
+        assert await profile_of(world, client("c")) == KEYRING.profile_id(user("u"))
 
     async def test_no_profile_has_more_than_fifty_identifiers(self, world: World) -> None:
         world.identity = WITHOUT_LIMITS

@@ -10,6 +10,7 @@ import pytest
 
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.limits import CONSENT_PURPOSES_MAX
 from tagstitch.core.view import parse_views
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.webhook_signature import verify_signature
@@ -122,6 +123,18 @@ class TestLinking:
         profile = await world.document(f"profiles/{profile_id}")
         assert profile["consent"]["ad_personalization"]["granted"] is False
         assert set(profile["identifiers"]) == {KEYRING.identifier_key(CLIENT)}
+
+    async def test_a_denial_is_recorded_where_no_more_grants_are(self, world: World) -> None:
+        purposes = [f"purpose_{number}" for number in range(CONSENT_PURPOSES_MAX)]
+        granted = {purpose: {"granted": True, "at": START} for purpose in purposes}
+        path = f"profiles/{await world.put_profile(CLIENT, consent=granted)}"
+        said = {"analytics_storage": False, "one_more": True}
+
+        await world.stitch(message(consent=said))
+
+        consent = (await world.document(path))["consent"]
+        assert consent["analytics_storage"]["granted"] is False
+        assert "one_more" not in consent
 
     async def test_an_old_grant_that_arrives_late_does_not_undo_a_denial(
         self, world: World

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tagstitch.core.identifier import Identifier
+from tagstitch.core.identifier import Identifier, IdentitySettings, QuarantineLimit
 from tagstitch.core.limits import EVENT_IDS_MAX, PROFILE_BYTES_MAX
 from tagstitch.core.profile import parse_profile
 from tagstitch.core.profile_traits import compile_traits
@@ -228,6 +228,26 @@ class TestSeveralIdentifiers:
 
         assert (await traits_of(world, client("c")))["orders"] == 3
 
+    async def test_a_replay_counts_nothing_though_an_identifier_was_held_meanwhile(
+        self, world: World
+    ) -> None:
+        world.identity = IdentitySettings(quarantine=QuarantineLimit(3, timedelta(days=1)))
+        browsers = [client(f"c{number}") for number in range(6)]
+
+        async def visits() -> dict[str, Any]:
+            world.restart()
+            for number, browser in enumerate(browsers):
+                await world.stitch(purchase(f"before-{number}", browser))
+                await world.stitch(purchase(f"login-{number}", user("test"), browser))
+                await world.stitch(purchase(f"after-{number}", user("test"), browser))
+            stored = await living(world)
+            return {path: profile["traits"] for path, profile in stored.items()}
+
+        once = await visits()
+
+        assert await world.paths("quarantine") != []
+        assert await visits() == once
+
 
 class TestSplits:
     async def test_each_takes_along_what_its_events_added(self, world: World) -> None:
@@ -288,6 +308,18 @@ class TestDefinitionsThatChange:
         await world.stitch(purchase("r2", client("c")))
 
         assert await traits_of(world, client("c")) == {"revenue": 10}
+
+    async def test_what_a_broken_definition_had_counted_waits_until_it_is_mended(
+        self, world: World
+    ) -> None:
+        await world.stitch(purchase("r1", client("c")))
+        world.traits = {**DEFINITIONS, "orders": {"event": "purchase", "operation": "cuont"}}
+        await world.stitch(purchase("r2", user("u"), client("c")))
+        world.traits = DEFINITIONS
+
+        await world.stitch(purchase("r3", user("u"), client("c")))
+
+        assert await traits_of(world, client("c")) == {"orders": 2, "revenue": 15}
 
     async def test_profiles_of_two_editions_merge_to_what_todays_counted(
         self, world: World
