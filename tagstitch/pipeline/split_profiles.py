@@ -105,7 +105,7 @@ class ProfileSplitter:
             if not isinstance(survivor_id, str) or lived_since:
                 raise InvalidInput("invalid_field", "this merge was undone already", "record_id")
             together, more = await self._together(survivor_id, keys, deadline, merge)
-            return _Wanted(together, keys, gone, merge, {**found, **more})
+            return _Wanted(together, keys, gone, merge, _as_one_read(found, more))
 
         return await self._split(want, deadline)
 
@@ -126,7 +126,7 @@ class ProfileSplitter:
             together, more = await self._together(survivor_id, keys, deadline)
             if key not in together.identifiers:
                 raise InvalidInput("invalid_field", "it is not linked there any more", "identifier")
-            return _Wanted(together, keys, place, None, {**found, **more})
+            return _Wanted(together, keys, place, None, _as_one_read(found, more))
 
         return await self._split(want, deadline)
 
@@ -134,9 +134,8 @@ class ProfileSplitter:
         self, want: Callable[[], Awaitable[_Wanted]], deadline: Deadline
     ) -> SplitResult:
         for _ in range(_ATTEMPTS_MAX):
-            wanted = await want()
             try:
-                return await self._commit(wanted, deadline=deadline)
+                return await self._commit(await want(), deadline=deadline)
             except Conflict:
                 continue
         raise Unavailable("firestore", "too many concurrent changes of one visitor")
@@ -261,6 +260,19 @@ class ProfileSplitter:
     async def _read(self, path: str, deadline: Deadline) -> dict[str, Document]:
         document = await self._backend.documents.get(path, deadline=deadline)
         return {} if document is None else {path: document}
+
+
+def _as_one_read(
+    first: Mapping[str, Document], second: Mapping[str, Document]
+) -> dict[str, Document]:
+    """Return the documents of both reads; raises Conflict when one changed between the two.
+
+    The commit would hold for what was read last, and say what was read first.
+    """
+    for path in first.keys() & second.keys():
+        if first[path].version != second[path].version:
+            raise Conflict("the profile was changed between two reads")
+    return {**first, **second}
 
 
 def _contribution_writes(contributions: Contributions, split: Split) -> list[Write]:

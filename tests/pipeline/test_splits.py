@@ -138,6 +138,26 @@ class TestUndoingAMerge:
         with pytest.raises(InvalidInput, match="undone already"):
             await undo(world, record_id)
 
+    async def test_of_two_at_once_one_finds_nothing_to_undo(self, world: World) -> None:
+        """The second reads the alias before the first one's commit, and the profile after it."""
+        record_id = await merged(world)
+        read, is_first = world.store.get_many, True
+
+        async def read_behind_the_other(paths: Sequence[str], *, deadline: Deadline) -> Any:
+            nonlocal is_first
+            if is_first:
+                is_first = False
+                await undo(world, record_id)
+            return await read(paths, deadline=deadline)
+
+        world.store.get_many = read_behind_the_other  # type: ignore[method-assign]
+        with pytest.raises(InvalidInput, match="undone already"):
+            await undo(world, record_id)
+
+        tablet = KEYRING.identifier_key(DEVICE)
+        cookies = await world.document(f"profiles/{KEYRING.profile_id(client('c'))}")
+        assert set(cookies["identifiers"]) == {tablet, KEYRING.identifier_key(client("c"))}
+
     async def test_nor_is_there_when_who_left_was_merged_into_somebody_else(
         self, world: World
     ) -> None:
