@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 from typing import Any, Final, Literal
@@ -18,7 +18,7 @@ from tagstitch.core.consent import Consent
 from tagstitch.core.event import Event
 from tagstitch.core.limits import EVENT_IDS_MAX
 from tagstitch.core.profile import Profile
-from tagstitch.core.profile_traits import TraitDefinitions, current_traits, fold_event
+from tagstitch.core.profile_traits import Folded, TraitDefinitions, current_traits, fold_event
 from tagstitch.core.trait_state import Traits, merge_traits, stored_traits
 
 _EVENT_BYTES: Final = 8
@@ -51,6 +51,9 @@ class Contribution:
     """The events that were counted last, the newest at the end: digests of each one's id and of
     the request that brought it."""
 
+    written_at: datetime | None = None
+    """When it was stored."""
+
     def counted_for(self, counting: TraitEvent) -> Literal["nobody", "this request", "another"]:
         """Return which request the event was counted for, as far as is remembered."""
         entry = _entry(counting)
@@ -61,7 +64,8 @@ class Contribution:
 
     def current(self, definitions: TraitDefinitions) -> Contribution:
         """Return what today's definitions made of it."""
-        return Contribution(current_traits(definitions, self.traits), self.event_ids)
+        traits = current_traits(definitions, self.traits, written_at=self.written_at)
+        return replace(self, traits=traits)
 
     def to_fields(self, profile: Mapping[str, Any]) -> dict[str, Any]:
         """Return the document `contributions/{key}`; it expires with its profile's document."""
@@ -105,9 +109,11 @@ def contributors(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
 def read_contribution(fields: Mapping[str, Any]) -> Contribution:
     """Return the contribution that a document holds: its own one, or that of its profile."""
-    event_ids = fields.get("event_ids")
+    event_ids, written_at = fields.get("event_ids"), fields.get("updated_at")
     return Contribution(
-        stored_traits(fields.get("traits")), event_ids if isinstance(event_ids, bytes) else b""
+        stored_traits(fields.get("traits")),
+        event_ids if isinstance(event_ids, bytes) else b"",
+        written_at if isinstance(written_at, datetime) else None,
     )
 
 
@@ -170,19 +176,14 @@ def count_event(
 ) -> CountedEvent:
     """Return what an event of one identifier changes in its profile's document.
 
-    `stored` are the documents of the contributions that are not in the profile's, at least this
-    identifier's. An event that was counted before changes nothing.
+    `fields` are the document as it was read, or as a merge made it. `stored` are the documents of
+    the contributions that are not in the profile's, at least this identifier's. An event that was
+    counted before changes nothing.
     """
     keys = contributors(fields)
     held = held_contributions(fields)
     mine = held.get(key) or (stored.get(key, NOTHING) if key in keys else NOTHING)
-    folded = fold_event(
-        definitions,
-        current_traits(definitions, mine.traits),
-        counting.event,
-        at=counting.at,
-        consent=counting.consent,
-    )
+    folded = _folded(definitions, mine, counting)
     counted_for = mine.counted_for(counting)
     if counted_for == "this request":  # whose record may be lost: it is made once more
         return CountedEvent({}, {}, folded.counted)
@@ -191,13 +192,7 @@ def count_event(
     added = Contribution(folded.traits, _with(mine.event_ids, counting))
     if set(keys) <= {key}:
         return CountedEvent(trait_fields({key: added}), {}, folded.counted)
-    whole = fold_event(
-        definitions,
-        current_traits(definitions, read_contribution(fields).traits),
-        counting.event,
-        at=counting.at,
-        consent=counting.consent,
-    )
+    whole = _folded(definitions, read_contribution(fields), counting)
     profile = {
         "traits": dict(whole.traits),
         "contributors": sorted({*keys, key}),
@@ -205,6 +200,18 @@ def count_event(
     }
     moved = {other: held[other].current(definitions) for other in held}
     return CountedEvent(profile, {**moved, key: added}, folded.counted)
+
+
+def _folded(
+    definitions: TraitDefinitions, contribution: Contribution, counting: TraitEvent
+) -> Folded:
+    return fold_event(
+        definitions,
+        contribution.current(definitions).traits,
+        counting.event,
+        at=counting.at,
+        consent=counting.consent,
+    )
 
 
 def _entry(counting: TraitEvent) -> bytes:

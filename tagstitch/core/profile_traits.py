@@ -35,6 +35,8 @@ class TraitDefinitions:
     """Event name -> its active definitions; `*` for those of every event."""
     broken: tuple[BrokenRule, ...] = ()
     """Definitions that were left out, and why."""
+    as_of: datetime | None = None
+    """When they were read: somebody who read them later may know more."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -112,13 +114,23 @@ def fold_event(
     return Folded({**traits, **folded} if folded else traits, tuple(counted))
 
 
-def current_traits(definitions: TraitDefinitions, traits: Traits) -> Traits:
+def current_traits(
+    definitions: TraitDefinitions, traits: Traits, *, written_at: datetime | None
+) -> Traits:
     """Return the states that today's definitions made, or newer ones than this process knows.
 
     Others would never change again. Before contributions are merged it removes what an earlier
     edition left in some of them. What a broken definition had counted waits until it is mended.
+    `written_at` is when the states were stored: whoever did so after these definitions were read
+    may have known a trait that is new.
     """
-    return {name: state for name, state in traits.items() if _is_current(definitions, name, state)}
+    as_of = definitions.as_of
+    may_be_new = as_of is not None and written_at is not None and written_at > as_of
+    return {
+        name: state
+        for name, state in traits.items()
+        if (may_be_new and name not in definitions.by_name) or _is_current(definitions, name, state)
+    }
 
 
 def _is_current(definitions: TraitDefinitions, name: str, state: State) -> bool:

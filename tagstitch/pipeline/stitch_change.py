@@ -116,7 +116,7 @@ def change_of(situation: StitchSituation, result: StitchResult, consent: Consent
         counting = TraitEvent(
             event, request.event_id, request.request_id, request.occurred_at, consent
         )
-        counted = _count(situation, resolution, counting, fields, moved)
+        counted = _count(situation, resolution, counting, person.fields if person else {}, moved)
     if not is_update and not counted.profile:
         return StitchChange(resolution, counted=counted)
     return StitchChange(

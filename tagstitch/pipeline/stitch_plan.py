@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -101,6 +101,7 @@ class StitchPlanner:
         definitions = await self._traits.get(deadline)
         if definitions is None:
             raise Unavailable("firestore", "the definitions of traits could not be loaded")
+        definitions = replace(definitions, as_of=self._traits.loaded_at)
         loaded, resolution = await self._resolve(
             request, loaded, definitions, now=now, deadline=deadline
         )

@@ -113,7 +113,7 @@ def test_only_states_of_todays_definitions_are_current() -> None:
         }
     )
 
-    assert current_traits(changed, traits).keys() == {"revenue"}
+    assert current_traits(changed, traits, written_at=None).keys() == {"revenue"}
 
 
 def test_traits_that_could_outgrow_a_profile_are_left_out() -> None:

@@ -14,9 +14,11 @@ from tagstitch.core.identifier import Identifier, IdentitySettings, QuarantineLi
 from tagstitch.core.limits import EVENT_IDS_MAX, PROFILE_BYTES_MAX
 from tagstitch.core.profile import parse_profile
 from tagstitch.core.profile_traits import compile_traits
+from tagstitch.core.stitch_request import parse_stitch_request
 from tagstitch.pipeline.backend import Delete, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.split_profiles import ProfileSplitter
+from tagstitch.pipeline.stitch import Stitcher
 from tests.pipeline.test_merges import client, living, message, profile_of, user
 from tests.pipeline.world import KEYRING, START, World
 
@@ -61,6 +63,13 @@ def splitter(world: World) -> ProfileSplitter:
 async def records(world: World) -> list[tuple[str, str]]:
     await world.store_audit()
     return [(row["record_type"], row["outcome"]) for row in await world.rows()]
+
+
+async def deliver(world: World, stitcher: Stitcher, raw: Mapping[str, Any]) -> None:
+    request = parse_stitch_request(
+        raw, world.identity, default_request_id="m", received_at=world.now
+    )
+    await stitcher.process(request, deadline=Deadline.after(5))
 
 
 class TestOneVisitor:
@@ -320,6 +329,21 @@ class TestDefinitionsThatChange:
         await world.stitch(purchase("r3", user("u"), client("c")))
 
         assert await traits_of(world, client("c")) == {"orders": 2, "revenue": 15}
+
+    async def test_a_process_that_does_not_know_a_new_trait_yet_leaves_it_alone(
+        self, world: World
+    ) -> None:
+        world.traits = {"revenue": DEFINITIONS["revenue"]}
+        behind = world.stitcher()
+        await deliver(world, behind, purchase("r1", client("c")))
+        world.now += timedelta(seconds=5)
+        world.traits = DEFINITIONS
+        await world.stitch(purchase("r2", client("c")))
+
+        await deliver(world, behind, purchase("r3", client("c")))
+        await world.stitch(purchase("r4", client("c")))
+
+        assert await traits_of(world, client("c")) == {"orders": 2, "revenue": 20}
 
     async def test_profiles_of_two_editions_merge_to_what_todays_counted(
         self, world: World
