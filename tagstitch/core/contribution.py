@@ -131,13 +131,13 @@ def distant_contributors(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
 def trait_fields(contributions: Contributions) -> dict[str, Any]:
     """Return what the document of a profile with exactly these contributions says of traits."""
-    keys = sorted(contributions)
-    alone = contributions[keys[0]] if len(keys) == 1 else NOTHING
-    return {
-        "traits": dict(merged_traits(contributions.values())),
-        "contributors": keys,
-        "event_ids": alone.event_ids,
-    }
+    alone = next(iter(contributions.values())) if len(contributions) == 1 else NOTHING
+    traits = merged_traits(contributions.values())
+    return _trait_fields(traits, contributions, event_ids=alone.event_ids)
+
+
+def _trait_fields(traits: Traits, keys: Iterable[str], *, event_ids: bytes = b"") -> dict[str, Any]:
+    return {"traits": dict(traits), "contributors": sorted(keys), "event_ids": event_ids}
 
 
 def merged_traits(contributions: Iterable[Contribution]) -> Traits:
@@ -154,7 +154,7 @@ def merge_contributors(
     With it come the contributions that leave the documents of those profiles for their own.
     """
     documents = [person.fields for person in people]
-    keys = sorted({key for fields in documents for key in contributors(fields)})
+    keys = {key for fields in documents for key in contributors(fields)}
     if not keys:
         return {}, {}
     held: dict[str, Contribution] = {}
@@ -163,8 +163,8 @@ def merge_contributors(
     if len(keys) == 1:
         return trait_fields(held), {}
     traits = merged_traits(read_contribution(each).current(definitions) for each in documents)
-    merged = {"traits": dict(traits), "contributors": keys, "event_ids": b""}
-    return merged, {key: found.current(definitions) for key, found in held.items()}
+    moved = {key: found.current(definitions) for key, found in held.items()}
+    return _trait_fields(traits, keys), moved
 
 
 def count_event(
@@ -193,11 +193,7 @@ def count_event(
     if set(keys) <= {key}:
         return CountedEvent(trait_fields({key: added}), {}, folded.counted)
     whole = _folded(definitions, read_contribution(fields), counting)
-    profile = {
-        "traits": dict(whole.traits),
-        "contributors": sorted({*keys, key}),
-        "event_ids": b"",
-    }
+    profile = _trait_fields(whole.traits, {*keys, key})
     moved = {other: held[other].current(definitions) for other in held}
     return CountedEvent(profile, {**moved, key: added}, folded.counted)
 

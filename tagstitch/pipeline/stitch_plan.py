@@ -102,11 +102,9 @@ class StitchPlanner:
         if definitions is None:
             raise Unavailable("firestore", "the definitions of traits could not be loaded")
         definitions = replace(definitions, as_of=self._traits.loaded_at)
-        loaded, resolution = await self._resolve(
+        loaded, resolution, person = await self._resolve(
             request, loaded, definitions, now=now, deadline=deadline
         )
-        strategies = self._identity.merge_strategies
-        person = merged_person(resolution, strategies, definitions, now=now)
         consent = resolve_consent(
             requested=request.consent,
             event=request.event,
@@ -148,9 +146,11 @@ class StitchPlanner:
             is_updated=change.fields is not None,
             now=now,
         )
-        if result.profile_id is not None and change.fields is not None:
-            person = typed_profile(result.profile_id, change.fields, now=now)
-        attributes = await self._attributes(request, result, person, endpoint, deadline=deadline)
+        attributes: dict[str, Any] = {}
+        if endpoint is not None:
+            attributes = await self._attributes(
+                situation, result, change.fields, endpoint, deadline=deadline
+            )
         held = held_records(met, request, self._keyring, mark.key, now=now)
         return StitchPlan(result, record, writes, attributes, held, needs_mark)
 
@@ -162,25 +162,27 @@ class StitchPlanner:
         *,
         now: datetime,
         deadline: Deadline,
-    ) -> tuple[LoadedGraph, Resolution]:
-        """Return what the request means for the graph, with what more was read for that."""
+    ) -> tuple[LoadedGraph, Resolution, Profile | None]:
+        """Return what the request means for the graph, with what more was read for that.
+
+        The profile is the surviving one with all that are merged into it; None when it is created.
+        """
         if request.bare_id is not None and not loaded.graph.nodes:
             visitor = await self._finder.find_bare(
                 request.bare_id, asserted=request.asserted, now=now, deadline=deadline
             )
             found = visitor.profile
             if found is None:
-                return loaded, Resolution("unknown", None, None)
+                return loaded, Resolution("unknown", None, None), None
             loaded = loaded.with_version(f"profiles/{found.profile_id}", visitor.version)
-            return loaded, Resolution("unchanged", found.profile_id, found)
-        at = request.occurred_at
+            return loaded, Resolution("unchanged", found.profile_id, found), found
+        at, strategies = request.occurred_at, self._identity.merge_strategies
         resolution = resolve(loaded.graph, self._identity, at=at)
-        if resolution.merged:
-            strategies = self._identity.merge_strategies
-            person = merged_person(resolution, strategies, definitions, now=now)
-            if _is_too_large(resolution, person):
-                resolution = resolve(loaded.graph, self._identity, at=at, may_merge=False)
-        return loaded, resolution
+        person = merged_person(resolution, strategies, definitions, now=now)
+        if resolution.merged and _is_too_large(resolution, person):
+            resolution = resolve(loaded.graph, self._identity, at=at, may_merge=False)
+            person = resolution.before
+        return loaded, resolution, person
 
     def _met(
         self, request: StitchRequest, loaded: LoadedGraph, result: StitchResult, *, now: datetime
@@ -200,29 +202,32 @@ class StitchPlanner:
 
     async def _attributes(
         self,
-        request: StitchRequest,
+        situation: StitchSituation,
         result: StitchResult,
-        person: Profile | None,
-        endpoint: CallbackEndpoint | None,
+        changed: Mapping[str, Any] | None,
+        endpoint: CallbackEndpoint,
         *,
         deadline: Deadline,
     ) -> dict[str, Any]:
         """Return the profile's attributes that the view shows and the endpoint is allowed.
 
-        Concealed ones leave only to an endpoint whose allow-list names them. Raises InvalidInput
-        for a view that nobody declared.
+        `changed` is the profile's document after the request, None when it stays. Concealed
+        attributes leave only to an endpoint whose allow-list names them. Raises InvalidInput for a
+        view that nobody declared.
         """
-        if endpoint is None:
-            return {}
         views = await self._views.get(deadline)
         if views is None:
             raise Unavailable("firestore", "the views could not be loaded")
-        views.get(request.view)
-        if person is None or result.profile_id is None:
+        view = situation.request.view
+        views.get(view)
+        if result.profile_id is None:
             return {}
-        shown = visible_attributes(
-            person, views, view=request.view, fields=None, sees_concealed=True
-        )
+        person = result.person
+        if changed is not None:
+            person = typed_profile(result.profile_id, changed, now=situation.now)
+        if person is None:
+            return {}
+        shown = visible_attributes(person, views, view=view, fields=None, sees_concealed=True)
         return endpoint.allowed(shown, concealed=views.concealed)
 
 
