@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from tagstitch.adapters.wiring import Wiring
 from tagstitch.cli.import_checkpoint import ImportCheckpoint, Progress
+from tagstitch.cli.import_options import needs_ramp
 from tagstitch.cli.json_lines import count_lines
 from tagstitch.cli.opened_backend import Opened
 from tagstitch.cli.output import CommandFailed, err, progress_bar
-from tagstitch.cli.profiles import needs_ramp
 from tagstitch.cli.rejects_file import RejectsFile, rejection_of
 from tagstitch.cli.replay_events import ReplayEvent, read_events
 from tagstitch.core.errors import InvalidInput, TagstitchError

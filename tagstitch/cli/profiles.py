@@ -13,8 +13,8 @@ from typing import Annotated, Any, BinaryIO
 import msgspec
 import typer
 
-from tagstitch.adapters.settings import Settings
 from tagstitch.cli.import_checkpoint import ImportCheckpoint, Progress
+from tagstitch.cli.import_options import NoRampOption, RestartOption, needs_ramp
 from tagstitch.cli.json_lines import BadLine, count_lines
 from tagstitch.cli.opened_backend import Opened, opened_backend
 from tagstitch.cli.output import (
@@ -61,9 +61,7 @@ def import_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would happen; write nothing.")
     ] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin at the first line after an interruption.")
-    ] = False,
+    restart: RestartOption = False,
     format_: Annotated[
         ProfileFormat | None, typer.Option("--format", help="Without it the file's name tells.")
     ] = None,
@@ -71,10 +69,7 @@ def import_(
         list[str] | None,
         typer.Option("--text", metavar="COLUMN", help="CSV: its cells are text; repeatable."),
     ] = None,
-    no_ramp: Annotated[
-        bool,
-        typer.Option("--no-ramp", help="Firestore: full speed at once; its collections are warm."),
-    ] = False,
+    no_ramp: NoRampOption = False,
     json: JsonOption = False,
 ) -> None:
     """Import profiles from JSON Lines or CSV (.gz too); rejects go to FILE.rejects.jsonl.
@@ -198,11 +193,6 @@ def _version_demanded(if_version: str | None) -> Iterator[None]:
         hint = "`tagstitch profiles get` shows what is stored and its version"
         problem = {"code": "version_conflict", "message": message, "hint": hint}
         raise CommandFailed(f"{message}; {hint}", {"error": problem}) from error
-
-
-def needs_ramp(settings: Settings) -> bool:
-    """Return whether writes go to Firestore itself, which wants traffic to grow slowly."""
-    return settings.backend == "cloud" and settings.firestore_emulator is None
 
 
 async def _import(

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from tagstitch.cli.backfill_run import BackfillRun
+from tagstitch.cli.import_options import NoRampOption, RestartOption
 from tagstitch.cli.opened_backend import opened_backend
 from tagstitch.cli.output import JsonOption, emit, run
 from tagstitch.core.fields import optional_time
@@ -45,13 +46,8 @@ def backfill(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be counted; write nothing.")
     ] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin at the first line after an interruption.")
-    ] = False,
-    no_ramp: Annotated[
-        bool,
-        typer.Option("--no-ramp", help="Firestore: full speed at once; its collections are warm."),
-    ] = False,
+    restart: RestartOption = False,
+    no_ramp: NoRampOption = False,
     json: JsonOption = False,
 ) -> None:
     """Count the events of files for the traits of their visitors, as if they came now.

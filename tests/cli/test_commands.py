@@ -11,8 +11,8 @@ import pytest
 
 from tagstitch.adapters.settings import read_settings
 from tagstitch.cli import app
+from tagstitch.cli.import_options import needs_ramp
 from tagstitch.cli.opened_backend import opened_backend
-from tagstitch.cli.profiles import needs_ramp
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.write_ramp import WriteRamp
