@@ -163,6 +163,10 @@ def _shown(profile: Profile, entries: Sequence[LinkEntry], *, now: datetime) -> 
                 "at": entry.committed_at,
                 "kind": entry.kind,
                 "linked": [type_of(key) for key in entry.linked],
+                "demoted_for": [
+                    {"type": type_of(key), "reason": reason}
+                    for key, reason in entry.demoted_for.items()
+                ],
                 "merged": list(entry.merged),
                 "moved": [type_of(key) for key in entry.moved],
                 "other": entry.other_id,
@@ -177,7 +181,8 @@ def _print(out: Console, found: dict[str, Any]) -> None:
     out.print(f"{found['profile_id']}, {found['merges']} merges")
     out.print(table_of(found["identifiers"]))
     for entry in found["log"]:  # lines: a table would cut the ids that `split --undo` takes
-        types = ", ".join((*entry["linked"], *entry["moved"], *entry["merged"]))
+        apart = (f"≠{each['type']} ({each['reason']})" for each in entry["demoted_for"])
+        types = ", ".join((*entry["linked"], *entry["moved"], *entry["merged"], *apart))
         out.print(f"{entry['at']}  {entry['kind']}  {types}  {entry['record_id']}", markup=False)
 
 

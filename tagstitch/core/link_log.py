@@ -32,6 +32,8 @@ class LinkEntry:
     """The audit record that tells of it."""
     linked: tuple[str, ...] = ()
     """Identifier keys that joined without a profile."""
+    demoted_for: Mapping[str, str] = field(default_factory=dict)
+    """Identifier key -> why it was kept apart."""
     merged: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Id of each profile that was merged into this one -> its document as it was."""
     survivor: Mapping[str, Any] = field(default_factory=dict)
@@ -56,7 +58,7 @@ class LinkEntry:
         if self.kind == "split":
             return self.other_id if self.is_arrival and key in self.moved else None
         for profile_id, document in self.merged.items():
-            if key in (document.get("identifiers") or {}):
+            if key in _map(document.get("identifiers")):
                 return profile_id
         return None
 
@@ -89,6 +91,7 @@ def change_fields(
         "created": resolution.is_new,
         "linked": [node.key for node in resolution.linked],
         "demoted": [node.key for node in resolution.demoted],
+        "demoted_for": {node.key: node.demoted_for for node in resolution.demoted},
         "occurred_at": occurred_at,
         "committed_at": now,
         **({"merged": merged, "survivor": snapshot(before)} if merged and before else {}),
@@ -115,7 +118,10 @@ def time_of_change(profiles: Iterable[Profile], *, now: datetime) -> datetime:
 
 
 def read_entry(entry_id: str, fields: Mapping[str, Any]) -> LinkEntry | None:
-    """Return the entry of a stored document, or None for another kind of document."""
+    """Return the entry of a stored document, or None for another kind of document.
+
+    What somebody edited so that it says nothing any more counts as not said.
+    """
     kind, at = fields.get("kind"), fields.get("committed_at")
     if kind not in ("link", "merge", "split") or not isinstance(at, datetime):
         return None
@@ -124,14 +130,33 @@ def read_entry(entry_id: str, fields: Mapping[str, Any]) -> LinkEntry | None:
         kind,
         str(fields.get("profile_id")),
         at,
-        record_id=fields.get("record_id"),
-        linked=tuple(fields.get("linked") or ()),
-        merged=fields.get("merged") or {},
-        survivor=fields.get("survivor") or {},
-        moved=tuple(fields.get("moved") or ()),
-        other_id=fields.get("other_id"),
+        record_id=_text(fields.get("record_id")),
+        linked=_texts(fields.get("linked")),
+        demoted_for={key: str(why) for key, why in _map(fields.get("demoted_for")).items()},
+        merged=merged_documents(fields),
+        survivor=_map(fields.get("survivor")),
+        moved=_texts(fields.get("moved")),
+        other_id=_text(fields.get("other_id")),
         is_arrival=fields.get("is_arrival") is True,
     )
+
+
+def merged_documents(fields: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what a stored entry says of merged profiles: id -> its document as it was."""
+    return {profile_id: _map(old) for profile_id, old in _map(fields.get("merged")).items()}
+
+
+def _map(stored: object) -> Mapping[str, Any]:
+    return stored if isinstance(stored, Mapping) else {}
+
+
+def _texts(stored: object) -> tuple[str, ...]:
+    found = stored if isinstance(stored, list) else ()
+    return tuple(each for each in found if isinstance(each, str))
+
+
+def _text(stored: object) -> str | None:
+    return stored if isinstance(stored, str) else None
 
 
 def arrival(entries: Iterable[LinkEntry], key: str, *, before: datetime | None) -> LinkEntry | None:
