@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tagstitch.cli.named_identifier import named_identifier
 from tagstitch.cli.opened_backend import Opened, opened_backend
-from tagstitch.cli.output import CommandFailed, JsonOption, emit, run, table_of
+from tagstitch.cli.output import CommandFailed, JsonOption, emit, printable, run, table_of
 from tagstitch.core.fields import optional_time
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.identity_graph import type_of
@@ -189,3 +189,7 @@ def _print(out: Console, found: dict[str, Any]) -> None:
 def _print_split(out: Console, done: dict[str, Any]) -> None:
     types = ", ".join(type_of(key) for key in done["moved"])
     out.print(f"{types} left {done['stays']} for {done['leaves']}", markup=False)
+    if left_out := done.get("left_out"):
+        out.print(
+            printable(f"traits that could not be divided: {', '.join(left_out)}"), markup=False
+        )

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from tagstitch.core.identity_graph import Resolution
 from tagstitch.core.limits import CLOCK_SKEW_S
 from tagstitch.core.profile import Profile
+from tagstitch.core.stored_values import stored_map, stored_text, stored_texts
 
 LinkKind = Literal["link", "merge", "split"]
 
@@ -58,7 +59,7 @@ class LinkEntry:
         if self.kind == "split":
             return self.other_id if self.is_arrival and key in self.moved else None
         for profile_id, document in self.merged.items():
-            if key in _map(document.get("identifiers")):
+            if key in stored_map(document.get("identifiers")):
                 return profile_id
         return None
 
@@ -130,33 +131,22 @@ def read_entry(entry_id: str, fields: Mapping[str, Any]) -> LinkEntry | None:
         kind,
         str(fields.get("profile_id")),
         at,
-        record_id=_text(fields.get("record_id")),
-        linked=_texts(fields.get("linked")),
-        demoted_for={key: str(why) for key, why in _map(fields.get("demoted_for")).items()},
+        record_id=stored_text(fields.get("record_id")),
+        linked=stored_texts(fields.get("linked")),
+        demoted_for={key: str(why) for key, why in stored_map(fields.get("demoted_for")).items()},
         merged=merged_documents(fields),
-        survivor=_map(fields.get("survivor")),
-        moved=_texts(fields.get("moved")),
-        other_id=_text(fields.get("other_id")),
+        survivor=stored_map(fields.get("survivor")),
+        moved=stored_texts(fields.get("moved")),
+        other_id=stored_text(fields.get("other_id")),
         is_arrival=fields.get("is_arrival") is True,
     )
 
 
 def merged_documents(fields: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return what a stored entry says of merged profiles: id -> its document as it was."""
-    return {profile_id: _map(old) for profile_id, old in _map(fields.get("merged")).items()}
-
-
-def _map(stored: object) -> Mapping[str, Any]:
-    return stored if isinstance(stored, Mapping) else {}
-
-
-def _texts(stored: object) -> tuple[str, ...]:
-    found = stored if isinstance(stored, list) else ()
-    return tuple(each for each in found if isinstance(each, str))
-
-
-def _text(stored: object) -> str | None:
-    return stored if isinstance(stored, str) else None
+    return {
+        profile_id: stored_map(old) for profile_id, old in stored_map(fields.get("merged")).items()
+    }
 
 
 def arrival(entries: Iterable[LinkEntry], key: str, *, before: datetime | None) -> LinkEntry | None:

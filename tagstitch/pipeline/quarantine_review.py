@@ -12,6 +12,7 @@ from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.identity_graph import type_of
 from tagstitch.core.profile import Profile, parse_profile, survivor_id
 from tagstitch.core.quarantine import blocked_link, is_held, released_link
+from tagstitch.core.stored_values import stored_texts
 from tagstitch.pipeline.backend import Backend, Delete, Document, Patch, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
@@ -163,7 +164,7 @@ class QuarantineReview:
             own,
             _profile_with(key, home, now=self._backend.clock()),
             home.version if home is not None else "",
-            tuple(map(str, quarantine.fields.get("profiles") or ())) if quarantine else (),
+            stored_texts(quarantine.fields.get("profiles")) if quarantine else (),
         )
 
 

@@ -14,6 +14,7 @@ from tagstitch.core.contribution import (
     distant_contributors,
     held_contributions,
     read_contribution,
+    unmergeable_traits,
 )
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.identity_graph import SALT_BYTES
@@ -42,6 +43,9 @@ class SplitResult:
     """The id of the profile that they have now."""
     moved: tuple[str, ...]
     record_id: str
+    left_out: tuple[str, ...] = ()
+    """Traits whose stored states somebody edited: they could not be computed anew, as far as
+    several identifiers contributed to them."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the command prints it."""
@@ -50,6 +54,7 @@ class SplitResult:
             "leaves": self.leaves,
             "moved": list(self.moved),
             "record_id": self.record_id,
+            **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 
 
@@ -145,6 +150,7 @@ class ProfileSplitter:
         now = time_of_change((together,), now=self._backend.clock())
         salt = salts_in((target,), wanted.found)[target]
         contributions = self._contributions(wanted)
+        left_out = unmergeable_traits(contributions.values())
         split = split_profile(
             together,
             wanted.keys,
@@ -184,13 +190,14 @@ class ProfileSplitter:
             occurred_at=now,
             outcome="split",
             subject=self._keyring.pseudonym(together.profile_id),
+            degraded=("traits",) if left_out else (),
             extra={
                 "reason": "MERGE_UNDONE" if wanted.merge else "IDENTIFIER_TAKEN_OUT",
                 "moved": [moved_key.partition(":")[0] for moved_key in moved],
             },
         )
         mark = IdempotencyMark(key, record_id)
-        result = SplitResult(together.profile_id, target, moved, record_id)
+        result = SplitResult(together.profile_id, target, moved, record_id, left_out)
         writes.append(mark.put([record], result.to_json(), now=now, replaces=None))
         await self._backend.documents.commit(writes, deadline=deadline)
         await self._audit.publish_committed(

@@ -21,6 +21,7 @@ from tagstitch.core.contribution import (
     held_contributions,
     merge_contributors,
     read_contribution,
+    unmergeable_traits,
 )
 from tagstitch.core.identity_graph import SALT_BYTES, GraphNode, Resolution, profile_fields
 from tagstitch.core.profile import Profile, is_grant, update_consent
@@ -59,6 +60,8 @@ class StitchChange:
     """The profile's whole document; None when it stays."""
     contributions: Contributions | None = None
     counted: CountedEvent = UNCOUNTED
+    left_out: tuple[str, ...] = ()
+    """Traits of merged profiles that could not be merged."""
     is_update: bool = False
     """Whether the graph or the consent changes, and not traits alone."""
 
@@ -106,8 +109,10 @@ def change_of(situation: StitchSituation, result: StitchResult, consent: Consent
     )
     fields["identifiers"] |= met_links(situation.met, resolution.profile_id)
     moved: Contributions = {}
+    left_out: tuple[str, ...] = ()
     if resolution.merged and resolution.before is not None:
         people = (resolution.before, *resolution.merged)
+        left_out = unmergeable_traits(read_contribution(each.fields) for each in people)
         _, moved = merge_contributors(people, situation.definitions)
         if former := former_ids(resolution.before, resolution.merged):
             fields["former_ids"] = former
@@ -124,6 +129,7 @@ def change_of(situation: StitchSituation, result: StitchResult, consent: Consent
         {**fields, **counted.profile},
         {**moved, **counted.documents},
         counted,
+        left_out,
         is_update,
     )
 

@@ -11,9 +11,7 @@ from typing import Any
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.callback import CallbackEndpoint
 from tagstitch.core.consent import resolve_consent
-from tagstitch.core.contribution import (
-    FAILED,
-)
+from tagstitch.core.contribution import FAILED
 from tagstitch.core.document_size import document_bytes
 from tagstitch.core.errors import Unavailable
 from tagstitch.core.identifier import IdentitySettings
@@ -142,7 +140,7 @@ class StitchPlanner:
             record_id=record_id if needs_mark else f"{record_id}_unmarked",
             subject=subject,
             counted=change.counted.counted,
-            degraded=("traits",) if change.counted is FAILED else (),
+            degraded=("traits",) if change.counted is FAILED or change.left_out else (),
             is_updated=change.fields is not None,
             now=now,
         )
