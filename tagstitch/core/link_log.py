@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
+from tagstitch.core.document_id import is_document_id
 from tagstitch.core.identity_graph import Resolution
 from tagstitch.core.limits import CLOCK_SKEW_S
 from tagstitch.core.profile import Profile
-from tagstitch.core.stored_values import stored_map, stored_text, stored_texts
+from tagstitch.core.stored_values import stored_map, stored_text, stored_texts, stored_time
 
 LinkKind = Literal["link", "merge", "split"]
 
@@ -19,6 +21,18 @@ _RESTORED: Final = (
     "demoted", "merges", "former_ids", "created_at",
 )  # fmt: skip
 """What a split needs of a profile as it was."""
+
+_NEEDED: Final[Mapping[str, Mapping[str, type]]] = {
+    "link": {"linked": list},
+    "merge": {"linked": list, "merged": Mapping, "survivor": Mapping},
+    "split": {"moved": list, "other_id": str},
+}
+"""What an entry of each kind says."""
+
+_MOMENT: Final = re.compile(r"[0-9]{17}")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECONDS_MAX: Final = 200_000_000_000_000_000
+"""Until the year 8307: an id that somebody wrote must not overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,35 +132,68 @@ def time_of_change(profiles: Iterable[Profile], *, now: datetime) -> datetime:
     return max([now, *after])
 
 
+def home_of(entry_id: str) -> str | None:
+    """Return the profile in whose log an entry stands, which its id says; None for a pointer."""
+    home, *rest = entry_id.rsplit("~", 2)
+    return home if len(rest) == 2 and _MOMENT.fullmatch(rest[0]) else None
+
+
 def read_entry(entry_id: str, fields: Mapping[str, Any]) -> LinkEntry | None:
     """Return the entry of a stored document, or None for another kind of document.
 
-    What somebody edited so that it says nothing any more counts as not said.
+    Of one that somebody edited or cut, the id still says whose it is and since when; what else it
+    does not say any more counts as not said.
     """
-    kind, at = fields.get("kind"), fields.get("committed_at")
-    if kind not in ("link", "merge", "split") or not isinstance(at, datetime):
+    home = home_of(entry_id)
+    if home is None:
         return None
+    merged = merged_documents(fields)
+    kind: LinkKind = "merge" if merged else "split" if fields.get("moved") else "link"
+    if fields.get("kind") in ("link", "merge", "split"):
+        kind = fields["kind"]
+    other_id = stored_text(fields.get("other_id"))
     return LinkEntry(
         entry_id,
         kind,
-        str(fields.get("profile_id")),
-        at,
+        home,
+        stored_time(fields.get("committed_at")) or _moment_of(entry_id),
         record_id=stored_text(fields.get("record_id")),
         linked=stored_texts(fields.get("linked")),
-        demoted_for={key: str(why) for key, why in stored_map(fields.get("demoted_for")).items()},
-        merged=merged_documents(fields),
+        demoted_for={k: str(why) for k, why in stored_map(fields.get("demoted_for")).items()},
+        merged=merged,
         survivor=stored_map(fields.get("survivor")),
         moved=stored_texts(fields.get("moved")),
-        other_id=stored_text(fields.get("other_id")),
+        other_id=other_id if other_id is not None and is_document_id(other_id) else None,
         is_arrival=fields.get("is_arrival") is True,
+    )
+
+
+def is_damaged(entry_id: str, fields: Mapping[str, Any]) -> bool:
+    """Return whether somebody edited or cut an entry, so that it does not say all that it said."""
+    needed = _NEEDED.get(str(fields.get("kind")))
+    return (
+        needed is None
+        or fields.get("profile_id") != home_of(entry_id)
+        or not isinstance(fields.get("committed_at"), datetime)
+        or not all(isinstance(fields.get(name), type_) for name, type_ in needed.items())
+        or len(merged_documents(fields)) != len(stored_map(fields.get("merged")))
     )
 
 
 def merged_documents(fields: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return what a stored entry says of merged profiles: id -> its document as it was."""
+    merged = stored_map(fields.get("merged"))
     return {
-        profile_id: stored_map(old) for profile_id, old in stored_map(fields.get("merged")).items()
+        profile_id: document
+        for profile_id, document in merged.items()
+        if is_document_id(profile_id) and isinstance(document, Mapping)
     }
+
+
+def _moment_of(entry_id: str) -> datetime:
+    """Return the time in the id of an entry."""
+    microseconds = int(entry_id.rsplit("~", 2)[1])
+    return _EPOCH + timedelta(microseconds=min(microseconds, _MICROSECONDS_MAX))
 
 
 def arrival(entries: Iterable[LinkEntry], key: str, *, before: datetime | None) -> LinkEntry | None:

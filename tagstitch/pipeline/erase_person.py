@@ -21,6 +21,7 @@ from tagstitch.core.audit import AuditRecord
 from tagstitch.core.erasure import is_tombstone, nobodys_row, tombstone_fields
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
+from tagstitch.core.stored_values import stored_map
 from tagstitch.pipeline.backend import Backend, Delete, Document, Patch, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.erasure_journal import (
@@ -164,7 +165,8 @@ class PersonEraser:
             told(kind)
             paths = [document.path for document in found]
             journal = await delete_counted(documents, journal, kind, paths, deadline=deadline)
-        journal = await self._forget_in_logs(journal, held["links"], others, deadline=deadline)
+        own = held["links"] + held["damaged_links"]
+        journal = await self._forget_in_logs(journal, own, others, deadline=deadline)
         told("audit")
         rows = await self._backend.audit_table.erase(subjects, deadline=deadline)
         return await self._end_pass(journal, rows, deadline=deadline)
@@ -204,7 +206,7 @@ class PersonEraser:
         """Delete what led to the entries, and take the person out of other profiles' entries."""
         gone = set(journal.profile_ids)
         emptied = [
-            entry for entry in others if not (entry.fields.get("merged") or {}).keys() - gone
+            entry for entry in others if not stored_map(entry.fields.get("merged")).keys() - gone
         ]
         paths = [*pointers_to((*links, *emptied)), *(entry.path for entry in emptied)]
         journal = await delete_counted(
@@ -222,11 +224,12 @@ class PersonEraser:
 
     async def _publish_unsent(self, holders: Sequence[Document], *, deadline: Deadline) -> None:
         """Publish the records that only these documents still hold, as nobody's."""
+        unsent = (holder.fields.get("records") for holder in holders if "pending" in holder.fields)
         rows = [
-            msgspec.json.encode(nobodys_row(msgspec.json.decode(row)))
-            for holder in holders
-            if "pending" in holder.fields
-            for row in holder.fields.get("records") or ()
+            msgspec.json.encode(nobodys_row(row))
+            for stored in unsent
+            for row in map(_readable, stored if isinstance(stored, list) else ())
+            if row is not None
         ]
         if rows:
             await self._audit.publish(rows, deadline=deadline)
@@ -285,3 +288,12 @@ class PersonEraser:
             writes = [*map(Delete, batch), *last]
             await self._documents.commit(writes, deadline=deadline)
         return len(paths)
+
+
+def _readable(row: object) -> dict[str, Any] | None:
+    """Return a stored record, or None for what somebody made of it: it goes unsent."""
+    try:
+        record = msgspec.json.decode(row) if isinstance(row, bytes | str) else None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return record if isinstance(record, dict) else None

@@ -239,9 +239,10 @@ async def run(world: World, command: str, path: str, fields: Mapping[str, Any]) 
 
 def check(
     past: tuple[Path, datetime],
-    tmp: Path,
     command: str,
     data: st.DataObject,
+    *,
+    tmp: Path,
     of: str,
     names: Sequence[str] | None = None,
 ) -> None:
@@ -274,7 +275,8 @@ def test_no_command_fails_on_a_profile_that_somebody_edited(
     data: st.DataObject,
 ) -> None:
     path = f"profiles/{KEYRING.profile_id(user('ada'))}"
-    check(past, tmp_path_factory.mktemp("edited"), command, data, path, READ_IN_PROFILES)
+    tmp = tmp_path_factory.mktemp("edited")
+    check(past, command, data, tmp=tmp, of=path, names=READ_IN_PROFILES)
 
 
 @pytest.mark.parametrize("collection", ["contributions", "links", "identifiers", "quarantine"])
@@ -292,4 +294,4 @@ def test_no_command_fails_on_another_document_that_somebody_edited(
     command: str,
     data: st.DataObject,
 ) -> None:
-    check(past, tmp_path_factory.mktemp("edited"), command, data, collection, None)
+    check(past, command, data, tmp=tmp_path_factory.mktemp("edited"), of=collection)
