@@ -11,7 +11,12 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from tagstitch.core.blocked_values import bare_value, is_placeholder_client_id, is_shared
+from tagstitch.core.blocked_values import (
+    bare_value,
+    is_address,
+    is_placeholder_client_id,
+    is_shared,
+)
 from tagstitch.core.errors import InvalidInput, json_path
 from tagstitch.core.limits import IDENTIFIER_VALUE_CHARS_MAX, IDENTIFIERS_PER_REQUEST_MAX
 
@@ -123,6 +128,8 @@ class IdentitySettings:
         value = identifier.value
         if is_shared(value) or (identifier.type == "client_id" and is_placeholder_client_id(value)):
             return True
+        if identifier.type == "email_sha256" and "@" in value:
+            return True  # no address: the hash of one has no @
         if self.blocked_values and bare_value(value) in self.blocked_values:
             return True
         return self.blocked_patterns is not None and self.blocked_patterns.matches(value)
@@ -146,7 +153,7 @@ def make_identifier(type_: str, value: object, *, path: str) -> Identifier:
         raise InvalidInput("invalid_unicode", "control characters in an identifier", path)
     if is_shared(text):
         return Identifier(type_, text)  # its hash would hide from is_blocked what it is
-    if type_ == "email_sha256" and ("@" in text or _is_hash(text)):
+    if type_ == "email_sha256" and (is_address(text) or _is_hash(text)):
         text = hash_email(text)
     elif type_ == "phone_sha256" and sum(map(str.isdigit, text)) >= 6:
         digits = _NO_DIGIT.sub("", text)  # (000) 000-0000 does not look like zeros as it is sent
