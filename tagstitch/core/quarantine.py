@@ -45,6 +45,12 @@ def is_held(profile: Profile, key: str, *, now: datetime) -> bool:
     return "blocked_at" in link or (isinstance(held_until, datetime) and held_until > now)
 
 
+def was_held(profile: Profile, key: str) -> bool:
+    """Return whether this identifier of the profile was ever in quarantine, or released."""
+    link = profile.identifiers.get(key) or {}
+    return "cleared" in link or "held_until" in link
+
+
 def meetings(
     graph: IdentityGraph,
     resolution: Resolution,

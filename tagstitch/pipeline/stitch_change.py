@@ -23,10 +23,16 @@ from tagstitch.core.contribution import (
     read_contribution,
     unmergeable_traits,
 )
-from tagstitch.core.identity_graph import SALT_BYTES, GraphNode, Resolution, profile_fields
+from tagstitch.core.identity_graph import (
+    SALT_BYTES,
+    GraphNode,
+    IdentityGraph,
+    Resolution,
+    profile_fields,
+)
 from tagstitch.core.profile import Profile, is_grant, update_consent
 from tagstitch.core.profile_traits import TraitDefinitions
-from tagstitch.core.quarantine import Meeting
+from tagstitch.core.quarantine import Meeting, was_held
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.core.stitch_result import StitchResult
 from tagstitch.pipeline.backend import Put, Write
@@ -66,7 +72,7 @@ class StitchChange:
     """Whether the graph or the consent changes, and not traits alone."""
 
 
-def places_to_change(result: StitchResult) -> set[str]:
+def places_to_change(result: StitchResult, graph: IdentityGraph) -> set[str]:
     """Return the documents that the changes overwrite or look at, besides the request's own."""
     resolution, person = result.resolution, result.person
     places = {
@@ -78,10 +84,23 @@ def places_to_change(result: StitchResult) -> set[str]:
     distant = distant_contributors(person.fields) if person is not None else ()
     if strongest is not None and strongest.key in distant:
         places.add(f"contributions/{strongest.key}")
-    for node in resolution.held:
+    for node in _may_have_counted(resolution, graph):
         if node.profile is not None and node.key in distant_contributors(node.profile.fields):
             places.add(f"contributions/{node.key}")
     return places
+
+
+def _may_have_counted(resolution: Resolution, graph: IdentityGraph) -> Sequence[GraphNode]:
+    """Return for whom else the event may have counted when it was delivered before.
+
+    For a stronger identifier that is held now; for a weaker one while the strongest was held.
+    """
+    strongest = resolution.strongest
+    if strongest is None or strongest.profile is None:
+        return resolution.held
+    if not was_held(strongest.profile, strongest.key):
+        return resolution.held
+    return [node for node in graph.nodes if node.key != strongest.key]
 
 
 def change_of(situation: StitchSituation, result: StitchResult, consent: Consent) -> StitchChange:
@@ -143,10 +162,12 @@ def _count(
 ) -> CountedEvent:
     """Count the event for the strongest identifier: a split takes it along with what it did.
 
-    Not one that counted for a stronger identifier before that was held: a replay changes nothing.
+    Not one that counted for another identifier before: a replay changes nothing, though one of
+    them was held or released meanwhile.
     """
+    others = _may_have_counted(resolution, situation.loaded.graph)
     if resolution.strongest is None or any(
-        _has_counted(node, situation.loaded, counting) for node in resolution.held
+        _has_counted(node, situation.loaded, counting) for node in others
     ):
         return UNCOUNTED
     key = resolution.strongest.key

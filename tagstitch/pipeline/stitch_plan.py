@@ -118,7 +118,7 @@ class StitchPlanner:
         )
         if result.may_link:
             loaded = await self._graphs.load_more(
-                loaded, places_to_change(result), deadline=deadline
+                loaded, places_to_change(result, loaded.graph), deadline=deadline
             )
         met = self._met(request, loaded, result, now=now)
         situation = StitchSituation(request, loaded, definitions, now, met)
