@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-
 from tagstitch.core.attribute_times import merge_attributes
+from tagstitch.core.document_size import document_bytes
 from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.errors import Conflict
 from tagstitch.core.identity_graph import (
@@ -173,7 +172,7 @@ class _Batch:
             self._reject(
                 number, "invalid_field", f"above {IDENTIFIERS_PER_PROFILE_MAX} identifiers"
             )
-        elif len(msgspec.msgpack.encode(profile)) > PROFILE_BYTES_MAX:
+        elif document_bytes(profile) > PROFILE_BYTES_MAX:
             self._reject(number, "invalid_field", f"the profile is above {PROFILE_BYTES_MAX} bytes")
         elif profile == stored and not links:
             self.result.unchanged += 1
