@@ -249,6 +249,7 @@ class Wiring:
             audit=self.audit,
             delivery=self.delivery,
             planner=StitchPlanner(
+                self.backend.documents,
                 self.keyring,
                 self.identity,
                 finder=self.finder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import typer
@@ -68,11 +68,13 @@ def as_of(
             deadline = Deadline.after(_TIMEOUT_S)
             identifier = _identifier(opened, type_, value)
             profile = await _profile_of(opened, identifier, deadline)
+            now = opened.backend.clock()
             home = await home_as_of(
                 opened.backend.documents,
                 opened.keyring.identifier_key(identifier),
                 profile.profile_id if profile is not None else None,
-                at or datetime.now(UTC),
+                at or now,
+                kept_since=now - timedelta(days=opened.settings.identity.link_log_days),
                 deadline=deadline,
             )
         return {"at": at, "profile_id": home}
@@ -125,6 +127,7 @@ async def _split(
         definitions=await load_traits(
             opened.backend.documents, time_zone=opened.settings.time_zone
         )(None, deadline),
+        log_days=opened.settings.identity.link_log_days,
     )
     if undo is not None:
         return await splitter.undo_merge(undo, merged_id=merged, deadline=deadline)

@@ -70,12 +70,12 @@ class Contribution:
         return replace(self, traits=traits)
 
     def to_fields(self, profile: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the document `contributions/{key}`; it expires with its profile's document."""
+        """Return the document `contributions/{key}`, which never expires before the profile."""
         return {
             "traits": dict(self.traits),
             "event_ids": self.event_ids,
             "updated_at": profile.get("updated_at"),
-            "expires_at": profile.get("expires_at"),
+            "expires_at": profile.get("links_expire_at"),
         }
 
 

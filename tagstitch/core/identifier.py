@@ -18,6 +18,7 @@ from tagstitch.core.blocked_values import (
     is_shared,
 )
 from tagstitch.core.errors import InvalidInput, json_path
+from tagstitch.core.identity_limits import LINK_LOG_DAYS
 from tagstitch.core.limits import IDENTIFIER_VALUE_CHARS_MAX, IDENTIFIERS_PER_REQUEST_MAX
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ class IdentitySettings:
     """Attribute -> how a merge decides it; the newest otherwise."""
     quarantine: QuarantineLimit | None = QuarantineLimit(10, timedelta(days=1))
     """What no identifier may exceed without being held; None holds none."""
+    link_log_days: int = LINK_LOG_DAYS
+    """For how long a merge can be undone, and told of."""
 
     def limit(self, type_: str) -> IdentifierLimit | None:
         """Return how many values of a type a profile may have, or None."""

@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import Any, Final, Literal
 
 from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.identity_limits import LINKS_MARGIN_DAYS
 from tagstitch.core.limits import (
     DEMOTED_PER_PROFILE_MAX,
     IDENTIFIERS_PER_PROFILE_MAX,
@@ -277,35 +278,56 @@ def touch_profile(fields: dict[str, Any], *, now: datetime) -> dict[str, Any]:
     stored = fields.get("expires_at")
     if not isinstance(stored, datetime) or expires_at - stored >= _LAST_SEEN_STEP:
         fields["expires_at"] = expires_at
+    links_until, until = links_expiry(fields), fields["expires_at"]
+    if links_until is None or links_until < until:
+        fields["links_expire_at"] = until + timedelta(days=LINKS_MARGIN_DAYS)
     return fields
 
 
-def identifier_fields(key: str, profile_id: str, link: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document `identifiers/{key}` of a link.
+def links_expiry(fields: Mapping[str, Any]) -> datetime | None:
+    """Return when what leads to a profile expires: aliases, records of links, contributions.
 
-    It has no expiry of its own: a profile's expiry moves with every commit, and a link that
-    expired before its profile would lose a visitor who is still there. Once the profile is gone,
-    the link counts as absent and the next one overwrites it.
+    Never before the profile, whose expiry moves with every commit: a link that was gone earlier
+    would lose a visitor who is still there. None where nothing of that was written yet.
     """
+    until = fields.get("links_expire_at")
+    return until if isinstance(until, datetime) else None
+
+
+def identifier_fields(
+    key: str, profile_id: str, link: Mapping[str, Any], *, expires_at: datetime | None
+) -> dict[str, Any]:
+    """Return the document `identifiers/{key}` of a link."""
     return {
         "profile_id": profile_id,
         "type": type_of(key),
         "first_seen": link.get("first_seen"),
         "last_seen": link.get("last_seen"),
+        **_expiry(expires_at),
     }
 
 
 def alias_fields(
-    profile_id: str, *, salt: object = None, blocked_at: object = None
+    profile_id: str,
+    *,
+    expires_at: datetime | None,
+    salt: object = None,
+    blocked_at: object = None,
 ) -> dict[str, Any]:
     """Return the document in a linked identifier's own place: an alias of its profile.
 
     Whoever would create a profile there at the same moment meets this document and looks again.
     The alias of a merged profile keeps its `salt`: receipts of its time open with nothing else.
-    With `blocked_at` it leads nobody anywhere, and holds even when the profile is gone.
+    With `blocked_at` it leads nobody anywhere, and holds even when the profile is gone: it never
+    expires.
     """
+    is_blocked = isinstance(blocked_at, datetime)
     return {
         "merged_into": profile_id,
         **({"salt": salt} if isinstance(salt, bytes) else {}),
-        **({"blocked_at": blocked_at} if isinstance(blocked_at, datetime) else {}),
+        **({"blocked_at": blocked_at} if is_blocked else _expiry(expires_at)),
     }
+
+
+def _expiry(expires_at: datetime | None) -> dict[str, datetime]:
+    return {} if expires_at is None else {"expires_at": expires_at}

@@ -94,7 +94,7 @@ def pointer_id(record_id: str) -> str:
 
 
 def change_fields(
-    resolution: Resolution, *, record_id: str, occurred_at: datetime, now: datetime
+    resolution: Resolution, *, record_id: str, occurred_at: datetime, now: datetime, days: int
 ) -> dict[str, Any]:
     """Return the entry of what one request changed; a merge holds what an undo needs."""
     merged = {profile.profile_id: snapshot(profile) for profile in resolution.merged}
@@ -109,6 +109,7 @@ def change_fields(
         "demoted_for": {node.key: node.demoted_for for node in resolution.demoted},
         "occurred_at": occurred_at,
         "committed_at": now,
+        "expires_at": now + timedelta(days=days),
         **({"merged": merged, "survivor": snapshot(before)} if merged and before else {}),
     }
 

@@ -131,12 +131,10 @@ def merge_traits(one: Traits, other: Traits) -> Traits:
         return one or other
     merged = dict(one)
     for name, state in other.items():
-        try:
-            both = merge_states(one.get(name), state)
-        except Exception:  # noqa: BLE001 - whatever stands there
-            both = _only_sound(one[name], state)
+        both = _merged_if_sound(one[name], state) if name in one else state
+        if both is None:
             del merged[name]
-        if both is not None:
+        else:
             merged[name] = both
     return merged
 
@@ -146,18 +144,24 @@ def unmergeable(traits: Traits) -> tuple[str, ...]:
     return tuple(name for name, state in traits.items() if not _is_mergeable(state))
 
 
-def _only_sound(one: State, other: State) -> State | None:
-    """Return the state that can be merged, where not both can."""
+def _merged_if_sound(one: State, other: State) -> State | None:
     sound = [state for state in (one, other) if _is_mergeable(state)]
-    return sound[0] if len(sound) == 1 else None
+    if len(sound) < 2:
+        return sound[0] if sound else None
+    try:
+        return merge_states(one, other)
+    except Exception:  # noqa: BLE001 - each of them can be read, and they do not fit together
+        return None
 
 
 def _is_mergeable(state: State) -> bool:
-    """Return whether the state of one more event could be merged into each of its parts."""
+    """Return whether one more event could be merged into each of its parts, and that read."""
     try:
         operation = OPERATIONS[state["operation"]]
         part = operation.start(_SAMPLES.get(operation.reads, "0"), state["at"], 0)
-        merge_states(state, {**state, "parts": dict.fromkeys(state["parts"], part)})
+        event = {**state, "parts": dict.fromkeys(state["parts"], part)}
+        for more in (merge_states(state, event), merge_states(event, state)):
+            read_value(more or state, state["at"])
     except Exception:  # noqa: BLE001 - whatever stands there
         return False
     return True

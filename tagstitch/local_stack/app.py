@@ -23,6 +23,7 @@ from tagstitch.adapters.in_process_pubsub import InProcessPubSub
 from tagstitch.adapters.push_stream import push_response
 from tagstitch.adapters.settings import Settings
 from tagstitch.adapters.sqlite_database import SqliteDatabase
+from tagstitch.adapters.sqlite_documents import SqliteDocuments
 from tagstitch.adapters.topology import Schedule, Topology, read_topology
 from tagstitch.adapters.wiring import Wiring
 from tagstitch.core.errors import InvalidInput, Unavailable
@@ -37,6 +38,8 @@ from tagstitch.pipeline.webhook_signature import verify_signature
 
 _ENDPOINT_DEADLINE_S: Final = 30.0
 _SCHEDULE_EVERY_S_MIN: Final = 0.05
+_EXPIRY_EVERY_S: Final = 3600.0
+_EXPIRY_DEADLINE_S: Final = 10.0
 
 logger = logging.getLogger("tagstitch")
 
@@ -122,6 +125,8 @@ class _Stack:
             asyncio.create_task(self._run_schedule(name, schedule, topology))
             for name, schedule in topology.schedules.items()
         ]
+        if isinstance(documents := self._parts.backend.documents, SqliteDocuments):
+            schedules.append(asyncio.create_task(self._delete_expired(documents)))
         try:
             async with self._delivering():
                 yield
@@ -161,6 +166,18 @@ class _Stack:
                 failed = True
             if failed:
                 logger.warning("schedule_failed", extra={"fields": {"schedule": name}})
+
+    async def _delete_expired(self, documents: SqliteDocuments) -> None:
+        """Do what Firestore does by the policies of the deployment."""
+        while True:
+            try:
+                while await documents.delete_expired(
+                    now=self._parts.backend.clock(), deadline=Deadline.after(_EXPIRY_DEADLINE_S)
+                ):
+                    pass
+            except Unavailable:  # somebody else has the file: next time
+                logger.warning("expiry_failed")
+            await asyncio.sleep(_EXPIRY_EVERY_S)
 
     async def answer_index(self, request: Request) -> Response:
         """Say what is here."""

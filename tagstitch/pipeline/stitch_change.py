@@ -28,8 +28,10 @@ from tagstitch.core.identity_graph import (
     GraphNode,
     IdentityGraph,
     Resolution,
+    links_expiry,
     profile_fields,
 )
+from tagstitch.core.identity_limits import LINK_LOG_DAYS
 from tagstitch.core.profile import Profile, is_grant, update_consent
 from tagstitch.core.profile_traits import TraitDefinitions
 from tagstitch.core.quarantine import Meeting, was_held
@@ -54,6 +56,7 @@ class StitchSituation:
     definitions: TraitDefinitions
     now: datetime
     met: Sequence[Meeting] = ()
+    log_days: int = LINK_LOG_DAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,19 +209,26 @@ def change_writes(
         Put(f"contributions/{each}", contribution.to_fields(fields))
         for each, contribution in (change.contributions or {}).items()
     ]
-    writes += _link_writes(resolution, profile_id, fields["identifiers"], loaded)
+    writes += _link_writes(resolution, profile_id, fields, loaded)
     writes += meeting_writes(
         situation.met, loaded.graph, loaded.versions, survivor_id=profile_id, now=situation.now
     )
     if resolution.changes_graph:
-        writes += log_writes(resolution, key=key, record_id=record_id, at=at, now=situation.now)
+        writes += log_writes(
+            resolution,
+            key=key,
+            record_id=record_id,
+            at=at,
+            now=situation.now,
+            days=situation.log_days,
+        )
     return writes
 
 
 def _link_writes(
     resolution: Resolution,
     profile_id: str,
-    links: Mapping[str, Mapping[str, Any]],
+    fields: Mapping[str, Any],
     loaded: LoadedGraph,
 ) -> list[Write]:
     """Return the writes after which all that was linked or merged leads to the profile.
@@ -231,9 +241,10 @@ def _link_writes(
     merged.update(former for profile in resolution.merged for former in profile.former_ids)
     return lead_to(
         profile_id,
-        {key: links[key] for key in keys},
+        {key: fields["identifiers"][key] for key in keys},
         loaded.versions,
         salts=salts_in(merged, loaded.documents),
+        expires_at=links_expiry(fields),
     )
 
 

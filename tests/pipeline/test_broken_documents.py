@@ -117,7 +117,14 @@ async def tell_the_past(world: World, ada: Life) -> None:
     home = KEYRING.profile_id(ada.user)
     await entries_of(world.store, home, deadline=deadline())
     for key in ada.keys:
-        await home_as_of(world.store, key, home, START, deadline=deadline())
+        await home_as_of(
+            world.store,
+            key,
+            home,
+            START,
+            kept_since=START - timedelta(days=400),
+            deadline=deadline(),
+        )
 
 
 async def review(world: World, ada: Life) -> None:
