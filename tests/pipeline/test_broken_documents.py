@@ -32,7 +32,7 @@ from tagstitch.pipeline.person import Asked
 from tagstitch.pipeline.quarantine_review import QuarantineReview
 from tagstitch.pipeline.split_profiles import ProfileSplitter
 from tests.pipeline.erasing import erase, load, look_up
-from tests.pipeline.lives import Life
+from tests.pipeline.lives import Life, everything, traces
 from tests.pipeline.test_merges import client, message, user
 from tests.pipeline.world import KEYRING, START, World
 
@@ -306,3 +306,109 @@ def test_nothing_fails_on_a_document_that_somebody_edited(
 
     asyncio.run(edit_and_run())
     world.database.close()
+
+
+class TestBrokenTraits:
+    """What can be read is merged and divided; the record says that something was left out."""
+
+    @staticmethod
+    async def break_in(world: World, path: str) -> None:
+        document = await world.document(path)
+        pages = {**document["traits"]["pages"], "parts": {"0": "nonsense"}}
+        new = document | {"traits": document["traits"] | {"pages": pages}}
+        await world.store.commit([Put(path, new)], deadline=deadline())
+
+    async def test_a_split_divides_the_others(self, world: World) -> None:
+        ada = await lived(world)
+        await self.break_in(world, f"contributions/{ada.keys[1]}")
+
+        done = await splitter(world).take_out(ada.keys[2], deadline=deadline())
+
+        assert done.left_out == ("pages",)
+        assert done.to_json()["left_out"] == ["pages"]
+        await world.store_audit()
+        [row] = [row for row in await world.rows() if row["record_type"] == "identity_split"]
+        assert row["degraded"] == ["traits"]
+        stays = await world.document(f"profiles/{done.stays}")
+        assert stays["traits"]["pages"]["parts"] == {"0": 2}  # what the user's own events added
+        assert stays["traits"]["last_page"]["parts"]["0"][1] == ada.trace
+
+    @pytest.mark.parametrize("broken", ["survivor", "merged"])
+    async def test_a_merge_keeps_what_the_other_profile_counted(
+        self, world: World, broken: str
+    ) -> None:
+        ada = await lived(world)
+        home, other = (KEYRING.profile_id(each) for each in (ada.user, STRANGER))
+        await self.break_in(world, f"profiles/{home if broken == 'survivor' else other}")
+
+        await world.stitch(message("late-merge", ada.user, STRANGER))
+
+        [row] = await rows(world, "late-merge")
+        assert (row["record_type"], row["degraded"]) == ("identity_merge", ["traits"])
+        merged = await world.document(f"profiles/{home}")
+        counted = {"survivor": 1, "merged": 3}[broken]
+        assert merged["traits"]["pages"]["parts"] == {"0": counted}
+
+    async def test_where_nothing_is_broken_nothing_is_said(self, world: World) -> None:
+        ada = await lived(world)
+
+        await world.stitch(message("late-merge", ada.user, STRANGER))
+        done = await splitter(world).take_out(ada.keys[2], deadline=deadline())
+
+        assert "left_out" not in done.to_json()
+        assert [row["degraded"] for row in await rows(world, "late-merge")] == [[]]
+
+
+CUT: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "empty": lambda _: {},
+    "without its profile": lambda entry: {**entry, "profile_id": 7},
+    "without its kind": lambda entry: {n: v for n, v in entry.items() if n != "kind"},
+    "without its time": lambda entry: {**entry, "committed_at": "yesterday"},
+    "a text in place of the profiles": lambda entry: {**entry, "merged": "x", "survivor": "x"},
+    "a number in place of a profile": lambda entry: {
+        **entry, "merged": dict.fromkeys(entry.get("merged", {}), 7),
+    },
+    "numbers in place of the keys": lambda entry: {**entry, "linked": 3, "moved": 4},
+    "a record that cannot be": lambda entry: {**entry, "record_id": "a/b", "survivor": 1},
+}  # fmt: skip
+
+
+class TestDamagedLinks:
+    @pytest.mark.parametrize("damage", CUT)
+    async def test_an_erasure_gets_through_and_says_what_it_met(
+        self, world: World, damage: str
+    ) -> None:
+        ada = await lived(world)
+        entries = {
+            path: fields
+            for path, fields in (await world.collection("links")).items()
+            if path.startswith(f"links/{KEYRING.profile_id(ada.user)}~")
+        }
+        cut = {path: CUT[damage](fields) for path, fields in entries.items()}
+        puts = [Put(path, fields) for path, fields in cut.items()]
+        await world.store.commit(puts, deadline=deadline())
+
+        result = await erase(world, ada.user)
+
+        counts = result.journal.counts
+        assert 1 <= counts["damaged_links"] <= sum(cut[path] != entries[path] for path in entries)
+        assert counts.get("links", 0) + counts["damaged_links"] >= len(entries)
+        await world.store_audit()
+        left = traces(await everything(world), ada.trace)
+        assert left == []
+        assert "profiles/card-1" not in await world.paths("profiles")
+
+    async def test_an_unreadable_entry_of_a_log_that_one_left_goes_too(self, world: World) -> None:
+        ada = await lived(world)
+        merges = [row for row in await world.rows() if row["record_type"] == "identity_merge"]
+        done = await splitter(world).undo_merge(merges[0]["record_id"], deadline=deadline())
+        log = await world.collection("links")
+        [path] = [each for each, fields in log.items() if fields.get("kind") == "merge"]
+        old = next(iter(log[path]["merged"].values()))
+        cut = Put(path, log[path] | {"merged": [old]})
+        await world.store.commit([cut], deadline=deadline())
+
+        await erase(world, ada.browser)
+
+        assert done.leaves in path or path.startswith(f"links/{done.stays}~")
+        assert path not in await world.paths("links")
