@@ -214,12 +214,18 @@ class World:
 
         return Refreshed(load, name="test", interval_s=3600, clock=self.backend.clock)
 
-    async def stitch(self, message: Mapping[str, Any], message_id: str = "m1") -> None:
+    async def stitch(
+        self,
+        message: Mapping[str, Any],
+        message_id: str = "m1",
+        *,
+        stitcher: Stitcher | None = None,
+    ) -> None:
         """Deliver one stitch request, as the function does."""
         request = parse_stitch_request(
             message, self.identity, default_request_id=message_id, received_at=self.now
         )
-        await self.stitcher().process(request, deadline=Deadline.after(20))
+        await (stitcher or self.stitcher()).process(request, deadline=Deadline.after(20))
 
     async def sweep(self) -> SweepResult:
         """Run the schedule once."""
