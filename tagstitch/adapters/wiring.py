@@ -126,12 +126,17 @@ class Wiring:
     def delivery(self) -> CallbackDelivery:
         """Posts callbacks."""
         from tagstitch.pipeline.deliver import CallbackDelivery
+        from tagstitch.pipeline.present_callback import PresentCallback
 
         endpoints = {endpoint.id: endpoint for endpoint in self.settings.callbacks}
+        present = PresentCallback(
+            self.backend, self.views, consent_default_granted=self._consent_default_granted
+        )
         return CallbackDelivery(
             self.backend,
             endpoints,
             audit=self.audit,
+            present=present,
             retry_scale=self.settings.retry_scale,
             health=self.health,
         )

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from tagstitch.core.action_delivery import ActionReason, Ending, action_record, denied_purposes
-from tagstitch.core.consent import resolve_consent
+from tagstitch.core.consent import ANALYTICS_STORAGE, resolve_consent
 from tagstitch.core.destination import Destination, choose_destination
 from tagstitch.core.destination_request import (
     DestinationRequest,
@@ -202,12 +202,14 @@ class ActionDelivery:
         now: datetime,
     ) -> DestinationRequest | PushMessage | Ending:
         if destination is None:
-            if fields["action"]["type"] != "push_message":
+            action = fields["action"]
+            if action["type"] != "push_message":
                 return Ending("dead_letter", "NO_DESTINATION")
             sent = _sent(fields)
+            purposes = (ANALYTICS_STORAGE, *action["purposes"], *fields["rule_purposes"])
             return PushMessage(
                 outbox_id, sent["channel"], sent["payload"], fields["useful_until"],
-                profile.profile_id,
+                profile.profile_id, purposes=purposes, decided_at=fields["created_at"],
             )  # fmt: skip
         if self._health.is_disabled(f"destination:{destination.id}"):
             return Ending("dead_letter", "DISABLED", destination.id)

@@ -29,11 +29,15 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.endpoint_health import EndpointHealth
 from tagstitch.pipeline.idempotency import pending_records
 from tagstitch.pipeline.outbox import Outbox
+from tagstitch.pipeline.present_callback import PresentCallback, fields_to_look_again
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record
 from tagstitch.pipeline.webhook_signature import sign_callback
 
 _LEASE_S: Final = CALLBACK_DEADLINE_S + 3.0
 """Seconds for which one process owns an attempt: its deadline and the mark behind it."""
+
+_ENVELOPE_BYTES: Final = 256
+"""Room for what stands around `data` in a body."""
 
 
 class CallbackDelivery:
@@ -45,11 +49,13 @@ class CallbackDelivery:
         endpoints: Mapping[str, CallbackEndpoint],
         *,
         audit: AuditPublisher,
+        present: PresentCallback,
         retry_scale: float = 1.0,
         health: EndpointHealth | None = None,
     ) -> None:
         self._backend = backend
         self._endpoints = endpoints
+        self._present = present
         self._outbox = Outbox(backend, audit, retry_scale=retry_scale)
         self._health = health or EndpointHealth(backend.clock, scale=retry_scale)
 
@@ -74,14 +80,10 @@ class CallbackDelivery:
     ) -> Put:
         """Return the outbox entry, leased to this process for the first attempt.
 
-        Raises InvalidInput when the body would be larger than an endpoint is sent.
+        It keeps no attributes: they are read again for any later attempt. Raises InvalidInput when
+        the body would be larger than an endpoint is sent.
         """
-        encoded = msgspec.json.encode(data)
-        if len(encoded) > CALLBACK_BODY_BYTES_MAX - 256:
-            raise InvalidInput(
-                "invalid_field", "the callback's body would be too large", "callback",
-                "list fewer attributes for this endpoint in TAGSTITCH_CALLBACKS",
-            )  # fmt: skip
+        _check_size(msgspec.json.encode(data))
         fields = {
             "kind": "callback",
             "status": "pending",
@@ -89,7 +91,8 @@ class CallbackDelivery:
             "request_id": request.request_id,
             "subject": subject,
             "event_name": request.event.name if request.event else None,
-            "data": encoded,
+            "data": msgspec.json.encode({**data, "attributes": {}}),
+            **fields_to_look_again(request),
             "preview": request.preview,
             "useful_until": request.expires_at,
             "attempts": 0,
@@ -100,14 +103,20 @@ class CallbackDelivery:
         return Put(f"outbox/{outbox_id}", fields | pending_records((), now=now), if_version="")
 
     async def deliver_first(
-        self, outbox_id: str, fields: Mapping[str, Any], *, deadline: Deadline
+        self,
+        outbox_id: str,
+        fields: Mapping[str, Any],
+        data: Mapping[str, Any],
+        *,
+        deadline: Deadline,
     ) -> None:
         """Make the first attempt of an entry that this process has just committed.
 
-        An attempt that may work later goes on through topic `actions`: a dead endpoint never
+        `data` is what `entry` was given. An attempt that may work later goes on through topic `actions`: a dead endpoint never
         delays linking. If even that cannot be published the sweep does it later.
         """
-        await self._attempt(outbox_id, fields, hands_over=True, deadline=deadline)
+        full = {**fields, "data": msgspec.json.encode(data)}
+        await self._attempt(outbox_id, full, hands_over=True, deadline=deadline)
 
     async def resume_first(self, outbox_id: str, *, deadline: Deadline) -> None:
         """Make sure that an entry of an earlier delivery of its request comes to its end.
@@ -124,9 +133,9 @@ class CallbackDelivery:
             if document.fields["attempts"]:
                 await self._outbox.publish_action(outbox_id, deadline=deadline)
                 return
-            leased = await self._outbox.take_lease(document, _LEASE_S, deadline=deadline)
+            leased = await self._lease_as_of_now(document, deadline=deadline)
             if leased is not None:
-                await self.deliver_first(outbox_id, leased, deadline=deadline)
+                await self._attempt(outbox_id, leased, hands_over=True, deadline=deadline)
                 return
 
     async def resume(
@@ -146,11 +155,30 @@ class CallbackDelivery:
             if document is None:
                 return
             await self._outbox.wait_for_its_time(document, deadline=deadline)
-            leased = await self._outbox.take_lease(document, _LEASE_S, deadline=deadline)
+            leased = await self._lease_as_of_now(document, deadline=deadline)
             if leased is not None:
                 break
         if not await self._attempt(outbox_id, leased, deadline=deadline):
             raise Unavailable("callback", "the endpoint asks to try later")
+
+    async def _lease_as_of_now(
+        self, document: Document, *, deadline: Deadline
+    ) -> dict[str, Any] | None:
+        """Return the entry under our lease, with what may be said now; None when it was leased.
+
+        Without `data` nothing may be sent: its view is gone, or its body has grown too large.
+        """
+        fields = document.fields
+        endpoint = self._endpoints.get(fields["endpoint"])
+        present: dict[str, Any] = {}
+        if endpoint is not None and fields["useful_until"] > self._backend.clock():
+            try:
+                present = await self._present.fill(fields, endpoint, deadline=deadline)
+                _check_size(present.get("data", b""))
+            except InvalidInput:
+                present = {"data": None}
+        leased = await self._outbox.take_lease(document, _LEASE_S, deadline=deadline)
+        return None if leased is None else {**leased, **present}
 
     async def _attempt(
         self,
@@ -173,7 +201,7 @@ class CallbackDelivery:
         verdict: CallbackVerdict = "rejected"
         wait_s, was_attempt = None, True
         key = f"callback:{fields['endpoint']}"
-        if endpoint is not None and not self._health.is_disabled(key):
+        if endpoint and fields["data"] and not self._health.is_disabled(key):
             if wait_s := self._health.wait_s(key):
                 verdict, was_attempt = "retry", False
             else:
@@ -239,7 +267,11 @@ class CallbackDelivery:
             subject=fields.get("subject"),
             event_name=fields.get("event_name"),
             latency_ms=(now - fields["created_at"]).total_seconds() * 1000,
-            extra={"callback": fields["endpoint"], "attempts": fields["attempts"] + 1},
+            extra={
+                "callback": fields["endpoint"],
+                "attempts": fields["attempts"] + 1,
+                **({"reason": fields["withheld"]} if "withheld" in fields else {}),
+            },
         )
         path = f"outbox/{outbox_id}"
         rows = [*fields.get("records", ()), encode_record(record)]
@@ -263,3 +295,11 @@ class CallbackDelivery:
             deadline=deadline,
         )
         await self._finish(outbox_id, fields, "rejected", deadline=deadline)
+
+
+def _check_size(data: bytes) -> None:
+    if len(data) > CALLBACK_BODY_BYTES_MAX - _ENVELOPE_BYTES:
+        raise InvalidInput(
+            "invalid_field", "the callback's body would be too large", "callback",
+            "list fewer attributes for this endpoint in TAGSTITCH_CALLBACKS",
+        )  # fmt: skip

@@ -11,9 +11,8 @@ from tagstitch.core.callback import retry_delay_s
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.pipeline.backend import CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
-from tests.pipeline.world import KEYRING, MAIN, World
+from tests.pipeline.world import KEYRING, World
 
 REQUEST = {
     "request_id": "r1",
@@ -76,10 +75,7 @@ class TestWhen:
     async def test_a_message_that_is_a_little_early_waits_instead_of_going_round_again(
         self, world: World
     ) -> None:
-        delivery = CallbackDelivery(
-            world.backend, {"main": MAIN}, audit=world.audit, retry_scale=0.00001
-        )
-        world.delivery = delivery
+        world.delivery = world.callback_delivery(retry_scale=0.00001)
         world.answers = [503]
         await world.stitch(REQUEST)
         due_at = (await entry(world))["not_before"]

@@ -49,6 +49,7 @@ from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.load_graph import GraphLoader
 from tagstitch.pipeline.look_up import ProfileLookup
 from tagstitch.pipeline.outbox import Outbox
+from tagstitch.pipeline.present_callback import PresentCallback
 from tagstitch.pipeline.publish_audit import AuditPublisher
 from tagstitch.pipeline.publish_event import EventPublisher
 from tagstitch.pipeline.record_audit import record_audit
@@ -123,9 +124,7 @@ class World:
         self.audit = AuditPublisher(self.backend.publisher)
         self.claims = ClaimPublisher(self.backend, KEYRING)
         health = EndpointHealth(self.backend.clock)
-        self.delivery = CallbackDelivery(
-            self.backend, {"main": MAIN}, audit=self.audit, health=health
-        )
+        self.delivery = self.callback_delivery(health=health)
         self.actions = ActionDelivery(
             self.backend,
             KEYRING,
@@ -152,6 +151,21 @@ class World:
                 traits=self.refreshed(compile_traits(self.traits)),
                 consent_default_granted=consent_default_granted,
             ),
+        )
+
+    def callback_delivery(self, **options: Any) -> CallbackDelivery:
+        """Return the delivery of callbacks; its views are those of its first look."""
+
+        async def views(_present: Any, _deadline: Deadline) -> Views:
+            return self.views
+
+        present = PresentCallback(
+            self.backend,
+            Refreshed(views, name="test", interval_s=3600, clock=self.backend.clock),
+            consent_default_granted=self.consent_default_granted,
+        )
+        return CallbackDelivery(
+            self.backend, {"main": MAIN}, audit=self.audit, present=present, **options
         )
 
     def lookup(self, *, consent_default_granted: bool = True) -> ProfileLookup:
