@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -10,9 +12,11 @@ import msgspec
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.callback import (
+    NOT_ACKNOWLEDGED,
     CallbackEndpoint,
     CallbackVerdict,
     callback_body,
+    is_acknowledged,
     judge_status,
     unknown_callback,
 )
@@ -38,6 +42,19 @@ _LEASE_S: Final = CALLBACK_DEADLINE_S + 3.0
 
 _ENVELOPE_BYTES: Final = 256
 """Room for what stands around `data` in a body."""
+
+logger = logging.getLogger("tagstitch")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came of one attempt."""
+
+    verdict: CallbackVerdict
+    wait_s: float | None = None
+    """How long the endpoint, or the breaker in front of it, asks to be left alone."""
+    why: str | None = None
+    """Why it failed, where its status does not say so."""
 
 
 class CallbackDelivery:
@@ -198,32 +215,48 @@ class CallbackDelivery:
         if fields["useful_until"] <= now:
             await self._finish(outbox_id, fields, "expired", deadline=deadline)
             return True
-        verdict: CallbackVerdict = "rejected"
-        wait_s, was_attempt = None, True
+        answer = _Answer("rejected")
+        was_attempt = True
         key = f"callback:{fields['endpoint']}"
         if endpoint and fields["data"] and not self._health.is_disabled(key):
             if wait_s := self._health.wait_s(key):
-                verdict, was_attempt = "retry", False
+                answer, was_attempt = _Answer("retry", wait_s, fields.get("why")), False
             else:
-                verdict, wait_s = await self._post(endpoint, fields, key, sent_at=now)
-        if verdict == "delivered":
+                answer = await self._post(endpoint, fields, key, sent_at=now)
+        if answer.verdict == "delivered":
             await self._finish(outbox_id, fields, "delivered", deadline=deadline)
-        elif verdict == "rejected":
+        elif answer.verdict == "rejected":
             await self._reject(outbox_id, fields, deadline=deadline)
         else:
             if hands_over:
                 await self._outbox.hand_over([f"outbox/{outbox_id}"], deadline=deadline)
             await self._outbox.release(
-                outbox_id, fields, wait_s, was_attempt=was_attempt, deadline=deadline
+                outbox_id,
+                fields,
+                answer.wait_s,
+                was_attempt=was_attempt,
+                why=answer.why,
+                deadline=deadline,
             )
-        return verdict != "retry"
+        return answer.verdict != "retry"
 
     async def _post(
         self, endpoint: CallbackEndpoint, fields: Mapping[str, Any], key: str, *, sent_at: datetime
-    ) -> tuple[CallbackVerdict, float | None]:
-        """Return what the endpoint's answer means, and its Retry-After in seconds."""
+    ) -> _Answer:
+        """Make the attempt, and note what it says about the endpoint."""
+        answer, status = await self._exchange(endpoint, fields, sent_at=sent_at)
+        self._health.note(key, answer.verdict, status=status, retry_after_s=answer.wait_s)
+        if answer.why is not None:
+            logger.warning("callback_not_acknowledged", extra={"fields": {"endpoint": key}})
+        return answer
+
+    async def _exchange(
+        self, endpoint: CallbackEndpoint, fields: Mapping[str, Any], *, sent_at: datetime
+    ) -> tuple[_Answer, int | None]:
+        """Return what the endpoint's answer means, and its status where there was one."""
+        webhook_id = fields["request_id"]
         body = callback_body(msgspec.Raw(fields["data"]), sent_at=sent_at)
-        headers = sign_callback(endpoint, fields["request_id"], body, sent_at=sent_at)
+        headers = sign_callback(endpoint, webhook_id, body, sent_at=sent_at)
         headers["content-type"] = "application/json"
         if fields.get("preview"):
             headers["x-gtm-server-preview"] = fields["preview"]
@@ -236,15 +269,15 @@ class CallbackDelivery:
                 deadline=Deadline.after(CALLBACK_DEADLINE_S),
             )
         except Unavailable:
-            self._health.note(key, "retry")
-            return "retry", None
+            return _Answer("retry"), None
         except InvalidInput:
-            self._health.note(key, "rejected")
-            return "rejected", None
+            return _Answer("rejected"), None
         verdict = judge_status(answer.status)
-        wait_s = answer.retry_after_s
-        self._health.note(key, verdict, status=answer.status, retry_after_s=wait_s)
-        return verdict, wait_s
+        why = None
+        must_name_it = verdict == "delivered" and endpoint.acknowledges
+        if must_name_it and not is_acknowledged(answer.body, webhook_id):
+            verdict, why = "retry", NOT_ACKNOWLEDGED
+        return _Answer(verdict, answer.retry_after_s, why), answer.status
 
     async def _finish(
         self, outbox_id: str, fields: Mapping[str, Any], outcome: str, *, deadline: Deadline
@@ -256,6 +289,7 @@ class CallbackDelivery:
         """
         now = self._backend.clock()
         replays = fields.get("replays", 0)
+        reason = fields.get("why") if outcome == "expired" else fields.get("withheld")
         record = AuditRecord(
             # A request id may come back after its seven days, and a rejected one be replayed.
             record_id=f"callback_{outbox_id}_{int(fields['created_at'].timestamp())}"
@@ -270,7 +304,7 @@ class CallbackDelivery:
             extra={
                 "callback": fields["endpoint"],
                 "attempts": fields["attempts"] + 1,
-                **({"reason": fields["withheld"]} if "withheld" in fields else {}),
+                **({"reason": reason} if reason else {}),
             },
         )
         path = f"outbox/{outbox_id}"

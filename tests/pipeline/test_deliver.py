@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tagstitch.core.callback import retry_delay_s
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.pipeline.backend import CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
-from tests.pipeline.world import KEYRING, World
+from tests.pipeline.world import KEYRING, MAIN, World
 
 REQUEST = {
     "request_id": "r1",
@@ -191,6 +192,82 @@ class TestHealth:
 
         assert (asked, len(world.callbacks)) == (1, 2)
         assert world.callbacks[1]["headers"]["webhook-id"] == "r1"
+
+
+class TestAcknowledgement:
+    """Of an endpoint that acknowledges a 2xx alone says nothing: anybody may have answered it."""
+
+    NAMED = CallbackAnswer(200, body=b'{"acknowledged": "r1", "more": [1]}')
+
+    @pytest.fixture(autouse=True)
+    def _acknowledges(self, world: World) -> None:
+        world.endpoints = {"main": structs.replace(MAIN, acknowledges=True)}
+        world.restart()
+
+    async def test_an_answer_that_names_the_callback_has_taken_it(self, world: World) -> None:
+        world.answers = [self.NAMED]
+
+        await world.stitch(REQUEST)
+
+        assert (await entry(world))["status"] == "delivered"
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"", b"OK", b"{}", b"null", b'"r1"', b'["r1"]', b'{"acknowledged": true}', b"\xff",
+            b'{"acknowledged": "r2"}', b'{"acknowledged": "r1"', b"[" * 60_000,
+            b'{"a": ' * 9_000,
+        ],
+        ids=range(12),
+    )  # fmt: skip
+    async def test_any_other_answer_is_a_failed_attempt(self, world: World, body: bytes) -> None:
+        world.answers = [CallbackAnswer(200, body=body), self.NAMED]
+        await world.stitch(REQUEST)
+        status = (await entry(world))["status"]
+        world.now += timedelta(seconds=10)
+
+        await world.act()
+
+        assert (status, (await entry(world))["status"]) == ("pending", "delivered")
+
+    async def test_one_that_is_never_named_expires_with_the_reason(self, world: World) -> None:
+        world.answers = [200]
+        await world.stitch(REQUEST)
+        world.now += timedelta(minutes=11)
+        await world.act()
+
+        await world.store_audit()
+        [row] = [r for r in await world.rows() if r["record_type"] == "callback_delivery"]
+        assert (row["outcome"], row["extra"]["reason"]) == ("expired", "NOT_ACKNOWLEDGED")
+
+    async def test_the_reason_is_that_of_the_last_attempt(self, world: World) -> None:
+        world.answers = [200, 503]
+        await world.stitch(REQUEST)
+        world.now += timedelta(seconds=10)
+        with pytest.raises(Unavailable):
+            await world.act()
+        world.now += timedelta(minutes=11)
+        await world.act()
+
+        await world.store_audit()
+        [row] = [r for r in await world.rows() if r["record_type"] == "callback_delivery"]
+        assert "reason" not in row["extra"]
+
+    async def test_it_opens_the_breaker_like_any_failure(self, world: World) -> None:
+        world.answers = [200] * 9
+        for number in range(8):
+            await world.stitch({**REQUEST, "request_id": f"r{number}"})
+
+        assert len(world.callbacks) == 5
+
+    async def test_other_endpoints_have_taken_what_they_answer_with_2xx(self, world: World) -> None:
+        world.endpoints = {"main": MAIN}
+        world.restart()
+        world.answers = [CallbackAnswer(204, body=b"")]
+
+        await world.stitch(REQUEST)
+
+        assert (await entry(world))["status"] == "delivered"
 
 
 class TestSweep:

@@ -98,6 +98,7 @@ class World:
     """Definitions of computed traits."""
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     destinations: Sequence[Destination] = ()
+    endpoints: Mapping[str, CallbackEndpoint] = field(default_factory=lambda: {"main": MAIN})
     consent_default_granted: bool = True
     """What holds when an action is sent and nobody has said anything."""
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -165,7 +166,7 @@ class World:
             consent_default_granted=self.consent_default_granted,
         )
         return CallbackDelivery(
-            self.backend, {"main": MAIN}, audit=self.audit, present=present, **options
+            self.backend, self.endpoints, audit=self.audit, present=present, **options
         )
 
     def lookup(self, *, consent_default_granted: bool = True) -> ProfileLookup:
