@@ -91,6 +91,13 @@ def stitch_request_schema() -> dict[str, Any]:
                     description="sGTM's preview header, sent on with the callback.",
                 )
             ),
+            "caller": or_null(
+                text(
+                    _NAME_CHARS_MAX,
+                    description="Whose request id it is: stitch_sync writes the id of the key that"
+                    " asked. Publishers leave it out.",
+                )
+            ),
         },
         "anyOf": [
             {

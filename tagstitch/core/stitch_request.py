@@ -50,6 +50,8 @@ class StitchRequest:
     expires_at: datetime
     """When the answer is no longer of use; the link is made even later."""
     preview: str | None
+    caller: str | None = None
+    """The key of the HTTP caller; its request ids are its own."""
 
     def fingerprint(self) -> str:
         """Return a hash of what was asked; times that defaults filled in do not count."""
@@ -86,6 +88,7 @@ class StitchRequest:
             "callback": self.callback,
             "consent": self.consent,
             "preview": self.preview,
+            "caller": self.caller,
         }
         return message | {name: value for name, value in optional.items() if value is not None}
 
@@ -128,6 +131,7 @@ def parse_stitch_request(
         expires_at=optional_time(message, "expires_at")
         or received_at + timedelta(seconds=CALLBACK_EXPIRY_S),
         preview=preview_header(message),
+        caller=optional_text(message, "caller"),
     )
 
 
@@ -141,11 +145,18 @@ def parse_accepted_request(
 ) -> StitchRequest:
     """Return the request that an HTTP caller asks to have processed later.
 
-    Whether it is asserted is the caller's scope, whatever the body says.
+    Whether it is asserted is the caller's scope, and whose it is the caller's key, whatever the
+    body says.
     """
     caller.require("stitch")
+    ours = {
+        "v": MESSAGE_VERSION,
+        "type": MESSAGE_TYPE,
+        "asserted": caller.may("assert"),
+        "caller": caller.id,
+    }
     return parse_stitch_request(
-        {**body, "asserted": caller.may("assert"), "v": MESSAGE_VERSION, "type": MESSAGE_TYPE},
+        {**body, **ours},
         settings,
         default_request_id=default_request_id,
         received_at=received_at,

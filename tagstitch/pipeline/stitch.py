@@ -71,7 +71,8 @@ class Stitcher:
         delivered again. Repeating it at any point, also at the same time, has one effect.
         """
         endpoint = self._delivery.endpoint(request.callback)
-        key = self._keyring.derived_id("stitch_async", STITCH_TOPIC, request.request_id)
+        origin = (STITCH_TOPIC,) if request.caller is None else (STITCH_TOPIC, request.caller)
+        key = self._keyring.derived_id("stitch_async", *origin, request.request_id)
         mark = IdempotencyMark(key, request.fingerprint())
         for attempt in range(_ATTEMPTS_MAX):
             now = self._backend.clock()
