@@ -10,6 +10,7 @@ from tagstitch.core.identifier import IDENTIFIER_TYPES
 from tagstitch.core.limits import (
     CONTEXT_BYTES_MAX,
     EVENT_PARAMETERS_MAX,
+    HOPS_MAX,
     IDENTIFIER_VALUE_CHARS_MAX,
     IDENTIFIERS_PER_REQUEST_MAX,
     PREVIEW_HEADER_BYTES_MAX,
@@ -90,6 +91,16 @@ def stitch_request_schema() -> dict[str, Any]:
                     pattern=r"^[\u0020-\u007e]*$",
                     description="sGTM's preview header, sent on with the callback.",
                 )
+            ),
+            "hops": or_null(
+                {
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": HOPS_MAX,
+                    "description": "How many callbacks led to this request: what a callback sets"
+                    " off passes on the number of its header x-tagstitch-hops. Beyond the maximum"
+                    " it is refused, so that a loop ends.",
+                }
             ),
             "caller": or_null(
                 text(

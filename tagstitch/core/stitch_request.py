@@ -15,6 +15,7 @@ from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import Event, parse_event
 from tagstitch.core.fields import (
     context_object,
+    hop_count,
     object_of,
     optional_flag,
     optional_request_id,
@@ -52,6 +53,8 @@ class StitchRequest:
     preview: str | None
     caller: str | None = None
     """The key of the HTTP caller; its request ids are its own."""
+    hops: int = 0
+    """How many callbacks led to this request, as far as those between passed the count on."""
 
     def fingerprint(self) -> str:
         """Return a hash of what was asked; times that defaults filled in do not count."""
@@ -89,6 +92,7 @@ class StitchRequest:
             "consent": self.consent,
             "preview": self.preview,
             "caller": self.caller,
+            "hops": self.hops or None,
         }
         return message | {name: value for name, value in optional.items() if value is not None}
 
@@ -132,6 +136,7 @@ def parse_stitch_request(
         or received_at + timedelta(seconds=CALLBACK_EXPIRY_S),
         preview=preview_header(message),
         caller=optional_text(message, "caller"),
+        hops=hop_count(message),
     )
 
 

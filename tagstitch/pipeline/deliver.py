@@ -12,6 +12,7 @@ import msgspec
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.callback import (
+    HOPS_HEADER,
     NOT_ACKNOWLEDGED,
     CallbackEndpoint,
     CallbackVerdict,
@@ -111,6 +112,7 @@ class CallbackDelivery:
             "data": msgspec.json.encode({**data, "attributes": {}}),
             **fields_to_look_again(request),
             "preview": request.preview,
+            "hops": request.hops,
             "useful_until": request.expires_at,
             "attempts": 0,
             **self._outbox.lease(_LEASE_S),
@@ -258,6 +260,7 @@ class CallbackDelivery:
         body = callback_body(msgspec.Raw(fields["data"]), sent_at=sent_at)
         headers = sign_callback(endpoint, webhook_id, body, sent_at=sent_at)
         headers["content-type"] = "application/json"
+        headers[HOPS_HEADER] = str(fields["hops"] + 1)
         if fields.get("preview"):
             headers["x-gtm-server-preview"] = fields["preview"]
         try:

@@ -9,12 +9,15 @@ import pytest
 from msgspec import structs
 
 from tagstitch.core.callback import retry_delay_s
+from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.limits import HOPS_MAX
 from tagstitch.pipeline.backend import CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
 from tests.pipeline.world import KEYRING, MAIN, World
 
+WRITER = Caller("writer", frozenset({"lookup", "stitch", "assert"}))
 REQUEST = {
     "request_id": "r1",
     "identifiers": [{"type": "client_id", "value": "1294673677.1747154479"}],
@@ -268,6 +271,42 @@ class TestAcknowledgement:
         await world.stitch(REQUEST)
 
         assert (await entry(world))["status"] == "delivered"
+
+
+class TestHops:
+    async def relay(self, world: World, hops: int | None) -> int:
+        """Ask for a stitch with so many hops; return the count that its callback passes on."""
+        body = {"identifiers": {"client_id": "1.2"}, "mode": "async", "callback": "main",
+                "request_id": f"r{hops}", "hops": hops}  # fmt: skip
+        await world.lookup().answer(body, WRITER, request_id="x")
+        await world.stitch(world.published["stitch-requests"][-1])
+        return int(world.callbacks[-1]["headers"]["x-tagstitch-hops"])
+
+    async def test_a_callback_that_sets_off_the_next_one_ends_after_the_fourth(
+        self, world: World
+    ) -> None:
+        hops = [await self.relay(world, None)]
+        for _ in range(HOPS_MAX):
+            hops.append(await self.relay(world, hops[-1]))
+        with pytest.raises(InvalidInput) as caught:
+            await self.relay(world, hops[-1])
+
+        assert hops == [1, 2, 3, 4]
+        assert caught.value.path == "hops"
+
+    async def test_a_message_beyond_the_limit_changes_nothing(self, world: World) -> None:
+        with pytest.raises(InvalidInput):
+            await world.stitch(REQUEST | {"hops": 4})
+
+        assert await world.paths("profiles") == []
+
+    async def test_a_later_attempt_passes_on_the_same_count(self, world: World) -> None:
+        world.answers = [503]
+        await world.stitch(REQUEST | {"hops": 2})
+        world.now += timedelta(seconds=10)
+        await world.act()
+
+        assert [c["headers"]["x-tagstitch-hops"] for c in world.callbacks] == ["3", "3"]
 
 
 class TestSweep:
