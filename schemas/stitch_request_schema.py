@@ -6,11 +6,11 @@ from typing import Any
 
 from schemas.shapes import identifier_type, identifier_value, or_null, text, time
 from tagstitch.core.event import EVENT_NAME_CHARS_MAX
+from tagstitch.core.hops import HOPS_MAX
 from tagstitch.core.identifier import IDENTIFIER_TYPES
 from tagstitch.core.limits import (
     CONTEXT_BYTES_MAX,
     EVENT_PARAMETERS_MAX,
-    HOPS_MAX,
     IDENTIFIER_VALUE_CHARS_MAX,
     IDENTIFIERS_PER_REQUEST_MAX,
     PREVIEW_HEADER_BYTES_MAX,

@@ -14,9 +14,6 @@ from tagstitch.core.fields import object_of, optional_request_id
 
 CallbackVerdict = Literal["delivered", "retry", "rejected"]
 
-HOPS_HEADER: Final = "x-tagstitch-hops"
-"""How many callbacks in a row this is; whatever it sets off passes the number on as `hops`."""
-
 _SECRET_BYTES_MIN: Final = 24
 """Bytes that Standard Webhooks asks of a secret."""
 

@@ -14,7 +14,6 @@ from tagstitch.core.limits import (
     DEADLINE_MS_DEFAULT,
     DEADLINE_MS_MAX,
     DEADLINE_MS_MIN,
-    HOPS_MAX,
     PREVIEW_HEADER_BYTES_MAX,
     REQUEST_ID_CHARS_MAX,
 )
@@ -108,23 +107,6 @@ def deadline_ms(raw: Mapping[str, Any]) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidInput("invalid_field", "must be a number of milliseconds", "deadline_ms")
     return float(min(max(value, DEADLINE_MS_MIN), DEADLINE_MS_MAX))
-
-
-def hop_count(raw: Mapping[str, Any]) -> int:
-    """Return how many callbacks led to this request: 0 to `HOPS_MAX`."""
-    value = raw.get("hops")
-    if value is None:
-        return 0
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidInput("invalid_field", f"must be a whole number up to {HOPS_MAX}", "hops")
-    if value > HOPS_MAX:
-        raise InvalidInput(
-            "invalid_field", f"more than {HOPS_MAX} callbacks have set each other off", "hops",
-            "what a callback sets off must not ask for the next one: look for a loop",
-        )  # fmt: skip
-    return value
 
 
 def context_object(raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -51,9 +51,6 @@ DEADLINE_MS_MAX: Final = 5_000
 CALLBACK_DEADLINE_S: Final = 5.0
 """Seconds for one callback attempt in total: name look-up, connection, TLS, headers and body."""
 
-HOPS_MAX: Final = 3
-"""Callbacks in a row that set each other off: a result may ask once or twice more, a loop may not."""
-
 CALLBACK_EXPIRY_S: Final = 600.0
 """Seconds after which a stitched result no longer helps: the visitor has left the page."""
 

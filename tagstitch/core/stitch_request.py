@@ -15,7 +15,6 @@ from tagstitch.core.errors import InvalidInput
 from tagstitch.core.event import Event, parse_event
 from tagstitch.core.fields import (
     context_object,
-    hop_count,
     object_of,
     optional_flag,
     optional_request_id,
@@ -23,6 +22,7 @@ from tagstitch.core.fields import (
     optional_time,
     preview_header,
 )
+from tagstitch.core.hops import hop_count
 from tagstitch.core.identifier import Identifier, IdentitySettings, parse_identifiers
 from tagstitch.core.limits import CALLBACK_EXPIRY_S, CLOCK_SKEW_S, IDENTIFIER_VALUE_CHARS_MAX
 

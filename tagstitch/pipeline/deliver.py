@@ -12,7 +12,6 @@ import msgspec
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.callback import (
-    HOPS_HEADER,
     NOT_ACKNOWLEDGED,
     CallbackEndpoint,
     CallbackVerdict,
@@ -22,6 +21,7 @@ from tagstitch.core.callback import (
     unknown_callback,
 )
 from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.hops import HOPS_HEADER
 from tagstitch.core.limits import (
     CALLBACK_BODY_BYTES_MAX,
     CALLBACK_DEADLINE_S,

@@ -11,7 +11,7 @@ from msgspec import structs
 from tagstitch.core.callback import retry_delay_s
 from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput, Unavailable
-from tagstitch.core.limits import HOPS_MAX
+from tagstitch.core.hops import HOPS_MAX
 from tagstitch.pipeline.backend import CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
