@@ -144,9 +144,12 @@ class Wiring:
     @cached_property
     def health(self) -> EndpointHealth:
         """What this process has seen of callbacks and destinations."""
+        from tagstitch.pipeline.disabled_endpoints import DisabledEndpoints
         from tagstitch.pipeline.endpoint_health import EndpointHealth
 
-        return EndpointHealth(self.backend.clock, scale=self.settings.retry_scale)
+        clock = self.backend.clock
+        disabled = DisabledEndpoints(self.backend.documents, clock)
+        return EndpointHealth(clock, disabled, scale=self.settings.retry_scale)
 
     @cached_property
     def outbox_delivery(self) -> OutboxDelivery:

@@ -31,7 +31,7 @@ from tagstitch.core.limits import (
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.pipeline.backend import Backend, Document, Patch, Put
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.endpoint_health import EndpointHealth
+from tagstitch.pipeline.endpoint_health import EndpointHealth, Watched
 from tagstitch.pipeline.idempotency import pending_records
 from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.present_callback import PresentCallback, fields_to_look_again
@@ -56,6 +56,7 @@ class _Answer:
     """How long the endpoint, or the breaker in front of it, asks to be left alone."""
     why: str | None = None
     """Why it failed, where its status does not say so."""
+    was_attempt: bool = True
 
 
 class CallbackDelivery:
@@ -68,14 +69,14 @@ class CallbackDelivery:
         *,
         audit: AuditPublisher,
         present: PresentCallback,
+        health: EndpointHealth,
         retry_scale: float = 1.0,
-        health: EndpointHealth | None = None,
     ) -> None:
         self._backend = backend
         self._endpoints = endpoints
         self._present = present
         self._outbox = Outbox(backend, audit, retry_scale=retry_scale)
-        self._health = health or EndpointHealth(backend.clock, scale=retry_scale)
+        self._health = health
 
     def endpoint(self, name: str | None) -> CallbackEndpoint | None:
         """Return the registered endpoint; raises InvalidInput for a name nobody registered."""
@@ -218,13 +219,8 @@ class CallbackDelivery:
             await self._finish(outbox_id, fields, "expired", deadline=deadline)
             return True
         answer = _Answer("rejected")
-        was_attempt = True
-        key = f"callback:{fields['endpoint']}"
-        if endpoint and fields["data"] and not self._health.is_disabled(key):
-            if wait_s := self._health.wait_s(key):
-                answer, was_attempt = _Answer("retry", wait_s, fields.get("why")), False
-            else:
-                answer = await self._post(endpoint, fields, key, sent_at=now)
+        if endpoint is not None and fields["data"]:
+            answer = await self._ask(endpoint, fields, now=now, deadline=deadline)
         if answer.verdict == "delivered":
             await self._finish(outbox_id, fields, "delivered", deadline=deadline)
         elif answer.verdict == "rejected":
@@ -236,20 +232,32 @@ class CallbackDelivery:
                 outbox_id,
                 fields,
                 answer.wait_s,
-                was_attempt=was_attempt,
+                was_attempt=answer.was_attempt,
                 why=answer.why,
                 deadline=deadline,
             )
         return answer.verdict != "retry"
 
-    async def _post(
-        self, endpoint: CallbackEndpoint, fields: Mapping[str, Any], key: str, *, sent_at: datetime
+    async def _ask(
+        self,
+        endpoint: CallbackEndpoint,
+        fields: Mapping[str, Any],
+        *,
+        now: datetime,
+        deadline: Deadline,
     ) -> _Answer:
-        """Make the attempt, and note what it says about the endpoint."""
-        answer, status = await self._exchange(endpoint, fields, sent_at=sent_at)
-        self._health.note(key, answer.verdict, status=status, retry_after_s=answer.wait_s)
+        """Make the attempt unless the endpoint is left alone; note what it says about it."""
+        watched = Watched(f"callback:{endpoint.id}", endpoint.url)
+        replays = fields.get("replays", 0)
+        if await self._health.is_disabled(watched, replays=replays, deadline=deadline):
+            return _Answer("rejected")
+        if wait_s := self._health.wait_s(watched):
+            return _Answer("retry", wait_s, fields.get("why"), was_attempt=False)
+        answer, status = await self._exchange(endpoint, fields, sent_at=now)
+        await self._health.note(watched, answer.verdict, status=status, retry_after_s=answer.wait_s)
         if answer.why is not None:
-            logger.warning("callback_not_acknowledged", extra={"fields": {"endpoint": key}})
+            told = {"endpoint": watched.key}
+            logger.warning("callback_not_acknowledged", extra={"fields": told})
         return answer
 
     async def _exchange(

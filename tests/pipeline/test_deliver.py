@@ -14,6 +14,7 @@ from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.hops import HOPS_MAX
 from tagstitch.pipeline.backend import CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.endpoint_health import Watched
 from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
 from tests.pipeline.world import KEYRING, MAIN, World
 
@@ -195,6 +196,79 @@ class TestHealth:
 
         assert (asked, len(world.callbacks)) == (1, 2)
         assert world.callbacks[1]["headers"]["webhook-id"] == "r1"
+
+    async def test_410_is_remembered_by_the_next_process_and_known_to_others(
+        self, world: World
+    ) -> None:
+        other = world.callback_delivery()
+        world.answers = [410]
+        await world.stitch(REQUEST)
+        await world.stitch({**REQUEST, "request_id": "same"})
+        world.delivery = other
+        await world.stitch({**REQUEST, "request_id": "other"})
+        world.restart()
+        await world.stitch({**REQUEST, "request_id": "next"})
+
+        assert len(world.callbacks) == 1
+        assert len(world.published["dead-letter"]) == 4
+
+    async def test_an_endpoint_whose_replay_arrives_is_enabled_again(self, world: World) -> None:
+        world.answers = [410]
+        await world.stitch(REQUEST)
+        letter = await world.store_dead_letter()
+        world.restart()
+        await replay_dead_letter(world.backend, KEYRING, letter, deadline=Deadline.after(5))
+        await world.act()
+        await world.stitch({**REQUEST, "request_id": "r2"})
+        world.restart()
+        await world.stitch({**REQUEST, "request_id": "r3"})
+
+        assert await world.paths("disabled_endpoints") == []
+        sent = [call["headers"]["webhook-id"] for call in world.callbacks]
+        assert sent == ["r1", "r1", "r2", "r3"]
+
+    async def test_a_replay_that_meets_410_again_enables_nothing(self, world: World) -> None:
+        world.answers = [410, 410]
+        await world.stitch(REQUEST)
+        letter = await world.store_dead_letter()
+        await replay_dead_letter(world.backend, KEYRING, letter, deadline=Deadline.after(5))
+        await world.act()
+        await world.stitch({**REQUEST, "request_id": "r2"})
+
+        assert len(world.callbacks) == 2
+
+    async def test_an_endpoint_at_another_address_is_another(self, world: World) -> None:
+        world.answers = [410]
+        await world.stitch(REQUEST)
+        world.endpoints = {"main": structs.replace(MAIN, url="https://other.example.com/cb")}
+        world.restart()
+
+        await world.stitch({**REQUEST, "request_id": "r2"})
+
+        assert len(world.callbacks) == 2
+
+    async def test_one_that_was_gone_is_asked_again_after_a_week(self, world: World) -> None:
+        world.answers = [410]
+        await world.stitch(REQUEST)
+        world.now += timedelta(days=8)
+        world.restart()
+
+        await world.stitch({**REQUEST, "request_id": "r2"})
+
+        assert len(world.callbacks) == 2
+
+    async def test_a_store_that_does_not_remember_is_made_up_for_by_the_process(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        health = world.endpoint_health()
+        endpoint = Watched("callback:main", MAIN.url)
+        world.down = {"documents"}
+
+        await health.note(endpoint, "rejected", status=410)
+
+        assert await health.is_disabled(endpoint, replays=0, deadline=Deadline.after(1))
+        messages = [record.message for record in caplog.records]
+        assert messages == ["endpoint_disabled", "endpoint_not_remembered"]
 
 
 class TestAcknowledgement:

@@ -43,6 +43,7 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decide import Decider
 from tagstitch.pipeline.decision import DecisionMaker
 from tagstitch.pipeline.deliver import CallbackDelivery
+from tagstitch.pipeline.disabled_endpoints import DisabledEndpoints
 from tagstitch.pipeline.endpoint_health import EndpointHealth
 from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.keyring import Keyring
@@ -124,7 +125,7 @@ class World:
         self.finder = VisitorFinder(self.backend.documents, KEYRING, self.identity)
         self.audit = AuditPublisher(self.backend.publisher)
         self.claims = ClaimPublisher(self.backend, KEYRING)
-        health = EndpointHealth(self.backend.clock)
+        health = self.endpoint_health()
         self.delivery = self.callback_delivery(health=health)
         self.actions = ActionDelivery(
             self.backend,
@@ -154,6 +155,11 @@ class World:
             ),
         )
 
+    def endpoint_health(self) -> EndpointHealth:
+        """Return what a process that has just started knows of endpoints."""
+        disabled = DisabledEndpoints(self.backend.documents, self.backend.clock)
+        return EndpointHealth(self.backend.clock, disabled)
+
     def callback_delivery(self, **options: Any) -> CallbackDelivery:
         """Return the delivery of callbacks; its views are those of its first look."""
 
@@ -166,7 +172,11 @@ class World:
             consent_default_granted=self.consent_default_granted,
         )
         return CallbackDelivery(
-            self.backend, self.endpoints, audit=self.audit, present=present, **options
+            self.backend,
+            self.endpoints,
+            audit=self.audit,
+            present=present,
+            **{"health": self.endpoint_health(), **options},
         )
 
     def lookup(self, *, consent_default_granted: bool = True) -> ProfileLookup:
@@ -364,6 +374,8 @@ class _Documents:
 
     async def list_documents(self, collection: str, **options: Any) -> Sequence[Document]:
         self._read()
+        if collection == "disabled_endpoints":
+            self.world.reads -= 1  # a process holds them in memory, as it does definitions
         return await self.world.store.list_documents(collection, **options)
 
     async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:
