@@ -20,6 +20,7 @@ locals {
   log_metrics = {
     audit_fallback     = "${local.our_lines} AND jsonPayload.message=\"AUDIT_FALLBACK\""
     dead_letters       = "${local.our_lines} AND jsonPayload.message=(\"dead_letter\" OR \"dead_letter_left_to_subscription\" OR \"dead_letter_record_refused\")"
+    disabled_endpoints = "${local.our_lines} AND jsonPayload.message=\"endpoint_disabled\""
     stale_rules        = "${local.our_lines} AND jsonPayload.message=(\"refresh_failed\" OR \"refresh_crashed\") AND jsonPayload.of=\"rules\""
     unpublished_rules  = "${local.our_lines} AND jsonPayload.message=(\"rules_refused\" OR \"rules_not_published\" OR \"rules_crashed\")"
     crashes            = "${local.our_lines} AND severity>=ERROR AND jsonPayload.message=(\"request_failed\" OR \"opening_failed\" OR \"refresh_crashed\" OR \"rules_crashed\" OR \"erasure_crashed\")"

@@ -63,6 +63,16 @@ locals {
       minutes     = 10
       text        = "Half of the further attempts of callbacks and actions fail, so an endpoint is down or slower than 5 seconds. The view callback_health_hourly says which. Linking goes on meanwhile; results expire after 10 minutes. (First attempts do not count here: they are made by stitch_async at once.)"
     }
+    disabled_endpoint = {
+      title     = "An endpoint is gone"
+      severity  = "ERROR"
+      filter    = local.log_metric["disabled_endpoints"]
+      aligner   = "ALIGN_DELTA"
+      reducer   = "REDUCE_SUM"
+      threshold = 0
+      minutes   = 0
+      text      = "An endpoint answered 410: nothing is sent to it any more, and what comes for it becomes a dead letter. `endpoint` in the log's endpoint_disabled names it. Mend it, then `tagstitch deadletters replay ID`: a replay that arrives enables it again."
+    }
     decide_slow = {
       title     = "decide is slow"
       severity  = "WARNING"

@@ -29,6 +29,7 @@ EXPIRING: Final = frozenset(
     {
         "profiles", "identifiers", "links", "contributions", "processed", "outbox", "quarantine",
         "dead_letters", "dead_letter_parts", "exposures", "erasures", "push_inboxes",
+        "disabled_endpoints",
     }
 )  # fmt: skip
 """The collections whose documents expire, by their field `expires_at`."""

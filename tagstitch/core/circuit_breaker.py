@@ -35,8 +35,6 @@ class CircuitBreaker:
 
     scale: float = 1.0
     """Factor on the times that it stays open; below 1 for local work and tests."""
-    is_disabled: bool = False
-    """The endpoint said that it is gone: nothing is sent until the process starts anew."""
     _failures: int = 0
     _refusals: int = 0
     _openings: int = 0

@@ -215,7 +215,7 @@ class _Stack:
         )
         if not valid:
             return _error(InvalidInput("unauthorized", "the signature is not valid"))
-        return _json({"status": "ok"})
+        return _json({"acknowledged": headers.get("webhook-id")})
 
     async def list_callbacks(self, request: Request) -> Response:
         """Answer what the stand-in received."""

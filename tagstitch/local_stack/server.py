@@ -174,5 +174,6 @@ def _own_callback(url: str, data_dir: Path) -> str:
         secret=read_local_secrets(data_dir)["LOCAL_CALLBACK_SECRET"],
         attributes=frozenset({"*"}),
         allow_private=True,
+        acknowledges=True,
     )
     return msgspec.json.encode([endpoint]).decode()

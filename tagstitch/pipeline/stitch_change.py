@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from tagstitch.core.contribution import (
     read_contribution,
     unmergeable_traits,
 )
+from tagstitch.core.graph_consent import profiles_led_to
 from tagstitch.core.identity_graph import (
     SALT_BYTES,
     GraphNode,
@@ -37,7 +38,7 @@ from tagstitch.core.profile_traits import TraitDefinitions
 from tagstitch.core.quarantine import Meeting, was_held
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.core.stitch_result import StitchResult
-from tagstitch.pipeline.backend import Put, Write
+from tagstitch.pipeline.backend import Patch, Put, Write
 from tagstitch.pipeline.keyring import own_profile_id
 from tagstitch.pipeline.link_log import log_writes
 from tagstitch.pipeline.load_graph import LoadedGraph
@@ -73,6 +74,9 @@ class StitchChange:
     """Traits of merged profiles that could not be merged."""
     is_update: bool = False
     """Whether the graph or the consent changes, and not traits alone."""
+    denials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Profile id -> consent, of the other profiles that the request leads to and that hear of its
+    denial."""
 
 
 def places_to_change(result: StitchResult, graph: IdentityGraph) -> set[str]:
@@ -112,12 +116,14 @@ def change_of(situation: StitchSituation, result: StitchResult, consent: Consent
     resolution, person = result.resolution, result.person
     if result.is_erased:
         return StitchChange(resolution)
+    denials: Mapping[str, Mapping[str, Any]] = {}
     if not result.may_link:
+        denials = _denials(situation, resolution, consent)
         person = resolution.before
         profile_id = person.profile_id if person is not None else None
         resolution = Resolution("unchanged", profile_id, person)
     consent_update = _consent_update(request, consent, person)
-    is_update = consent_update is not None or resolution.changes_graph
+    is_update = consent_update is not None or bool(denials) or resolution.changes_graph
     event = request.event if result.may_link else None
     if resolution.profile_id is None or not (is_update or event):
         return StitchChange(resolution)
@@ -153,6 +159,7 @@ def change_of(situation: StitchSituation, result: StitchResult, consent: Consent
         counted,
         left_out,
         is_update,
+        denials,
     )
 
 
@@ -204,6 +211,10 @@ def change_writes(
         return []
     loaded, at = situation.loaded, situation.request.occurred_at
     writes: list[Write] = [put_as_read(f"profiles/{profile_id}", fields, loaded.versions)]
+    writes += [
+        Patch(f"profiles/{each}", {"consent": said}, if_version=loaded.versions[f"profiles/{each}"])
+        for each, said in change.denials.items()
+    ]
     # Nobody changes contributions without the profile: its precondition holds for them too.
     writes += [
         Put(f"contributions/{each}", contribution.to_fields(fields))
@@ -248,19 +259,53 @@ def _link_writes(
     )
 
 
+def _denials(
+    situation: StitchSituation, resolution: Resolution, consent: Consent
+) -> dict[str, Mapping[str, Any]]:
+    """Return what the denial of a request means for the profiles that it leads to besides the first.
+
+    What a browser denies holds for everybody who used it; what else a person denies does not hold
+    for another user of that browser.
+    """
+    request = situation.request
+    one, apart = profiles_led_to(situation.loaded.graph, resolution)
+    recordable = [
+        *((each, _recordable(request, each)) for each in one),
+        *((each, frozenset(CONSENT_MODE_PURPOSES)) for each in apart),
+    ]
+    updates = {
+        profile.profile_id: update_consent(
+            profile.consent,
+            dict.fromkeys(consent.denied_by_request & purposes, False),
+            at=request.occurred_at,
+            source="request",
+        )
+        for profile, purposes in recordable
+    }
+    return {each: update for each, update in updates.items() if update is not None}
+
+
+def _recordable(request: StitchRequest, profile: Profile | None) -> frozenset[str]:
+    """Return the purposes that the profile or the publisher names.
+
+    A browser could fill a document with others.
+    """
+    named = {*CONSENT_MODE_PURPOSES, *(profile.consent if profile is not None else ())}
+    if request.asserted and request.consent:
+        named |= request.consent.keys()
+    return frozenset(named)
+
+
 def _consent_update(
     request: StitchRequest, consent: Consent, profile: Profile | None
 ) -> dict[str, Any] | None:
     """Return the profile's new consent map, or None when it stays.
 
-    Denials are always recorded, of the purposes that the profile or the publisher names: a browser
-    could fill a document with others. Grants are recorded only when the publisher vouches for the request, and never
+    Denials are always recorded. Grants are recorded only when the publisher vouches for the request, and never
     from an event's own signals, which a browser can forge.
     """
     stored = profile.consent if profile is not None else {}
-    recordable = stored.keys() | set(CONSENT_MODE_PURPOSES)
-    if request.asserted and request.consent:
-        recordable |= request.consent.keys()
+    recordable = _recordable(request, profile)
     changes = dict.fromkeys(consent.denied_by_request & recordable, False)
     if request.asserted and request.consent:
         granted = {p for p, value in request.consent.items() if is_grant(value)}

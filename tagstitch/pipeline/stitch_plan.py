@@ -10,12 +10,13 @@ from typing import Any
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.callback import CallbackEndpoint
-from tagstitch.core.consent import resolve_consent
+from tagstitch.core.consent import ANALYTICS_STORAGE, Consent, resolve_consent
 from tagstitch.core.contribution import FAILED
 from tagstitch.core.document_size import document_bytes
 from tagstitch.core.errors import Unavailable
+from tagstitch.core.graph_consent import consenting_graph
 from tagstitch.core.identifier import IdentitySettings
-from tagstitch.core.identity_graph import Resolution, resolve
+from tagstitch.core.identity_graph import IdentityGraph, Resolution, resolve
 from tagstitch.core.limits import MERGED_BYTES_MAX, PROFILE_BYTES_MAX
 from tagstitch.core.link_log import snapshot
 from tagstitch.core.profile import Profile, typed_profile
@@ -107,16 +108,11 @@ class StitchPlanner:
         loaded, resolution, person = await self._resolve(
             request, loaded, definitions, now=now, deadline=deadline
         )
-        consent = resolve_consent(
-            requested=request.consent,
-            event=request.event,
-            profile=person,
-            default_granted=self._consent_default_granted,
-        )
+        consent = self._consent(request, person)
         result = stitch_result(
             resolution,
             person,
-            consent_allows=consent.allows("analytics_storage"),
+            consent_allows=consent.allows(ANALYTICS_STORAGE),
             is_erased=loaded.is_erased,
             blocked=[i.type for i in request.identifiers if self._identity.is_blocked(i)],
         )
@@ -178,13 +174,42 @@ class StitchPlanner:
                 return loaded, Resolution("unknown", None, None), None
             loaded = loaded.with_version(f"profiles/{found.profile_id}", visitor.version)
             return loaded, Resolution("unchanged", found.profile_id, found), found
+        resolution, person = self._together(loaded.graph, request, definitions, now=now)
+        if resolution.merged and self._refuses_silently(request, person):
+            graph = consenting_graph(loaded.graph, default_granted=self._consent_default_granted)
+            if graph is not None:
+                resolution, person = self._together(graph, request, definitions, now=now)
+        return loaded, resolution, person
+
+    def _together(
+        self,
+        graph: IdentityGraph,
+        request: StitchRequest,
+        definitions: TraitDefinitions,
+        *,
+        now: datetime,
+    ) -> tuple[Resolution, Profile | None]:
         at, strategies = request.occurred_at, self._identity.merge_strategies
-        resolution = resolve(loaded.graph, self._identity, at=at)
+        resolution = resolve(graph, self._identity, at=at)
         person = merged_person(resolution, strategies, definitions, now=now)
         if resolution.merged and _is_too_large(resolution, person):
-            resolution = resolve(loaded.graph, self._identity, at=at, may_merge=False)
+            resolution = resolve(graph, self._identity, at=at, may_merge=False)
             person = resolution.before
-        return loaded, resolution, person
+        return resolution, person
+
+    def _refuses_silently(self, request: StitchRequest, person: Profile | None) -> bool:
+        """Return whether the person may not be looked up though the request does not say so."""
+        consent = self._consent(request, person)
+        is_denied = ANALYTICS_STORAGE in consent.denied_by_request
+        return not is_denied and not consent.allows(ANALYTICS_STORAGE)
+
+    def _consent(self, request: StitchRequest, profile: Profile | None) -> Consent:
+        return resolve_consent(
+            requested=request.consent,
+            event=request.event,
+            profile=profile,
+            default_granted=self._consent_default_granted,
+        )
 
     async def _writes(
         self,
