@@ -29,7 +29,11 @@ _COMPONENT_OF: Final[Mapping[str, str]] = {
 NAME_CHARS_MAX: Final = 256
 """Characters of the name of a view or an endpoint."""
 
-REQUEST_ID: Final[Shape] = _MESSAGE["properties"]["request_id"]
+REQUEST_ID: Final[Shape] = {
+    **_MESSAGE["properties"]["request_id"],
+    "description": "An id of the caller's own. What changed something is not done twice under it"
+    " within seven days, and another request under it is refused.",
+}
 
 _ONLY_ACCEPTED: Final = (
     "callback", "context", "event", "event_id", "occurred_at", "expires_at", "preview",
@@ -146,13 +150,14 @@ def message_components() -> dict[str, Shape]:
 
 def push_of(message: str | None) -> Shape:
     """Return the body of a push subscription whose messages have this schema, or any."""
-    content: Shape = {"contentMediaType": "application/json"}
+    content = {"contentMediaType": "application/json", "contentSchema": ref(message or "")}
     data = {
         "type": "string",
+        "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
         "contentEncoding": "base64",
-        **({**content, "contentSchema": ref(message)} if message else {}),
+        **(content if message else {}),
     }
-    times = {"type": "string", "format": "date-time"}
+    published = {"type": "string", "description": "The time of arrival where it is no time."}
     return {
         "type": "object",
         "properties": {
@@ -161,7 +166,7 @@ def push_of(message: str | None) -> Shape:
                 "properties": {
                     "data": data,
                     "messageId": {"type": "string", "minLength": 1},
-                    "publishTime": times,
+                    "publishTime": published,
                     "attributes": {
                         "type": "object",
                         "additionalProperties": {"type": "string"},

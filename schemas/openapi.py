@@ -307,12 +307,8 @@ def _lookup_parameters() -> tuple[Shape, ...]:
         *(_query(type_, value, "An identifier.") for type_ in IDENTIFIER_TYPES),
         _query("view", name, "A declared view; default otherwise."),
         _query("mode", {"enum": ["sync", "async"]}, "async needs the scope stitch."),
-        _query(
-            "callback",
-            name,
-            "The id of a registered endpoint; with mode async.",
-        ),
-        _query("request_id", request_id, "An id of the caller's own, for logs and repetitions."),
+        _query("callback", {"type": "string"}, "The id of a registered endpoint; with mode async."),
+        _query("request_id", request_id, request_id.pop("description")),
     )
 
 

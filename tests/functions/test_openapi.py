@@ -1,0 +1,172 @@
+"""openapi.yaml says what the functions serve: by their routes, and by requests generated from it.
+
+The requests go over HTTP to a local stack, which serves the four functions as they are deployed.
+TAGSTITCH_OPENAPI_EXAMPLES=1000 searches longer, and each time elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from jsonschema import Draft202012Validator
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.openapi import from_dict
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from schemas.generate import OPENAPI, files, main, render_openapi
+from schemas.openapi import FUNCTIONS, openapi_document, operations
+from tagstitch.adapters.http_function import HttpFunction
+from tagstitch.adapters.http_request import STATUS_OF_CODE
+from tagstitch.core.errors import InvalidCode
+from tests.end_to_end.running_stack import ROOT, RunningStack, running_stack
+from tests.end_to_end.samples import load_samples
+
+EXAMPLES: Final = os.environ.get("TAGSTITCH_OPENAPI_EXAMPLES")
+
+KEY: Final = "a key of more than 24 characters"
+VIEW: Final = "features_by_anonymous_id"
+
+DOCUMENT: Final[dict[str, Any]] = json.loads(json.dumps(openapi_document()))
+
+CHECKS: Final = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+BEYOND_WORDS: Final = {"non_finite_number", "json_too_deep", "invalid_unicode"}
+"""Codes of a 400 that a body may get which its schema allows: JSON Schema has no words for them."""
+
+
+def described_as_set_up() -> dict[str, Any]:
+    """Return the document with the names that the samples declare, and what their rules read.
+
+    A pushed message stands in `data` as it is before it is encoded, so that it is generated, too.
+    """
+    # To JSON Schema 1.0 is an integer, and to the parsers a number is an identifier without a dot.
+    written = json.dumps(DOCUMENT).replace('["string", "integer"]', '"string"')
+    document: dict[str, Any] = json.loads(written)
+    shapes = document["components"]["schemas"]
+    printable = {"type": "string", "pattern": "^[ -~]{0,9}[!-~]$"}  # no words for it otherwise
+    for lookup in ("SyncLookup", "AsyncLookup"):
+        shapes[lookup]["properties"]["id"] = printable
+    shapes["ViewName"] = {"enum": [None, "default"]}
+    shapes["Activation"]["properties"]["view"] = {"const": VIEW}
+    shapes["Activation"]["properties"]["id"]["properties"]["type"] = {"const": "anonymous_id"}
+    shapes["AsyncLookup"]["properties"]["callback"] = {"enum": [None, "main"]}
+    shapes["Event"]["properties"] |= {
+        "event_name": {"enum": ["purchase", "view_item", "add_to_cart", "page_view"]},
+        "user_id": {"enum": ["u-1001", "u-1002", 7, None]},
+        "items": {"type": "array", "items": {"type": "object", "properties": {"price": {}}}},
+        "value": {},
+        "currency": {},
+        "item_category": {},
+    }
+    by_query = document["paths"]["/stitch_sync"]["get"]["parameters"]
+    for parameter in by_query:
+        name = parameter["name"]
+        known = {"id": printable, "view": {"const": "default"}, "callback": {"const": "main"}}
+        parameter["schema"] = known.get(name, parameter["schema"])
+        parameter["required"] = name == "client_id"  # one of many is, which OpenAPI cannot say
+    for path in document["paths"].values():
+        body = path.get("post", {}).get("requestBody", {"content": {}})["content"]
+        message = body.get("application/json", {}).get("schema", {}).get("properties", {})
+        data = message.get("message", {}).get("properties", {}).get("data", {})
+        if "contentSchema" in data:
+            message["message"]["properties"]["data"] = data["contentSchema"]
+    return document
+
+
+AS_SET_UP: Final = from_dict(described_as_set_up())
+AS_WRITTEN: Final = from_dict(copy.deepcopy(DOCUMENT))
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    folder = tmp_path_factory.mktemp("openapi")
+    with running_stack(folder, TAGSTITCH_RULES_REFRESH_S="0.2") as stack:
+        load_samples(stack.data_dir, folder)
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session
+
+
+def labelled(schema: schemathesis.BaseSchema, *, has_input: bool = False) -> list[Any]:
+    found = [operation.ok() for operation in schema.get_all_operations()]
+    return [
+        pytest.param(operation, id=operation.label)
+        for operation in found
+        if not has_input or operation.body or operation.query or operation.headers
+    ]
+
+
+def encode_pushed(case: Case) -> None:
+    """Encode a message that stands in a push as it is."""
+    message = case.body.get("message") if isinstance(case.body, dict) else None
+    data = message.get("data") if isinstance(message, dict) else None
+    if isinstance(message, dict) and isinstance(data, dict):
+        message["data"] = base64.b64encode(json.dumps(data).encode()).decode()
+
+
+def search(operation: APIOperation, mode: GenerationMode, ask: Any, *, examples: int) -> None:
+    """Ask with generated requests; the same ones each time unless more are wished for."""
+    run = given(case=operation.as_strategy(generation_mode=mode))(ask)
+    settings(
+        max_examples=int(EXAMPLES or examples),
+        derandomize=EXAMPLES is None,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )(run)()
+
+
+class TestGeneratedRequests:
+    @pytest.mark.parametrize("operation", labelled(AS_SET_UP))
+    def test_what_the_document_allows_is_answered_as_it_says(
+        self, stack: RunningStack, session: requests.Session, operation: APIOperation
+    ) -> None:
+        def ask(case: Case) -> None:
+            encode_pushed(case)
+            answer = case.call(base_url=stack.url, session=session)
+            case.validate_response(answer, checks=CHECKS)
+            if answer.status_code == 400:
+                assert answer.json()["error"]["code"] in BEYOND_WORDS, answer.text
+
+        search(operation, GenerationMode.POSITIVE, ask, examples=20)
+
+    @pytest.mark.parametrize("operation", labelled(AS_WRITTEN, has_input=True))
+    def test_what_the_document_does_not_allow_is_refused_as_it_says(
+        self, stack: RunningStack, session: requests.Session, operation: APIOperation
+    ) -> None:
+        def ask(case: Case) -> None:
+            answer = case.call(base_url=stack.url, session=session)
+            case.validate_response(answer, checks=[*CHECKS, negative_data_rejection])
+
+        search(operation, GenerationMode.NEGATIVE, ask, examples=20)
