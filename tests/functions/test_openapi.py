@@ -32,17 +32,25 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from schemas.generate import OPENAPI, files, main, render_openapi
-from schemas.openapi import FUNCTIONS, openapi_document, operations
+from schemas import generate
+from schemas.openapi import (
+    _SHARED_ERRORS,
+    FUNCTIONS,
+    Operation,
+    openapi_document,
+    operations,
+)
 from tagstitch.adapters.http_function import HttpFunction
 from tagstitch.adapters.http_request import STATUS_OF_CODE
 from tagstitch.core.errors import InvalidCode
 from tests.end_to_end.running_stack import ROOT, RunningStack, running_stack
 from tests.end_to_end.samples import load_samples
+from tests.functions.conftest import Start
+
+Described = APIOperation[Any, Any, Any, Any]
 
 EXAMPLES: Final = os.environ.get("TAGSTITCH_OPENAPI_EXAMPLES")
 
-KEY: Final = "a key of more than 24 characters"
 VIEW: Final = "features_by_anonymous_id"
 
 DOCUMENT: Final[dict[str, Any]] = json.loads(json.dumps(openapi_document()))
@@ -118,7 +126,8 @@ def session() -> Iterator[requests.Session]:
 
 
 def labelled(schema: schemathesis.BaseSchema, *, has_input: bool = False) -> list[Any]:
-    found = [operation.ok() for operation in schema.get_all_operations()]
+    results: list[Any] = list(schema.get_all_operations())
+    found = [result.ok() for result in results]
     return [
         pytest.param(operation, id=operation.label)
         for operation in found
@@ -126,7 +135,7 @@ def labelled(schema: schemathesis.BaseSchema, *, has_input: bool = False) -> lis
     ]
 
 
-def encode_pushed(case: Case) -> None:
+def encode_pushed(case: Case[Any]) -> None:
     """Encode a message that stands in a push as it is."""
     message = case.body.get("message") if isinstance(case.body, dict) else None
     data = message.get("data") if isinstance(message, dict) else None
@@ -134,7 +143,7 @@ def encode_pushed(case: Case) -> None:
         message["data"] = base64.b64encode(json.dumps(data).encode()).decode()
 
 
-def search(operation: APIOperation, mode: GenerationMode, ask: Any, *, examples: int) -> None:
+def search(operation: Described, mode: GenerationMode, ask: Any, *, examples: int) -> None:
     """Ask with generated requests; the same ones each time unless more are wished for."""
     run = given(case=operation.as_strategy(generation_mode=mode))(ask)
     settings(
@@ -147,12 +156,116 @@ def search(operation: APIOperation, mode: GenerationMode, ask: Any, *, examples:
     )(run)()
 
 
+@pytest.fixture
+def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, HttpFunction]:
+    """The four functions of `functions/<name>/main.py`, with their routes."""
+    monkeypatch.setenv("TAGSTITCH_BACKEND", "local")
+    monkeypatch.setenv("TAGSTITCH_DATA_DIR", str(tmp_path))
+    found = {}
+    for name in FUNCTIONS:
+        place = ROOT / "functions" / name / "main.py"
+        spec = importlib.util.spec_from_file_location(f"{name}_main", place)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found[name] = module.function
+    return found
+
+
+class TestDocument:
+    def test_the_file_is_what_the_generator_writes(self) -> None:
+        assert generate.OPENAPI.read_text(encoding="utf-8") == generate.render_openapi(), (
+            "run `make schemas`"
+        )
+
+    def test_a_check_tells_of_a_file_that_is_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert generate.main(["--check"]) == 0
+        old = tmp_path / "openapi.yaml"
+        old.write_text("openapi: 3.1.0\n", encoding="utf-8")
+        monkeypatch.setattr(generate, "OPENAPI", old)
+
+        assert generate.main(["--check"]) == 1
+        assert "openapi.yaml is not what the generator writes" in capsys.readouterr().err
+        assert old.read_text(encoding="utf-8") == "openapi: 3.1.0\n"
+
+    def test_it_is_openapi(self) -> None:
+        AS_WRITTEN.validate()
+
+    def test_it_has_every_route_of_the_functions_and_no_other(
+        self, functions: dict[str, HttpFunction]
+    ) -> None:
+        callers = {"call": "key", "push": "platform", "job": "platform"}
+        served = {
+            (name, method, path): (callers[route.kind], route.detail)
+            for name, function in functions.items()
+            for (method, path), route in function._routes.items()
+        }
+        probes = {(name, "GET", "/health"): ("anybody", "") for name in functions}
+
+        described = {
+            (operation.function, operation.method, operation.path): (
+                operation.caller,
+                operation.scope,
+            )
+            for operation in operations()
+        }
+
+        assert described == {**served, **probes}
+
+    def test_its_limits_of_bodies_are_those_of_the_functions(
+        self, functions: dict[str, HttpFunction]
+    ) -> None:
+        limits = {operation.function: operation.bytes_max for operation in operations()
+                  if operation.body}  # fmt: skip
+
+        assert limits == {name: function._body_bytes_max for name, function in functions.items()}
+
+    def test_every_code_of_an_error_is_in_it_with_its_status(self) -> None:
+        of_messages = {"unsupported_version"}  # they become dead letters
+        of_other_paths = {"not_found", "method_not_allowed"}
+        described = {code for operation in operations() for code in operation.codes}
+        shared = {(code, status) for code, (status, _, _) in _SHARED_ERRORS.items()}
+
+        assert described == set(get_args(InvalidCode)) - of_messages - of_other_paths
+        assert shared - set(STATUS_OF_CODE.items()) == {("internal", 500), ("unavailable", 503)}
+
+    @pytest.mark.parametrize("function", FUNCTIONS)
+    async def test_other_paths_and_methods_have_the_shape_of_every_error(
+        self, start: Start, function: str
+    ) -> None:
+        client = await start(function)
+        error = Draft202012Validator(DOCUMENT["components"]["schemas"]["Error"])
+
+        answers = [await client.get("/nowhere"), await client.delete("/")]
+
+        assert [answer.status_code for answer in answers] == [404, 405]
+        for answer in answers:
+            error.validate(answer.json())
+
+    @pytest.mark.parametrize("operation", [o for o in operations() if o.caller == "key"],
+                             ids=lambda o: o.name)  # fmt: skip
+    async def test_without_a_key_the_answer_is_the_401_that_it_describes(
+        self, start: Start, operation: Operation
+    ) -> None:
+        keys = json.dumps([{"id": "a", "secret": "s" * 32, "scopes": ["lookup", "decide"]}])
+        client = await start(operation.function, TAGSTITCH_AUTH="key", TAGSTITCH_KEYS=keys)
+        described = AS_WRITTEN[operation.place][operation.method]
+
+        answer = await client.request(operation.method, operation.path, json={})
+
+        assert answer.status_code == 401
+        assert described.is_valid_response(answer)
+
+
 class TestGeneratedRequests:
     @pytest.mark.parametrize("operation", labelled(AS_SET_UP))
     def test_what_the_document_allows_is_answered_as_it_says(
-        self, stack: RunningStack, session: requests.Session, operation: APIOperation
+        self, stack: RunningStack, session: requests.Session, operation: Described
     ) -> None:
-        def ask(case: Case) -> None:
+        def ask(case: Case[Any]) -> None:
             encode_pushed(case)
             answer = case.call(base_url=stack.url, session=session)
             case.validate_response(answer, checks=CHECKS)
@@ -163,9 +276,9 @@ class TestGeneratedRequests:
 
     @pytest.mark.parametrize("operation", labelled(AS_WRITTEN, has_input=True))
     def test_what_the_document_does_not_allow_is_refused_as_it_says(
-        self, stack: RunningStack, session: requests.Session, operation: APIOperation
+        self, stack: RunningStack, session: requests.Session, operation: Described
     ) -> None:
-        def ask(case: Case) -> None:
+        def ask(case: Case[Any]) -> None:
             answer = case.call(base_url=stack.url, session=session)
             case.validate_response(answer, checks=[*CHECKS, negative_data_rejection])
 
