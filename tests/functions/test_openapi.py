@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeAlias, get_args
 
 import pytest
 import requests
@@ -47,7 +47,7 @@ from tests.end_to_end.running_stack import ROOT, RunningStack, running_stack
 from tests.end_to_end.samples import load_samples
 from tests.functions.conftest import Start
 
-Described = APIOperation[Any, Any, Any, Any]
+Described: TypeAlias = APIOperation[Any, Any, Any, Any]
 
 EXAMPLES: Final = os.environ.get("TAGSTITCH_OPENAPI_EXAMPLES")
 
