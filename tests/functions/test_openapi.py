@@ -43,8 +43,7 @@ from schemas.openapi import (
 from tagstitch.adapters.http_function import HttpFunction
 from tagstitch.adapters.http_request import STATUS_OF_CODE
 from tagstitch.core.errors import InvalidCode
-from tests.end_to_end.running_stack import ROOT, RunningStack, running_stack
-from tests.end_to_end.samples import load_samples
+from tests.end_to_end.running_stack import ROOT, RunningStack
 from tests.functions.conftest import Start
 
 Described: TypeAlias = APIOperation[Any, Any, Any, Any]
@@ -108,14 +107,6 @@ def described_as_set_up() -> dict[str, Any]:
 
 AS_SET_UP: Final = from_dict(described_as_set_up())
 AS_WRITTEN: Final = from_dict(copy.deepcopy(DOCUMENT))
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    folder = tmp_path_factory.mktemp("openapi")
-    with running_stack(folder, TAGSTITCH_RULES_REFRESH_S="0.2") as stack:
-        load_samples(stack.data_dir, folder)
-        yield stack
 
 
 @pytest.fixture(scope="module")
