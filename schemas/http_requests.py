@@ -157,7 +157,10 @@ def push_of(message: str | None) -> Shape:
         "contentEncoding": "base64",
         **(content if message else {}),
     }
-    published = {"type": ["string", "null"], "description": "The time of arrival where it is no time."}
+    published = {
+        "type": ["string", "null"],
+        "description": "The time of arrival where it is no time.",
+    }
     return {
         "type": "object",
         "properties": {

@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
+import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from standardwebhooks.webhooks import Webhook
 
+from tagstitch.pipeline import webhook_signature
 from tagstitch.pipeline.webhook_signature import sign_body, verify_signature
 
 SECRET: Final = "whsec_" + "c2VjcmV0IG9mIHRoaXJ0eS10d28gYnl0ZXMsIG9rISE="
@@ -32,6 +35,26 @@ def test_one_changed_header_is_enough(name: str, value: str) -> None:
         assume(headers[name] not in value.split(" "))
 
     assert verify_signature({**headers, name: value}, BODY, [SECRET]) is None
+
+
+@pytest.mark.parametrize("signer", [0, 1, 2, None])
+def test_every_secret_is_tried_whichever_signed(
+    monkeypatch: pytest.MonkeyPatch, signer: int | None
+) -> None:
+    secrets = [f"whsec_{letter * 40}" for letter in "abc"]
+    signing = "whsec_" + "d" * 40 if signer is None else secrets[signer]
+    headers = sign_body([signing], "msg-1", BODY, sent_at=datetime.now(UTC))
+    tried: list[str] = []
+
+    class Tried(Webhook):
+        def __init__(self, secret: str) -> None:
+            tried.append(secret)
+            super().__init__(secret)
+
+    monkeypatch.setattr(webhook_signature, "Webhook", Tried)
+
+    assert verify_signature(headers, BODY, secrets) == signer
+    assert tried == secrets
 
 
 @given(body=st.binary(max_size=60))
