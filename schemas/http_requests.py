@@ -83,6 +83,9 @@ def request_components() -> dict[str, Shape]:
                 "description": "Fields that are not listed are ignored, and with mode sync those"
                 " of mode async.",
                 "oneOf": [ref("SyncLookup"), ref("AsyncLookup")],
+                "examples": [
+                    {"identifiers": {"client_id": "1294673677.1747154479", "user_id": "u-1001"}}
+                ],
             },
             "SyncLookup": {
                 "type": "object",
@@ -108,11 +111,32 @@ def request_components() -> dict[str, Shape]:
                     "view": text(NAME_CHARS_MAX, description="A view that lists attributes."),
                 },
                 "required": ["entity", "id", "view"],
+                "examples": [
+                    {
+                        "entity": "user",
+                        "id": {
+                            "type": "anonymous_id",
+                            "value": "5f0c2a9e-3b1d-4c58-9a67-1e2d3c4b5a69",
+                        },
+                        "view": "features_by_anonymous_id",
+                    }
+                ],
             },
             "DecideRequest": {
                 "type": "object",
                 "properties": {**event, "fields": fields, **shared},
                 "required": ["event"],
+                "examples": [
+                    {
+                        "event": {
+                            "event_name": "purchase",
+                            "client_id": "1294673677.1747154479",
+                            "value": 7.5,
+                            "currency": "EUR",
+                        },
+                        "include": ["event", "personalization", "profile"],
+                    }
+                ],
             },
         }
     )
