@@ -105,6 +105,14 @@ def described_as_set_up() -> dict[str, Any]:
     return document
 
 
+CALLS: Final = [operation for operation in operations() if operation.caller == "key"]
+KEYS: Final = {
+    "TAGSTITCH_AUTH": "key",
+    "TAGSTITCH_KEYS": json.dumps(
+        [{"id": "a", "secret": "s" * 32, "scopes": ["lookup", "decide", "stitch"]}]
+    ),
+}
+
 AS_SET_UP: Final = from_dict(described_as_set_up())
 AS_WRITTEN: Final = from_dict(copy.deepcopy(DOCUMENT))
 
@@ -236,19 +244,45 @@ class TestDocument:
         for answer in answers:
             error.validate(answer.json())
 
-    @pytest.mark.parametrize("operation", [o for o in operations() if o.caller == "key"],
-                             ids=lambda o: o.name)  # fmt: skip
-    async def test_without_a_key_the_answer_is_the_401_that_it_describes(
+    @pytest.mark.parametrize("operation", CALLS, ids=lambda operation: operation.name)
+    async def test_refusals_are_those_that_it_describes(
         self, start: Start, operation: Operation
     ) -> None:
-        keys = json.dumps([{"id": "a", "secret": "s" * 32, "scopes": ["lookup", "decide"]}])
-        client = await start(operation.function, TAGSTITCH_AUTH="key", TAGSTITCH_KEYS=keys)
+        client = await start(operation.function, **KEYS, TAGSTITCH_RATE_LIMIT="0.01,2")
         described = AS_WRITTEN[operation.place][operation.method]
+        key = {"X-Tagstitch-Key": "s" * 32, "content-type": "application/json"}
+        refused: dict[int, dict[str, Any]] = {
+            401: {"headers": {}, "content": b"{}"},
+            413: {"headers": key, "content": b" " * (operation.bytes_max + 1)},
+            415: {"headers": {**key, "content-type": "text/xml"}, "content": b"<a/>"},
+            400: {"headers": key, "content": b"{"},
+            429: {"headers": key, "content": b"{}"},
+        }
+        answers = {}
 
-        answer = await client.request(operation.method, operation.path, json={})
+        for status, request in refused.items():
+            if operation.method == "POST" or status not in (413, 415):
+                for _ in range(2 if status == 429 else 1):  # the first one may still ask
+                    answers[status] = await client.request(
+                        operation.method, operation.path, **request
+                    )
 
-        assert answer.status_code == 401
+        assert [answer.status_code for answer in answers.values()] == list(answers)
+        for answer in answers.values():
+            assert described.is_valid_response(answer), answer.text
+        assert int(answers[429].headers["retry-after"]) >= 1
+
+    async def test_an_answer_of_another_shape_is_none_that_it_describes(self, start: Start) -> None:
+        client = await start("stitch_sync")
+        described = AS_WRITTEN["/stitch_sync"]["GET"]
+
+        answer = await client.get("/?client_id=1.2")
+        body = answer.json()
+
         assert described.is_valid_response(answer)
+        for changed in ({**body, "more": 1}, {**body, "reason": "x"}, {**body, "found": None}):
+            answer._content = json.dumps(changed).encode()
+            assert not described.is_valid_response(answer), changed
 
 
 class TestGeneratedRequests:
