@@ -52,7 +52,7 @@ bench-engines: $(VENV)/.dev $(RULE_ENGINES) ## Compare with other rule engines, 
 bench-identity: $(VENV)/.dev ## Stitch 400,000 edges against a union-find, write that section anew
 	$(BIN)/python -m bench.identity_graph --write
 
-schemas: $(VENV)/.dev ## Write the generated JSON Schemas anew
+schemas: $(VENV)/.dev ## Write the generated JSON Schemas and openapi.yaml anew
 	$(BIN)/python -m schemas.generate
 
 package: ## Stage the four functions in build/<function>/, ready to deploy
