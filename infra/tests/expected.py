@@ -13,6 +13,12 @@ TOPOLOGY: Final[dict[str, Any]] = json.loads((INFRA / "topology.json").read_text
 
 EVERYBODY: Final = frozenset({"allUsers", "allAuthenticatedUsers"})
 
+BESIDE_INVOKERS: Final = (
+    r"google_(cloud_run_service|cloud_run_v2_service|cloudfunctions2_function)_iam_(member|policy)"
+    r"|google_cloudfunctions2_function_iam_binding"
+)
+"""What would let somebody call a function beside the list of who may."""
+
 PUSH_HANDLER_S: Final = 35
 """Seconds that a push handler gives itself (`PUSH_DEADLINE_S` and five more, http_function.py)."""
 

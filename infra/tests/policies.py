@@ -18,6 +18,7 @@ sys.path.insert(0, str(INFRA.parent))
 
 from infra.tests.expected import (  # noqa: E402 - the path comes first
     AUDIT_DAYS_MAX,
+    BESIDE_INVOKERS,
     ERASER,
     ERASING,
     EVERYBODY,
@@ -53,10 +54,9 @@ def only_the_platform_calls_workers(plan: Plan) -> Iterator[str]:
             yield f"{name} is a worker and may be called by {sorted(members)}"
         if config["ingress_settings"] != "ALLOW_INTERNAL_ONLY":
             yield f"{name} is a worker and reachable from outside"
-    for member in plan.all(
-        "google_cloud_run_service_iam_member", "google_cloud_run_v2_service_iam_member"
-    ):
-        yield f"{member.address} stands beside the closed list"
+    for grant in plan.resources:
+        if re.fullmatch(BESIDE_INVOKERS, grant.type):
+            yield f"{grant.address} stands beside the closed list"
 
 
 def every_subscription_retries_and_gives_up(plan: Plan) -> Iterator[str]:
@@ -202,6 +202,22 @@ def secrets_are_files(plan: Plan) -> Iterator[str]:
             yield f"{version.address} keeps its value in Terraform's state"
 
 
+def secrets_are_read_where_they_are_mounted(plan: Plan) -> Iterator[str]:
+    """Check that nobody may read a secret whose file they do not have anyway."""
+    mounts = {
+        (volume["secret"], f"serviceAccount:{config['service_account_email']}")
+        for _, _, config in plan.functions()
+        for volume in config.get("secret_volumes") or ()
+    } | {
+        (volume["secret"][0]["secret"], f"serviceAccount:{template['service_account']}")
+        for _, _, template, _ in plan.services()
+        for volume in template.get("volumes") or ()
+    }
+    for grant in plan.all("google_secret_manager_secret_iam_member"):
+        if (grant.values["secret_id"], grant.values.get("member")) not in mounts:
+            yield f"{grant.address} lets somebody read a secret that they do not mount"
+
+
 def each_function_has_an_account_of_its_own(plan: Plan) -> Iterator[str]:
     """Check that no two functions share an account, and none runs as the project's default one."""
     seen: dict[str, str] = {}
@@ -336,6 +352,7 @@ POLICIES: Final[tuple[Policy, ...]] = (
     queries_have_an_index_and_nothing_else,
     the_audit_ends_some_day,
     secrets_are_files,
+    secrets_are_read_where_they_are_mounted,
     each_function_has_an_account_of_its_own,
     browsers_reach_what_only_reads,
     roles_are_the_least,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import pytest
@@ -202,6 +203,13 @@ MUTATIONS = [
         "decide has a secret in its environment",
     ),
     Mutation(
+        1, "secrets_are_read_where_they_are_mounted", "secrets.tf",
+        "google_service_account.function[each.value.function].member",
+        "google_service_account.build.member",
+        'google_secret_manager_secret_iam_member.function["decide/keys"]'
+        " lets somebody read a secret that they do not mount",
+    ),
+    Mutation(
         1, "each_function_has_an_account_of_its_own", "functions.tf",
         "google_service_account.function[each.key].email",
         'google_service_account.function["decide"].email',
@@ -361,3 +369,22 @@ def test_each_policy_fails_on_a_copy_that_breaks_it(planned: Planned, batch: int
 
 def test_every_policy_is_shown_to_fail() -> None:
     assert {mutation.policy for mutation in MUTATIONS} == {policy.__name__ for policy in POLICIES}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "google_cloud_run_service_iam_member", "google_cloud_run_v2_service_iam_member",
+        "google_cloudfunctions2_function_iam_member", "google_cloudfunctions2_function_iam_binding",
+        "google_cloudfunctions2_function_iam_policy",
+    ],
+)  # fmt: skip
+def test_nobody_is_let_in_beside_the_list(plan: dict[str, Any], kind: str) -> None:
+    shown = deepcopy(plan)
+    values = {"role": "roles/run.invoker", "member": "allUsers", "members": ["allUsers"]}
+    beside = {"type": kind, "name": "beside", "mode": "managed", "values": values}
+    shown["planned_values"]["root_module"]["resources"].append(beside)
+
+    assert violations(shown)["only_the_platform_calls_workers"] == [
+        f"{kind}.beside stands beside the closed list"
+    ]
