@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
@@ -44,6 +45,8 @@ START_S: Final = 0.658
 """Seconds to the first real answer of decide (RESULTS.md, "Start-up")."""
 SINK_S: Final = 1.2e-3
 """Of a message in audit_sink: an append (ADR 5), and about half as much for the rest."""
+ROW_S: Final = 50e-6
+"""Of each further record in a message: an append of 100 rows costs 27 µs a row (ADR 5), and its JSON."""
 STITCH_S: Final = 0.7e-3
 """Of a stitch request: RESULTS.md, "The identity graph", and the framework's share."""
 
@@ -51,6 +54,9 @@ STORES: Final = lognormal(0.012, 0.06)
 """Assumed: one read and one publication, by median and 99th percentile."""
 READ: Final = lognormal(0.006, 0.03)
 COMMIT: Final = lognormal(0.012, 0.06)
+
+PUBLISH_S: Final = 0.006
+"""Assumed: one publication. What an instance decides meanwhile leaves in one message (ADR 7)."""
 
 WORKERS_MOST: Final = 10
 DEFAULT: Final = Scaling(least=1, most=20, start_s=START_S * START_FACTOR)
@@ -160,32 +166,29 @@ def hot_table(seed: int) -> list[str]:
 
 def needs_table(counted: Mapping[str, Usage]) -> list[str]:
     """Return what each rate asks of every part, by what `bench.cost` counts and its shares."""
-    shares = Volumes()
+    shares, stitches = Volumes(), stitched_share()
     plain, state = counted["event: nothing is written"], counted["event: state changes"]
     stitched = counted["stitch: a new visitor"] * shares.new_share
     stitched += counted["stitch: a link"] * shares.link_share
     event = plain * (1 - shares.state_share) + state * shares.state_share + stitched
-    stitches = shares.new_share + shares.link_share
-
-    def instances(rate: float, seconds: float) -> int:
-        return math.ceil(rate * seconds * PROCESSOR_FACTOR / DEFAULT.target)
 
     rows: dict[str, list[str]] = {
         "documents read a second": [f"{event.reads * r:,.0f}" for r in RATES],
         "documents written a second": [f"{event.writes * r:,.0f}" for r in RATES],
-        "messages published a second": [f"{(event.messages + stitches) * r:,.0f}" for r in RATES],
+        "messages to audit_sink a second": [f"{audit_messages(r):,.0f}" for r in RATES],
+        "messages to stitch_async a second": [f"{stitches * r:,.0f}" for r in RATES],
         "MB published a second": [
             f"{(event.message_bytes + stitches * 1000) * r / 1e6:,.1f}" for r in RATES
         ],
         "MB appended to the audit a second": [f"{event.row_bytes * r / 1e6:,.1f}" for r in RATES],
         "instances of decide": [f"{for_rate(r):,}" for r in RATES],
-        "instances of audit_sink": [f"{instances(event.messages * r, SINK_S):,}" for r in RATES],
-        "instances of stitch_async": [f"{instances(stitches * r, STITCH_S):,}" for r in RATES],
+        "instances of audit_sink": [f"{for_audit(r):,}" for r in RATES],
+        "instances of stitch_async": [f"{for_stitching(r):,}" for r in RATES],
         "minutes of ramp to that many writes": [
             f"{ramp_minutes(event.writes * r):,.0f}" for r in RATES
         ],
-        "records waiting after an hour without BigQuery": [
-            f"{(event.messages) * r * 3600:,.0f}" for r in RATES
+        "million records waiting after an hour without BigQuery": [
+            f"{event.rows * r * 3600 / 1e6:,.1f}" for r in RATES
         ],
     }
     return [
@@ -200,30 +203,56 @@ def ramp_minutes(rate: float) -> float:
     return 5.0 * max(math.ceil(math.log(rate / 500, 1.5)), 0)
 
 
-def carried_by_workers(processor_s: float) -> float:
-    """Return the requests a second that the default most of a worker's instances carry."""
-    return WORKERS_MOST * DEFAULT.target / (processor_s * PROCESSOR_FACTOR)
+def stitched_share() -> float:
+    """Return the stitch requests of an event."""
+    return Volumes().new_share + Volumes().link_share
+
+
+def audit_messages(rate: float) -> float:
+    """Return the messages a second in which the records of this rate leave.
+
+    An instance has one publication under way at a time: the next begins when it ends, or with the
+    next event where none came meanwhile.
+    """
+    each = rate / for_rate(rate)
+    decided = for_rate(rate) / (PUBLISH_S + math.exp(-each * PUBLISH_S) / each)
+    return decided + stitched_share() * rate
+
+
+def for_audit(rate: float) -> int:
+    """Return the instances of audit_sink that hold their processors at 60 %."""
+    messages, records = audit_messages(rate), (2 + stitched_share()) * rate
+    busy = messages * SINK_S + (records - messages) * ROW_S
+    return math.ceil(busy * PROCESSOR_FACTOR / DEFAULT.target)
+
+
+def for_stitching(rate: float) -> int:
+    """Return the same of stitch_async."""
+    return math.ceil(stitched_share() * rate * STITCH_S * PROCESSOR_FACTOR / DEFAULT.target)
+
+
+def carried(needed: Callable[[float], int], most: int) -> int:
+    """Return the events a second, in hundreds, that so many instances carry."""
+    return 100 * bisect.bisect_right(range(100, 1_000_000, 100), most, key=needed)
 
 
 def report(scenarios: Sequence[Scenario], counted: Mapping[str, Usage], *, seed: int) -> list[str]:
     """Return the section of RESULTS.md."""
-    decided = DEFAULT.most * DEFAULT.target / (DECIDE_S * PROCESSOR_FACTOR)
-    per_event = Volumes().new_share + Volumes().link_share
     assumed = (
         "Assumed: a virtual processor is half as fast as this machine's, a start takes three times"
         " as long, a read and a publication take 12 ms (p99 60 ms)."
     )
-    carried = (
-        f"With its default most of instances at 60 %, decide carries {decided:,.0f} events a second,"
-        f" audit_sink those of {carried_by_workers(SINK_S):,.0f},"
-        f" stitch_async those of {carried_by_workers(STITCH_S) / per_event:,.0f}."
+    defaults = (
+        f"With its default most of instances at 60 %, decide carries {carried(for_rate, DEFAULT.most):,}"
+        f" events a second, audit_sink those of {carried(for_audit, WORKERS_MOST):,},"
+        f" stitch_async those of {carried(for_stitching, WORKERS_MOST):,}."
     )
     return [
         f"`.venv/bin/python -m bench.scale`, seed {seed}: a simulation, with figures of this page.",
         "`tests/bench/test_scale.py` holds it against Erlang C, and Pollaczek and Khinchine.",
         assumed,
         "",
-        carried,
+        defaults,
         "",
         "### What each rate asks for",
         "",

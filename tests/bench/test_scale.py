@@ -24,10 +24,14 @@ from bench.scale.instances import (
 from bench.scale.report import (
     DECIDE,
     DEFAULT,
+    PUBLISH_S,
     WORKERS_MOST,
+    audit_messages,
+    for_rate,
     hot_table,
     scenario_table,
     simulate_all,
+    stitched_share,
 )
 from bench.scale.theory import erlang_c, md1_wait_s, mmc_wait_s
 from tagstitch.pipeline import decide
@@ -171,6 +175,22 @@ def test_a_long_tail_has_its_median_and_its_percentile() -> None:
 
     assert drawn[50_000] == pytest.approx(0.012, rel=0.02)
     assert drawn[99_000] == pytest.approx(0.06, rel=0.05)
+
+
+@pytest.mark.parametrize("rate", [50, 300, 588])
+def test_records_gather_as_they_do_while_one_publication_is_under_way(rate: int) -> None:
+    messages, free_at, waiting = 0, 0.0, 0
+    for now in arrivals([(200, rate)], Random(11)):
+        if waiting and free_at <= now:  # what gathered left when the last one had ended
+            messages, free_at, waiting = messages + 1, free_at + PUBLISH_S, 0
+        if free_at <= now:
+            messages, free_at = messages + 1, now + PUBLISH_S
+        else:
+            waiting += 1
+
+    assert for_rate(rate) == 1
+    expected = audit_messages(rate) - stitched_share() * rate
+    assert messages / 200 == pytest.approx(expected, rel=0.02)
 
 
 class TestThePage:
