@@ -31,7 +31,7 @@ WITH
     UNION ALL SELECT 'changed profile', 'stitch_async', 0, 0, 3, 0, 0, 0
     UNION ALL SELECT 'further identifier', 'stitch_async', 0, 1, 2, 0, 0, 0
     UNION ALL SELECT 'delivery', 'stitch_async', 1, 2, 2, 2, 2000, 0
-    UNION ALL SELECT 'sweep', 'stitch_async', 1, 135, 0, 0, 0, 0
+    UNION ALL SELECT 'sweep', 'stitch_async', 1, 9, 0, 0, 0, 0
     UNION ALL SELECT 'definition swept', 'stitch_async', 0, 1, 0, 0, 0, 0
     UNION ALL SELECT 'lookup', 'stitch_sync', 1, 1, 0, 0, 0, 0
     UNION ALL SELECT 'audit message', 'audit_sink', 1, 0, 0, 0, 0, 0
