@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -102,7 +102,7 @@ class SqliteDocuments:
         self,
         collection: str,
         *,
-        pending: int | None = None,
+        pending: int | Literal["any"] | None = None,
         subject: str | None = None,
         after: str | None = None,
         limit: int = 100,
@@ -110,14 +110,16 @@ class SqliteDocuments:
     ) -> Sequence[Document]:
         """Return documents of a collection in order of their path, the ones behind `after`."""
         first, end = f"{collection}/", f"{collection}0"  # 0 is the character behind the slash
-        condition = "path > ? AND path < ?"
+        condition, order = "path > ? AND path < ?", "path"
         parameters: list[Any] = [after or first, end]
-        if pending is not None:
+        if pending == "any":
+            condition, order = f"pending >= 0 AND {condition}", "pending, path"
+        elif pending is not None:
             condition, parameters = f"pending = ? AND {condition}", [pending, *parameters]
         if subject is not None:
             condition, parameters = f"subject = ? AND {condition}", [subject, *parameters]
         rows = await self._select(
-            f"{condition} ORDER BY path LIMIT ?", [*parameters, limit], deadline
+            f"{condition} ORDER BY {order} LIMIT ?", [*parameters, limit], deadline
         )
         return [_document(row) for row in rows]
 

@@ -98,7 +98,7 @@ class DocumentStore(Protocol):
         self,
         collection: str,
         *,
-        pending: int | None = None,
+        pending: int | Literal["any"] | None = None,
         subject: str | None = None,
         after: str | None = None,
         limit: int = 100,
@@ -108,7 +108,9 @@ class DocumentStore(Protocol):
 
         `after` is a path, the last one of the page before, whether or not it still exists.
         `pending` keeps only those whose field `pending` equals it, `subject` those of one
-        pseudonym: the two named queries that need an index, each alone.
+        pseudonym: the two named queries that need an index, each alone. With `pending="any"` those
+        come that have any integer from 0 on there, the smaller ones first and those of one number in
+        order of their path; that takes no `after`.
         """
         ...
 
