@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +15,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from tagstitch import __version__
 from tagstitch.adapters.backend_factory import close_backend, open_backend
@@ -34,6 +36,9 @@ from tagstitch.local_stack.received_callbacks import ReceivedCallbacks
 from tagstitch.pipeline.backend import Backend
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.webhook_signature import verify_signature
+
+SHOP_DIR: Final = Path(__file__).resolve().parents[2] / "examples" / "browser"
+SHOP_PATH: Final = "/_local/shop"
 
 _ENDPOINT_DEADLINE_S: Final = 30.0
 _SCHEDULE_EVERY_S_MIN: Final = 0.05
@@ -89,6 +94,7 @@ def create_app(
             *_both("/_local/deadletters", stack.list_dead_letters, ["GET"]),
             *_both("/_local/push", stack.push, ["GET"]),
             *_both("/_local/reset", stack.reset, ["POST"]),
+            *_shop(),
             Mount("/", app=stack.router),
         ],
         lifespan=lambda _: stack.running(topology),
@@ -247,6 +253,13 @@ def _both(
     """Return the routes with and without a trailing slash."""
     paths = {path, path.rstrip("/") + "/"}
     return [Route(text, endpoint, methods=methods) for text in sorted(paths)]
+
+
+def _shop() -> list[BaseRoute]:
+    """Return the sample page, served beside the push stand-in: its scripts may listen there."""
+    if not SHOP_DIR.is_dir():
+        return []
+    return [Mount(SHOP_PATH, app=StaticFiles(directory=SHOP_DIR, html=True))]
 
 
 async def _answer_items(request: Request, list_items: Callable[..., Awaitable[Any]]) -> Response:

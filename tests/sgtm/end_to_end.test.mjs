@@ -18,6 +18,7 @@ import {
   setParameter,
   startServer,
   startStub,
+  useDecisionClient,
 } from "./simulated.mjs";
 
 const SHA256_SECRET = "whsec_c2VjcmV0IG9mIGEgc2VydmVyIHdpdGhvdXQga2V5cw==";
@@ -508,25 +509,3 @@ test(
     );
   },
 );
-
-/** In place of the GA4 client and the decide tag. @param {any} version */
-function useDecisionClient(version) {
-  const template = version.customTemplate.find((/** @type {any} */ each) =>
-    each.name.includes("decision client"),
-  );
-  version.client = version.client.filter((/** @type {any} */ each) => each.name !== "GA4");
-  version.client.push({
-    clientId: "902",
-    name: "Tagstitch - Decision",
-    priority: 5,
-    type: `cvt_${template.containerId}_${template.templateId}`,
-    parameter: [
-      { type: "TEMPLATE", key: "serviceUrl", value: "{{Tagstitch - Decide URL}}" },
-      { type: "TEMPLATE", key: "apiKey", value: "{{Tagstitch - Key}}" },
-      { type: "TEMPLATE", key: "timeoutMs", value: "4000" },
-      { type: "TEMPLATE", key: "guardSecret", value: "{{Tagstitch - Guard secret}}" },
-      { type: "TEMPLATE", key: "onFailure", value: "open" },
-      { type: "TEMPLATE", key: "allowedOrigins", value: "https://shop.example.com" },
-    ],
-  });
-}

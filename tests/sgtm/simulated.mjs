@@ -108,6 +108,28 @@ export function setParameter(part, key, value) {
   else part.parameter.push({ type: "TEMPLATE", key, value });
 }
 
+/** In place of the GA4 client and the decide tag. @param {any} version */
+export function useDecisionClient(version) {
+  const template = version.customTemplate.find((/** @type {any} */ each) =>
+    each.name.includes("decision client"),
+  );
+  version.client = version.client.filter((/** @type {any} */ each) => each.name !== "GA4");
+  version.client.push({
+    clientId: "902",
+    name: "Tagstitch - Decision",
+    priority: 5,
+    type: `cvt_${template.containerId}_${template.templateId}`,
+    parameter: [
+      { type: "TEMPLATE", key: "serviceUrl", value: "{{Tagstitch - Decide URL}}" },
+      { type: "TEMPLATE", key: "apiKey", value: "{{Tagstitch - Key}}" },
+      { type: "TEMPLATE", key: "timeoutMs", value: "4000" },
+      { type: "TEMPLATE", key: "guardSecret", value: "{{Tagstitch - Guard secret}}" },
+      { type: "TEMPLATE", key: "onFailure", value: "open" },
+      { type: "TEMPLATE", key: "allowedOrigins", value: "https://shop.example.com" },
+    ],
+  });
+}
+
 /** What every hit of gtag.js carries. @param {Record<string, string>} parameters */
 export function hitQuery(parameters) {
   const common = {

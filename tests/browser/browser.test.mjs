@@ -1,0 +1,226 @@
+// @ts-check
+/** The sample page in a real browser: its hits enter the simulated container, the stack decides. */
+
+import assert from "node:assert/strict";
+import { after, before, beforeEach, test } from "node:test";
+import { startStack, until } from "../sgtm/running_stack.mjs";
+import {
+  CALLBACK_KEY,
+  makeContainer,
+  part,
+  sentEvents,
+  setParameter,
+  startServer,
+  startStub,
+  useDecisionClient,
+} from "../sgtm/simulated.mjs";
+import { startChromium } from "./chromium.mjs";
+
+const BANNER = '[data-personalization="show_discount_banner"]';
+const TEXT = "10 % off electronics, for you, today";
+const COOKIE = "show_discount_banner=electronics_10off";
+
+/** @type {Awaited<ReturnType<typeof startStack>>} */
+let stack;
+/** @type {Awaited<ReturnType<typeof startServer>>} */
+let sgtm;
+/** @type {Awaited<ReturnType<typeof startStub>>} */
+let ga4;
+/** @type {Awaited<ReturnType<typeof startChromium>>} */
+let chromium;
+/** @type {Awaited<ReturnType<typeof chromium.newPage>>} */
+let page;
+
+before(async () => {
+  chromium = await startChromium();
+  sgtm = await startServer();
+  ga4 = await startStub(() => 204);
+  const main = {
+    id: "main",
+    url: `${sgtm.url}/stitched`,
+    secret: `whsec_${CALLBACK_KEY}`,
+    attributes: ["*"],
+    allow_private: true,
+  };
+  stack = await startStack({
+    TAGSTITCH_RETRY_SCALE: "0.01",
+    TAGSTITCH_CALLBACKS: JSON.stringify([main]),
+  });
+  await until(async () => {
+    const health = await (await fetch(`${stack.url}/decide/health`)).json();
+    return /** @type {any} */ (health).rules.count;
+  }, "the rules in decide");
+});
+
+after(async () => {
+  await chromium?.stop();
+  await stack?.stop();
+  await sgtm?.close();
+  await ga4?.stop();
+});
+
+beforeEach(async () => {
+  use();
+  ga4.received.length = 0;
+  sgtm.received.length = 0;
+  page = await chromium.newPage();
+});
+
+/** @param {(version: any) => void} [change] */
+function use(change = () => {}) {
+  sgtm.holder.current = makeContainer({
+    decideUrl: `${stack.url}/decide/decide`,
+    stitchUrl: `${stack.url}/stitch_sync`,
+    ga4Url: ga4.url,
+    change: (version) => {
+      part(version, "tag", "GA4 - Visitor stitched").paused = false;
+      change(version);
+    },
+  }).container;
+}
+
+/** @param {Record<string, string>} [parameters] */
+const shop = (parameters = {}) =>
+  `${stack.url}/_local/shop/?${new URLSearchParams({ container: sgtm.url, ...parameters })}`;
+
+/** @param {string} name @param {number} [count] */
+const sent = (name, count = 1) =>
+  until(
+    () =>
+      sentEvents(ga4).filter(({ en }) => en === name).length >= count &&
+      sentEvents(ga4).filter(({ en }) => en === name),
+    `${name} at GA4`,
+  );
+
+const banner = () =>
+  page.run(`(({hidden, innerHTML}) => ({hidden, innerHTML}))(document.querySelector('${BANNER}'))`);
+const displayed = () =>
+  page.run("dataLayer.filter(({event}) => event === 'personalization_displayed')");
+const cookieNames = async () => (await page.cookies()).map(({ name }) => name);
+
+/** Two frames: what a listener was told is in the page by then. */
+const settled = () =>
+  page.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
+
+async function logIn() {
+  await page.click("[data-event=login]");
+  await sent("visitor_stitched");
+}
+
+test("the decision's cookie comes with the answer to a hit, and its banner appears", async () => {
+  await page.open(shop());
+  await page.click("[data-consent=granted]");
+  await logIn();
+  assert.deepEqual(await banner(), { hidden: true, innerHTML: "" });
+
+  await page.click("[data-event=view_item]");
+  await page.until(`!document.querySelector('${BANNER}').hidden`);
+
+  assert.deepEqual(await banner(), { hidden: false, innerHTML: TEXT });
+  assert.deepEqual(await displayed(), [
+    {
+      event: "personalization_displayed",
+      personalization_name: "show_discount_banner",
+      personalization_code: "electronics_10off",
+    },
+  ]);
+  const [hit] = await sent("personalization_displayed");
+  assert.equal(hit["ep.personalization_code"], "electronics_10off");
+  assert.deepEqual(page.errors, []);
+});
+
+test("the next page shows the banner at once, and tells of it once", async () => {
+  await page.open(shop());
+  await page.click("[data-consent=granted]");
+  await page.run(`document.cookie = "${COOKIE}; Path=/"`);
+
+  await page.open(shop({ page: "2" }));
+  await page.click("[data-event=view_item]");
+  await sent("view_item");
+  await page.run("document.dispatchEvent(new Event('visibilitychange'))");
+
+  assert.equal((await banner()).innerHTML, TEXT);
+  assert.equal((await displayed()).length, 1);
+});
+
+const HARMFUL = [
+  "<img src=x onerror=alert(1)>",
+  "%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E",
+  "electronics_10off<script>alert(1)</script>",
+  "electronics_10off%00",
+  "javascript:alert(1)",
+  "some_other_code",
+  "__proto__",
+  "constructor",
+  "toString",
+  "%",
+  "%E0%A4%A",
+  "",
+];
+
+for (const value of HARMFUL) {
+  test(`a cookie that says ${value || "nothing"} shows nothing`, async () => {
+    await page.open(shop());
+    await page.click("[data-consent=granted]");
+    await page.run(`document.cookie = ${JSON.stringify(`show_discount_banner=${value}; Path=/`)}`);
+
+    await page.open(shop({ page: "2" }));
+    await settled();
+
+    assert.deepEqual(await banner(), { hidden: true, innerHTML: "" });
+    assert.deepEqual(await displayed(), []);
+    assert.deepEqual([page.dialogs, page.errors], [[], []]);
+    assert.equal(await page.run("document.images.length"), 0);
+  });
+}
+
+test("whoever denies gets no cookie, and sees no banner of a cookie from before", async () => {
+  await page.open(shop());
+  await page.click("[data-consent=granted]");
+  await logIn();
+  await page.click("[data-consent=denied]");
+  await page.click("[data-event=view_item]");
+  await sent("view_item");
+  await settled();
+  assert.ok(!(await cookieNames()).includes("show_discount_banner"));
+
+  await page.run(`document.cookie = "${COOKIE}; Path=/"`);
+  await page.open(shop({ page: "2" }));
+  await settled();
+
+  assert.deepEqual(await banner(), { hidden: true, innerHTML: "" });
+  assert.deepEqual(await displayed(), []);
+});
+
+test("whoever withdraws consent loses the banner in the same moment", async () => {
+  await page.open(shop());
+  await page.click("[data-consent=granted]");
+  await page.run(`document.cookie = "${COOKIE}; Path=/"`);
+  await page.until(`!document.querySelector('${BANNER}').hidden`);
+
+  await page.click("[data-consent=denied]");
+
+  assert.deepEqual(await banner(), { hidden: true, innerHTML: "" });
+});
+
+test("before anybody was asked, nothing is shown and no identifier is kept", async () => {
+  await page.open(shop());
+  await page.click("[data-event=view_item]");
+  await sent("view_item");
+
+  assert.deepEqual(await cookieNames(), []);
+  assert.deepEqual(await banner(), { hidden: true, innerHTML: "" });
+});
+
+test("a link cannot make the page send its hits elsewhere", async () => {
+  const elsewhere = await startStub(() => 204);
+  const url = elsewhere.url.replace("127.0.0.1", "localhost");
+
+  await page.open(`${stack.url}/_local/shop/?container=${encodeURIComponent(url)}`);
+  await page.click("[data-event=view_item]");
+  await page.until("dataLayer.length === 2");
+  await settled();
+  await elsewhere.stop();
+
+  assert.deepEqual(elsewhere.received, []);
+});
