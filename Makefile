@@ -8,7 +8,7 @@ RULE_ENGINES := .venv-bench/.installed
 FUNCTIONS := stitch_sync stitch_async decide audit_sink
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check check-middleware check-sgtm check-infra test-emulators bqemulator
+.PHONY: help up demo test check check-middleware check-sgtm check-browser check-infra test-emulators bqemulator
 .PHONY: bench bench-engines bench-identity schemas package deploy teardown lock clean
 
 help: ## Show the targets
@@ -37,6 +37,9 @@ check-middleware: ## Types and tests of examples/middleware (needs Node 20 and n
 
 check-sgtm: ## Types, linter and template tests of sgtm (needs Node 20 and npm)
 	cd sgtm && npm ci && npm run check && npm run lint && npm run test:templates
+
+check-browser: $(VENV)/.dev ## The sample page in a headless Chromium (needs Node 20, npm and Chromium)
+	$(BIN)/python -m pytest -n 0 tests/browser $(PYTEST_ARGS)
 
 check-infra: $(VENV)/.dev ## Terraform offline: format, types, plans and their policies (needs Terraform and npm)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/infra $(PYTEST_ARGS)

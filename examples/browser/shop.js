@@ -9,7 +9,7 @@ const TEXTS = {
 };
 
 /** Texts of `push_message` payloads, by their `code`. @type {Record<string, string>} */
-const MESSAGES = { cart_waits: "Your cart is waiting for you" };
+const MESSAGES = { order_thanks: "Thank you: your sticker is being packed" };
 
 const YEAR_S = 365 * 24 * 3600;
 const PUSH_URL = new URL("../push", location.href).href;
@@ -99,7 +99,9 @@ class DataLayer extends Array {
       const line = document.createElement("li");
       line.textContent = JSON.stringify({ event, ...parameters });
       document.querySelector("#data-layer")?.append(line);
-      const named = Object.entries(parameters).map(([key, value]) => [`ep.${key}`, String(value)]);
+      const named = Object.entries(parameters).map(([key, value]) =>
+        typeof value === "number" ? [`epn.${key}`, String(value)] : [`ep.${key}`, String(value)],
+      );
       if (event && Object.hasOwn(EVENTS, event))
         sendHit(event, { ...EVENTS[event], ...Object.fromEntries(named) }).catch(console.warn);
     }

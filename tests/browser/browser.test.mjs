@@ -20,6 +20,31 @@ const BANNER = '[data-personalization="show_discount_banner"]';
 const TEXT = "10 % off electronics, for you, today";
 const COOKIE = "show_discount_banner=electronics_10off";
 
+/** Rules beside those of the samples: a token for each page, messages for purchases. */
+const MESSAGE_RULES = {
+  personalization_rules: {
+    give_token: {
+      event_name_trigger: "page_view",
+      match_all: true,
+      action_type: "return_value",
+      action_details: { key: "push_token", value: true },
+    },
+    thank: message("order_thanks", "7.5"),
+    attack: message("<img src=x onerror=alert(1)>", "8"),
+    attack_by_name: message("__proto__", "9"),
+  },
+};
+
+/** @param {string} code @param {string} value of the purchase that sends it */
+function message(code, value) {
+  return {
+    event_name_trigger: "purchase",
+    conditions: { value: { equals: Number(value) } },
+    action_type: "push_message",
+    action_details: { channel: "shop", payload: { code } },
+  };
+}
+
 /** @type {Awaited<ReturnType<typeof startStack>>} */
 let stack;
 /** @type {Awaited<ReturnType<typeof startServer>>} */
@@ -46,11 +71,19 @@ before(async () => {
     TAGSTITCH_RETRY_SCALE: "0.01",
     TAGSTITCH_CALLBACKS: JSON.stringify([main]),
   });
-  await until(async () => {
-    const health = await (await fetch(`${stack.url}/decide/health`)).json();
-    return /** @type {any} */ (health).rules.count;
-  }, "the rules in decide");
+  stack.pushRules(MESSAGE_RULES);
+  await until(hasToken, "the rules of this test in decide");
 });
+
+async function hasToken() {
+  const answer = await fetch(`${stack.url}/decide`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: '{"event": {"event_name": "page_view", "client_id": "1.2"}}',
+  });
+  const { personalization } = /** @type {any} */ (await answer.json());
+  return personalization.actions.some((/** @type {any} */ { key }) => key === "push_token");
+}
 
 after(async () => {
   await chromium?.stop();
@@ -85,12 +118,10 @@ const shop = (parameters = {}) =>
 
 /** @param {string} name @param {number} [count] */
 const sent = (name, count = 1) =>
-  until(
-    () =>
-      sentEvents(ga4).filter(({ en }) => en === name).length >= count &&
-      sentEvents(ga4).filter(({ en }) => en === name),
-    `${name} at GA4`,
-  );
+  until(() => {
+    const events = sentEvents(ga4).filter(({ en }) => en === name);
+    return events.length >= count ? events : undefined;
+  }, `${name} at GA4`);
 
 const banner = () =>
   page.run(`(({hidden, innerHTML}) => ({hidden, innerHTML}))(document.querySelector('${BANNER}'))`);
@@ -158,21 +189,21 @@ const HARMFUL = [
   "",
 ];
 
-for (const value of HARMFUL) {
-  test(`a cookie that says ${value || "nothing"} shows nothing`, async () => {
-    await page.open(shop());
-    await page.click("[data-consent=granted]");
+test("a cookie shows nothing but the page's own texts, whatever it says", async () => {
+  await page.open(shop());
+  await page.click("[data-consent=granted]");
+  for (const [number, value] of HARMFUL.entries()) {
     await page.run(`document.cookie = ${JSON.stringify(`show_discount_banner=${value}; Path=/`)}`);
 
-    await page.open(shop({ page: "2" }));
+    await page.open(shop({ page: String(number) }));
     await settled();
 
-    assert.deepEqual(await banner(), { hidden: true, innerHTML: "" });
-    assert.deepEqual(await displayed(), []);
-    assert.deepEqual([page.dialogs, page.errors], [[], []]);
-    assert.equal(await page.run("document.images.length"), 0);
-  });
-}
+    assert.deepEqual(await banner(), { hidden: true, innerHTML: "" }, value);
+    assert.deepEqual(await displayed(), [], value);
+    assert.deepEqual([page.dialogs, page.errors], [[], []], value);
+    assert.equal(await page.run("document.images.length"), 0, value);
+  }
+});
 
 test("whoever denies gets no cookie, and sees no banner of a cookie from before", async () => {
   await page.open(shop());
@@ -223,4 +254,68 @@ test("a link cannot make the page send its hits elsewhere", async () => {
   await elsewhere.stop();
 
   assert.deepEqual(elsewhere.received, []);
+});
+
+/** The page may read what the decision client answers. @param {any} version */
+function answerValues(version) {
+  useDecisionClient(version);
+  const client = part(version, "client", "Tagstitch - Decision");
+  setParameter(client, "allowedOrigins", stack.url);
+  client.parameter.push(
+    { type: "BOOLEAN", key: "personalization", value: "true" },
+    { type: "BOOLEAN", key: "returnValues", value: "true" },
+  );
+}
+
+const heard = () =>
+  page.run("(({hidden, innerHTML}) => ({hidden, innerHTML}))(document.querySelector('#message'))");
+
+/** The last message that the page has heard of, whatever it did with it. */
+const lastHeard = () => page.run("sessionStorage.getItem('lastPush')");
+
+/** @param {string} value */
+async function buy(value) {
+  const before = await lastHeard();
+  await page.run(`dataLayer.push({event: "purchase", value: ${value}})`);
+  await until(async () => (await lastHeard()) !== before, "a message");
+}
+
+test("a message comes while the page is open, and its text is the page's", async () => {
+  use(answerValues);
+  await page.open(shop({ values: "json" }));
+  await page.click("[data-consent=granted]");
+  await page.open(shop({ values: "json", page: "2" }));
+  await sent("page_view", 2);
+
+  await buy("7.5");
+
+  assert.deepEqual(await heard(), {
+    hidden: false,
+    innerHTML: "Thank you: your sticker is being packed",
+  });
+});
+
+test("a message with HTML or a name of the language in it shows nothing", async () => {
+  use(answerValues);
+  await page.open(shop({ values: "json" }));
+  await page.click("[data-consent=granted]");
+  await page.open(shop({ values: "json", page: "2" }));
+  await sent("page_view", 2);
+
+  await buy("8");
+  await buy("9");
+
+  assert.deepEqual(await heard(), { hidden: true, innerHTML: "" });
+  assert.deepEqual([page.dialogs, page.errors], [[], []]);
+});
+
+test("whoever has not allowed it listens to nothing", async () => {
+  use(answerValues);
+  await page.open(shop({ values: "json" }));
+  const asked = await page.until(
+    "(names => names.some(name => name.includes('/g/collect')) && names)(performance.getEntriesByType('resource').map(({name}) => name))",
+  );
+  await settled();
+
+  assert.ok(!asked.some((/** @type {string} */ url) => url.includes("/_local/push")));
 });

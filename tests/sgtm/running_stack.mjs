@@ -1,8 +1,8 @@
 // @ts-check
 /** `tagstitch up` on a free port, with a data folder of its own. */
 
-import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,7 +16,7 @@ export const PYTHON = process.env.PYTHON ?? (existsSync(OWN_PYTHON) ? OWN_PYTHON
 
 /**
  * @param {Record<string, string>} settings
- * @returns {Promise<{url: string, stop: () => Promise<void>}>}
+ * @returns {Promise<{url: string, stop: () => Promise<void>, pushRules: (definitions: object) => void}>}
  */
 export async function startStack(settings) {
   const folder = mkdtempSync(join(tmpdir(), "tagstitch-sgtm-"));
@@ -30,14 +30,26 @@ export async function startStack(settings) {
     "--data-dir",
     join(folder, "data"),
   ];
-  const environment = Object.entries(process.env).filter(
+  const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(TAGSTITCH_|FIRESTORE_|PUBSUB_|BIGQUERY_|GOOGLE_)/.test(name),
   );
+  const env = { ...Object.fromEntries(inherited), PYTHONPATH: ROOT, ...settings };
   const stack = spawn(/** @type {string} */ (PYTHON), words, {
     cwd: ROOT,
-    env: { ...Object.fromEntries(environment), PYTHONPATH: ROOT, ...settings },
+    env,
     stdio: ["ignore", "pipe", "pipe"],
   });
+  /** Add rules to those of the samples. @param {object} definitions */
+  const pushRules = (definitions) => {
+    const file = join(folder, "rules.json");
+    writeFileSync(file, JSON.stringify(definitions));
+    const { status, stderr } = spawnSync(
+      /** @type {string} */ (PYTHON),
+      ["-m", "tagstitch.cli", "rules", "push", file],
+      { cwd: ROOT, env: { ...env, TAGSTITCH_DATA_DIR: join(folder, "data") }, encoding: "utf8" },
+    );
+    if (status !== 0) throw new Error(`rules push failed: ${stderr}`);
+  };
   const ended = new Promise((resolve) => stack.once("exit", resolve));
   const stop = async () => {
     stack.kill("SIGTERM");
@@ -45,7 +57,7 @@ export async function startStack(settings) {
     rmSync(folder, { recursive: true, force: true });
   };
   try {
-    return { url: await announcedUrl(stack), stop };
+    return { url: await announcedUrl(stack), stop, pushRules };
   } catch (error) {
     await stop();
     throw error;
