@@ -11,12 +11,30 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const START_MS = 90_000;
 const OWN_PYTHON = join(ROOT, ".venv/bin/python");
 
+/** As an operator writes documents of the collection views. */
+const PUT_VIEWS = `
+import asyncio, json, sys
+from tagstitch.cli.opened_backend import opened_backend
+from tagstitch.pipeline.backend import Put
+from tagstitch.pipeline.deadline import Deadline
+
+async def put():
+    async with opened_backend() as opened:
+        puts = [Put(f"views/{name}", view) for name, view in json.loads(sys.argv[1]).items()]
+        await opened.backend.documents.commit(puts, deadline=Deadline.after(10))
+
+asyncio.run(put())
+`;
+
 /** The Python that has the project's requirements; undefined where none is installed. */
 export const PYTHON = process.env.PYTHON ?? (existsSync(OWN_PYTHON) ? OWN_PYTHON : undefined);
 
 /**
  * @param {Record<string, string>} settings
- * @returns {Promise<{url: string, stop: () => Promise<void>, pushRules: (definitions: object) => void}>}
+ * @returns {Promise<{
+ *   url: string, stop: () => Promise<void>,
+ *   pushRules: (definitions: object) => void, putViews: (definitions: object) => void,
+ * }>}
  */
 export async function startStack(settings) {
   const folder = mkdtempSync(join(tmpdir(), "tagstitch-sgtm-"));
@@ -39,17 +57,22 @@ export async function startStack(settings) {
     env,
     stdio: ["ignore", "pipe", "pipe"],
   });
+  const runBeside = (/** @type {string[]} */ ...given) => {
+    const { status, stderr } = spawnSync(/** @type {string} */ (PYTHON), given, {
+      cwd: ROOT,
+      env: { ...env, TAGSTITCH_DATA_DIR: join(folder, "data") },
+      encoding: "utf8",
+    });
+    if (status !== 0) throw new Error(`${given[1]} failed: ${stderr}`);
+  };
   /** Add rules to those of the samples. @param {object} definitions */
   const pushRules = (definitions) => {
     const file = join(folder, "rules.json");
     writeFileSync(file, JSON.stringify(definitions));
-    const { status, stderr } = spawnSync(
-      /** @type {string} */ (PYTHON),
-      ["-m", "tagstitch.cli", "rules", "push", file],
-      { cwd: ROOT, env: { ...env, TAGSTITCH_DATA_DIR: join(folder, "data") }, encoding: "utf8" },
-    );
-    if (status !== 0) throw new Error(`rules push failed: ${stderr}`);
+    runBeside("-m", "tagstitch.cli", "rules", "push", file);
   };
+  const putViews = (/** @type {object} */ definitions) =>
+    runBeside("-c", PUT_VIEWS, JSON.stringify(definitions));
   const ended = new Promise((resolve) => stack.once("exit", resolve));
   const stop = async () => {
     stack.kill("SIGTERM");
@@ -57,7 +80,7 @@ export async function startStack(settings) {
     rmSync(folder, { recursive: true, force: true });
   };
   try {
-    return { url: await announcedUrl(stack), stop, pushRules };
+    return { url: await announcedUrl(stack), stop, pushRules, putViews };
   } catch (error) {
     await stop();
     throw error;
