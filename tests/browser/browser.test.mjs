@@ -319,3 +319,64 @@ test("whoever has not allowed it listens to nothing", async () => {
 
   assert.ok(!asked.some((/** @type {string} */ url) => url.includes("/_local/push")));
 });
+
+const ANONYMOUS_ID = "5f0c2a9e-3b1d-4c58-9a67-1e2d3c4b5a69";
+
+/** The cookies of a visitor of the shop, as open to other sites as a cookie can be. */
+async function haveCookies() {
+  const open = { url: sgtm.url, sameSite: "None", secure: true };
+  await page.setCookie({ ...open, name: "anonymous_id", value: ANONYMOUS_ID, httpOnly: true });
+  await page.setCookie({ ...open, name: "consent", value: "granted" });
+}
+
+/** What the page's scripts can read of an answer. @param {string} mode */
+const read = (mode) =>
+  page.run(
+    `fetch("${sgtm.url}/stitch", {credentials: "include", mode: "${mode}"}).then(answer => answer.text(), ({name}) => name)`,
+  );
+
+test("the shop's own page reads what a browser may know of itself", async () => {
+  use((version) =>
+    setParameter(part(version, "client", "Tagstitch - Stitcher"), "allowedOrigins", stack.url),
+  );
+  await haveCookies();
+  await page.open(shop());
+
+  assert.deepEqual(JSON.parse(await read("cors")), {
+    attributes: { user_loyalty_tier: "Gold", preferred_category: "Electronics" },
+  });
+});
+
+/** Of another port with the visitor's cookies; of another site without, and refused besides. */
+const STRANGERS = [
+  { host: "127.0.0.1", sendsCookies: true, statuses: [403, 200, 200] },
+  { host: "localhost", sendsCookies: false, statuses: [403, 403, 403] },
+];
+
+for (const { host, sendsCookies, statuses } of STRANGERS) {
+  test(`a stranger's page on ${host} reads nothing of it, by whatever way it asks`, async () => {
+    const stranger = await startStub(() => "<!doctype html><title>stranger</title>");
+    await haveCookies();
+    await page.open(`${stranger.url.replace("127.0.0.1", host)}/`);
+
+    const texts = [await read("cors"), await read("no-cors")];
+    const script = `Object.assign(document.createElement("script"), {src: "${sgtm.url}/stitch"})`;
+    await page.run(
+      `new Promise(done => document.head.append(Object.assign(${script}, {onload: done, onerror: done})))`,
+    );
+    await stranger.stop();
+
+    assert.deepEqual(texts, ["TypeError", ""]);
+    const asked = sgtm.received.filter(({ path }) => path === "/stitch");
+    const container = /** @type {any} */ (sgtm.holder.current);
+    const answers = await Promise.all(asked.map((each) => container.handle(each)));
+    assert.deepEqual(
+      answers.map(({ status }) => status),
+      statuses,
+    );
+    assert.equal(
+      asked.every(({ headers }) => headers.cookie?.includes(ANONYMOUS_ID)),
+      sendsCookies,
+    );
+  });
+}
