@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BQEMULATOR := .venv-bqemulator/.installed
+SIMULATOR := sgtm/node_modules/acorn/package.json
 RULE_ENGINES := .venv-bench/.installed
 FUNCTIONS := stitch_sync stitch_async decide audit_sink
 
@@ -14,7 +15,7 @@ FUNCTIONS := stitch_sync stitch_async decide audit_sink
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-up: $(INSTALLED) ## Start the local stack on http://127.0.0.1:8080 (Ctrl-C stops it)
+up: $(INSTALLED) $(if $(shell command -v npm),$(SIMULATOR)) ## Start the local stack on http://127.0.0.1:8080 (Ctrl-C stops it)
 	@$(BIN)/tagstitch up
 
 demo: $(INSTALLED) ## Run the main job end to end on a local stack of its own
@@ -96,6 +97,12 @@ $(INSTALLED): requirements.txt requirements-local.txt pyproject.toml
 $(VENV)/.dev: $(INSTALLED) requirements-dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
+
+# The stack runs without it too, and says so.
+$(SIMULATOR): sgtm/package-lock.json
+	@echo "Installing the simulated container's two packages into sgtm"
+	@cd sgtm && npm ci --omit=dev --no-audit --no-fund --silent && touch node_modules/acorn/package.json \
+	  || echo "npm could not install them"
 
 $(BQEMULATOR): requirements-bqemulator.txt $(INSTALLED)
 	@echo "Installing the BigQuery emulator into .venv-bqemulator"

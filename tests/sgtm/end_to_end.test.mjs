@@ -404,7 +404,7 @@ async function activation(view) {
   const answer = await fetch(`${stack.url}/stitch_sync/activation`, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ entity: "user", id, view }),
+    body: JSON.stringify({ entity: "user", id, view, consent: { analytics_storage: true } }),
   });
   return answer.json();
 }

@@ -45,6 +45,7 @@ export async function startStack(settings) {
     "--port",
     "0",
     "--json",
+    "--no-container",
     "--data-dir",
     join(folder, "data"),
   ];

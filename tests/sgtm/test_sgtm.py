@@ -39,6 +39,18 @@ def test_the_readmes_list_every_template() -> None:
     assert folders == listed
 
 
+def test_what_only_a_live_container_can_say_is_checked_in_ten_minutes() -> None:
+    guide = (SGTM.parent / "docs" / "sgtm.md").read_text()
+    section = guide.partition("## What only a live container can say")[2]
+    steps = re.findall(r"^\| ([A-Z]) \| .+ \| (\d) \|$", section, re.MULTILINE)
+    rows = re.findall(r"^\| (.{2,}) \| ([A-Z](?:, [A-Z])*) \| (.+) \|$", section, re.MULTILINE)
+    used = {letter for _, letters, _ in rows for letter in letters.split(", ")}
+
+    assert sum(int(minutes) for _, minutes in steps) == 10
+    assert used == {letter for letter, _ in steps}
+    assert len(rows) >= 16
+
+
 def test_no_file_of_the_simulator_is_long() -> None:
     lines = {path: len(path.read_text().splitlines()) for path in SGTM.glob("simulator/**/*.js")}
 
