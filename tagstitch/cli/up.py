@@ -174,6 +174,7 @@ def _document(url: str, options: StackOptions, loaded: LoadedSamples | None) -> 
         "data_dir": str(options.data_dir),
         "container": None if container is None else container.url,
         "container_absence": None if container is None else container.absence,
+        "sample_page": None if container is None else _sample_page(url, container),
         "functions": {name: url + path for name, (path, _) in _CURLS.items()},
         "samples": None if loaded is None else {"rules": loaded.rules, "profiles": loaded.profiles},
     }
@@ -199,6 +200,8 @@ def _show_container(console: Console, url: str, container: SimulatedContainer) -
         console.print(f"no simulated sGTM container: {container.absence}", markup=False)
         return
     console.print(f"simulated sGTM container: {container.url}, hits at /g/collect", markup=False)
-    console.print(
-        f"sample page: {url}/_local/shop/?container={container.url}, in a browser", markup=False
-    )
+    console.print(f"sample page, for a browser: {_sample_page(url, container)}", markup=False)
+
+
+def _sample_page(url: str, container: SimulatedContainer) -> str | None:
+    return container.url and f"{url}/_local/shop/?container={container.url}"

@@ -30,7 +30,8 @@ class _AuditTap:
         self._feed = feed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/" or scope["method"] != "POST":
+        is_push = scope["type"] == "http" and (scope["method"], scope["path"]) == ("POST", "/")
+        if not (is_push and self._feed.is_heard):
             await self._app(scope, receive, send)
             return
         body, status = bytearray(), 500

@@ -14,6 +14,8 @@ _MARK = "x-tagstitch"
 
 def tell(feed: LiveFeed, line: bytes) -> None:
     """Add one line of the container's log to the feed, where there is something to see."""
+    if not feed.is_heard:
+        return
     try:
         entry = msgspec.json.decode(line)
     except msgspec.DecodeError:

@@ -33,6 +33,11 @@ class LiveFeed:
     def __init__(self) -> None:
         self._listeners: set[asyncio.Queue[FeedLine | None]] = set()
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens: what nobody hears need not be worked out."""
+        return bool(self._listeners)
+
     def add(self, kind: str, name: str, detail: str = "") -> None:
         """Tell every listener."""
         line = FeedLine(datetime.now(UTC), kind, name, detail)

@@ -320,6 +320,26 @@ test("whoever has not allowed it listens to nothing", async () => {
   assert.ok(!asked.some((/** @type {string} */ url) => url.includes("/_local/push")));
 });
 
+test("the page that `tagstitch up` names works as it is, with the container beside it", async () => {
+  const own = await startStack({}, ["--container-port", "0"]);
+  try {
+    await page.open(own.document.sample_page);
+    await page.click("[data-consent=granted]");
+    await page.click("[data-event=login]");
+    await until(async () => {
+      const answer = await fetch(`${own.url}/_local/callbacks`);
+      return /** @type {any} */ (await answer.json()).count;
+    }, "the callback of the login");
+
+    await page.click("[data-event=view_item]");
+    await page.until(`!document.querySelector('${BANNER}').hidden`);
+
+    assert.equal((await banner()).innerHTML, TEXT);
+  } finally {
+    await own.stop();
+  }
+});
+
 const ANONYMOUS_ID = "5f0c2a9e-3b1d-4c58-9a67-1e2d3c4b5a69";
 
 /** The cookies of a visitor of the shop, as open to other sites as a cookie can be. */

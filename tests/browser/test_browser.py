@@ -28,22 +28,31 @@ def test_the_sample_page_passes_its_tests_in_a_browser() -> None:
     check_node_tests(TESTS / "browser.test.mjs")
 
 
+APT_FAILS = "exit 1"
+
+
 @pytest.mark.parametrize(
     ("programs", "said"),
     [
-        (("bash", "chromium"), ""),
-        (("bash",), "there is no apt-get to install it with"),
+        ({"chromium": "exit 1"}, ""),
+        ({}, "there is no apt-get to install it with"),
+        ({"apt-get": APT_FAILS, "id": "echo 1000"}, "apt-get would need root"),
+        ({"apt-get": APT_FAILS, "id": "echo 0"}, "apt-get could not install the package"),
+        ({"apt-get": "exit 0", "id": "echo 0"}, ""),
     ],
 )
 def test_the_check_says_when_it_cannot_have_a_browser(
-    tmp_path: Path, programs: tuple[str, ...], said: str
+    tmp_path: Path, programs: dict[str, str], said: str
 ) -> None:
     """`.ci/install_chromium`, with these programs and no others."""
-    for name in programs:
-        (tmp_path / name).symlink_to(shutil.which("bash") or "/bin/bash")
+    bash = shutil.which("bash") or "/bin/bash"
+    (tmp_path / "bash").symlink_to(bash)
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!{bash}\n{script}\n")
+        (tmp_path / name).chmod(0o755)
 
     ran = subprocess.run(
-        [str(tmp_path / "bash"), str(ROOT / ".ci" / "install_chromium")],
+        [bash, str(ROOT / ".ci" / "install_chromium")],
         env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
 

@@ -111,8 +111,13 @@ async def test_a_log_of_the_container_becomes_lines_without_values(
 
 
 @pytest.mark.parametrize("line", [b"", b"Error: no\n", b"[1]", b'"x"', b"\xff", b"{}"])
-def test_what_is_no_log_says_nothing(line: bytes) -> None:
-    tell(LiveFeed(), line)
+async def test_what_is_no_log_says_nothing(line: bytes) -> None:
+    feed = LiveFeed()
+    with feed.listening() as told:
+        tell(feed, line)
+        feed.close()
+
+        assert [line async for line in told] == []
 
 
 DECISION = {

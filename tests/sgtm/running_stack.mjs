@@ -31,12 +31,13 @@ export const PYTHON = process.env.PYTHON ?? (existsSync(OWN_PYTHON) ? OWN_PYTHON
 
 /**
  * @param {Record<string, string>} settings
+ * @param {string[]} [options] of the command
  * @returns {Promise<{
- *   url: string, stop: () => Promise<void>,
+ *   url: string, document: any, stop: () => Promise<void>,
  *   pushRules: (definitions: object) => void, putViews: (definitions: object) => void,
  * }>}
  */
-export async function startStack(settings) {
+export async function startStack(settings, options = ["--no-container"]) {
   const folder = mkdtempSync(join(tmpdir(), "tagstitch-sgtm-"));
   const words = [
     "-m",
@@ -45,7 +46,7 @@ export async function startStack(settings) {
     "--port",
     "0",
     "--json",
-    "--no-container",
+    ...options,
     "--data-dir",
     join(folder, "data"),
   ];
@@ -81,15 +82,16 @@ export async function startStack(settings) {
     rmSync(folder, { recursive: true, force: true });
   };
   try {
-    return { url: await announcedUrl(stack), stop, pushRules, putViews };
+    const document = await announced(stack);
+    return { url: document.url, document, stop, pushRules, putViews };
   } catch (error) {
     await stop();
     throw error;
   }
 }
 
-/** @param {import("node:child_process").ChildProcessByStdio<null, import("node:stream").Readable, import("node:stream").Readable>} stack @returns {Promise<string>} */
-function announcedUrl(stack) {
+/** @param {import("node:child_process").ChildProcessByStdio<null, import("node:stream").Readable, import("node:stream").Readable>} stack @returns {Promise<any>} what it says of itself */
+function announced(stack) {
   return new Promise((resolve, reject) => {
     let [output, errors] = ["", ""];
     const timer = setTimeout(
@@ -103,7 +105,7 @@ function announcedUrl(stack) {
       const line = output.split("\n")[0];
       if (!output.includes("\n")) return;
       clearTimeout(timer);
-      resolve(JSON.parse(line).url);
+      resolve(JSON.parse(line));
     });
   });
 }
