@@ -174,6 +174,20 @@ test("the next page shows the banner at once, and tells of it once", async () =>
   assert.equal((await displayed()).length, 1);
 });
 
+test("without a cookie store the banner appears when the page is seen again", async () => {
+  await page.prepare("delete globalThis.cookieStore; delete Window.prototype.cookieStore");
+  await page.open(shop());
+  assert.equal(await page.run("typeof cookieStore"), "undefined");
+  await page.click("[data-consent=granted]");
+  await page.run(`document.cookie = "${COOKIE}; Path=/"`);
+  await settled();
+  assert.deepEqual(await banner(), { hidden: true, innerHTML: "" });
+
+  await page.run("document.dispatchEvent(new Event('visibilitychange'))");
+
+  assert.deepEqual(await banner(), { hidden: false, innerHTML: TEXT });
+});
+
 const HARMFUL = [
   "<img src=x onerror=alert(1)>",
   "%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E",

@@ -108,6 +108,11 @@ class Page {
     return this.devtools.send(method, params, this.sessionId);
   }
 
+  /** Run a script before those of every page from now on. @param {string} source */
+  prepare(source) {
+    return this.#send("Page.addScriptToEvaluateOnNewDocument", { source });
+  }
+
   /** @param {string} url */
   async open(url) {
     const { errorText } = await this.#send("Page.navigate", { url });
