@@ -281,7 +281,16 @@ def examples() -> list[tuple[list[str], str]]:
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[httpx.Client]:
     """Give a client of a fresh `tagstitch up`, in a process of its own."""
-    command = [sys.executable, "-m", "tagstitch.cli", "up", "--port", "0", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "tagstitch.cli",
+        "up",
+        "--port",
+        "0",
+        "--no-container",
+        "--json",
+    ]
     taken_out = ("TAGSTITCH_", "FIRESTORE_", "PUBSUB_", "BIGQUERY_", "GOOGLE_")
     environment = {n: value for n, value in os.environ.items() if not n.startswith(taken_out)}
     process = subprocess.Popen(
