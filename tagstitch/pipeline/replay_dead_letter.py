@@ -13,6 +13,7 @@ from tagstitch.core.errors import InvalidInput
 from tagstitch.core.json_input import decode_json
 from tagstitch.core.limits import ACTION_REPLAY_S, CALLBACK_EXPIRY_S, OUTBOX_EXPIRY_DAYS
 from tagstitch.pipeline.backend import Backend, Patch
+from tagstitch.pipeline.dead_letter import DEAD_LETTER_TOPIC
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import pending_shard
 from tagstitch.pipeline.keyring import Keyring
@@ -47,7 +48,8 @@ async def replay_dead_letter(
         raise InvalidInput("not_found", "no dead letter has this id")
     source = document.fields["source"]
     topic = source["topic"]
-    if topic not in _TOPICS:
+    is_unread = document.fields["reason"]["code"] == "unsupported_version"
+    if topic not in _TOPICS and not (topic == DEAD_LETTER_TOPIC and is_unread):
         raise InvalidInput("invalid_field", "its topic takes no messages", "source.topic")
     if topic == "stitch-requests":
         payload = _with_request_id(payload, source["message_id"])
