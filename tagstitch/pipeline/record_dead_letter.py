@@ -16,7 +16,7 @@ import msgspec
 
 from tagstitch import __version__
 from tagstitch.core.audit import AuditRecord
-from tagstitch.core.errors import Conflict
+from tagstitch.core.errors import Conflict, InvalidInput
 from tagstitch.core.fields import is_request_id
 from tagstitch.core.limits import DEAD_LETTER_EXPIRY_DAYS, MESSAGE_BYTES_MAX
 from tagstitch.core.message_version import MESSAGE_VERSION, is_known_version
@@ -121,7 +121,13 @@ async def _store(
 async def open_payload(
     backend: Backend, keyring: Keyring, letter_id: str, *, deadline: Deadline
 ) -> bytes | None:
-    """Return the payload of a stored dead letter, or None when there is no such letter."""
+    """Return the payload of a stored dead letter, or None when there is no such letter.
+
+    Raises InvalidInput when it cannot be opened any more: it was sealed with a key that was
+    replaced since, or a part of it has expired.
+    """
+    from cryptography.exceptions import InvalidTag
+
     document = await backend.documents.get(f"dead_letters/{letter_id}", deadline=deadline)
     if document is None:
         return None
@@ -129,8 +135,13 @@ async def open_payload(
     paths = document.fields["parts"]
     if paths:
         found = await backend.documents.get_many(paths, deadline=deadline)
-        sealed += b"".join(found[path].fields["sealed"] for path in paths)
-    return zlib.decompress(keyring.unseal(sealed, purpose=PAYLOAD_PURPOSE))
+        sealed += b"".join(found[path].fields["sealed"] for path in paths if path in found)
+    try:
+        return zlib.decompress(keyring.unseal(sealed, purpose=PAYLOAD_PURPOSE))
+    except InvalidTag:
+        raise InvalidInput(
+            "invalid_field", "its payload cannot be opened: the receipt key is another one now"
+        ) from None
 
 
 def _normalise(message: Message) -> tuple[dict[str, Any], bytes]:
