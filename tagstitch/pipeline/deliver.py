@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import msgspec
 
-from tagstitch.core.audit import AuditRecord
 from tagstitch.core.callback import (
     CallbackEndpoint,
     CallbackVerdict,
@@ -16,6 +15,7 @@ from tagstitch.core.callback import (
     judge_status,
     unknown_callback,
 )
+from tagstitch.core.callback_delivery import CallbackOutcome, callback_record
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.limits import (
     CALLBACK_BODY_BYTES_MAX,
@@ -219,7 +219,12 @@ class CallbackDelivery:
         return verdict, wait_s
 
     async def _finish(
-        self, outbox_id: str, fields: Mapping[str, Any], outcome: str, *, deadline: Deadline
+        self,
+        outbox_id: str,
+        fields: Mapping[str, Any],
+        outcome: CallbackOutcome,
+        *,
+        deadline: Deadline,
     ) -> None:
         """Mark the entry as ended, with its audit record; the mark is what stops a repetition.
 
@@ -227,20 +232,7 @@ class CallbackDelivery:
         ends once more, with a record of its own.
         """
         now = self._backend.clock()
-        replays = fields.get("replays", 0)
-        record = AuditRecord(
-            # A request id may come back after its seven days, and a rejected one be replayed.
-            record_id=f"callback_{outbox_id}_{int(fields['created_at'].timestamp())}"
-            + (f":{replays}" if replays else ""),
-            record_type="callback_delivery",
-            occurred_at=now,
-            outcome=outcome,
-            request_id=fields["request_id"],
-            subject=fields.get("subject"),
-            event_name=fields.get("event_name"),
-            latency_ms=(now - fields["created_at"]).total_seconds() * 1000,
-            extra={"callback": fields["endpoint"], "attempts": fields["attempts"] + 1},
-        )
+        record = callback_record(outbox_id, fields, outcome, now=now)
         path = f"outbox/{outbox_id}"
         rows = [*fields.get("records", ()), encode_record(record)]
         ended = {"status": outcome, "ended_at": now}

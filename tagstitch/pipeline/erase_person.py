@@ -17,7 +17,9 @@ from typing import Any, Final
 
 import msgspec
 
+from tagstitch.core.action_delivery import Ending, action_record
 from tagstitch.core.audit import AuditRecord
+from tagstitch.core.callback_delivery import callback_record
 from tagstitch.core.erasure import is_tombstone, nobodys_row, tombstone_fields
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
@@ -221,12 +223,16 @@ class PersonEraser:
         return journal
 
     async def _publish_unsent(self, holders: Sequence[Document], *, deadline: Deadline) -> None:
-        """Publish the records that only these documents still hold, as nobody's."""
+        """Publish the records that only these documents still hold, as nobody's.
+
+        What waits in the outbox is not sent: that is its end, and recorded like every other.
+        """
+        now = self._backend.clock()
         rows = [
             msgspec.json.encode(nobodys_row(msgspec.json.decode(row)))
             for holder in holders
             if "pending" in holder.fields
-            for row in holder.fields.get("records") or ()
+            for row in (*(holder.fields.get("records") or ()), *_ended(holder, now=now))
         ]
         if rows:
             await self._audit.publish(rows, deadline=deadline)
@@ -285,3 +291,17 @@ class PersonEraser:
             writes = [*map(Delete, batch), *last]
             await self._documents.commit(writes, deadline=deadline)
         return len(paths)
+
+
+def _ended(holder: Document, *, now: datetime) -> list[bytes]:
+    """Return the record of an outbox entry that an erasure brings to its end."""
+    collection, _, outbox_id = holder.path.partition("/")
+    fields = holder.fields
+    if collection != "outbox" or fields.get("status") != "pending":
+        return []
+    if fields["kind"] == "action":
+        ending = Ending("suppressed", "ERASED")
+        return [encode_record(action_record(outbox_id, fields, ending, now=now))]
+    return [
+        encode_record(callback_record(outbox_id, fields, "suppressed", now=now, reason="ERASED"))
+    ]

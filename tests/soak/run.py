@@ -86,7 +86,9 @@ def soak(
         _stack(folder, seed, receiver, emulators) as stack,
         OperatorDesk(read_settings(environment_with(overrides=stack.settings))) as desk,
     ):
-        _prepare(stack, desk, traffic)
+        _prepare(desk, traffic)
+        stack.start()
+        until(lambda: has_rules(stack), seconds=60, what="the rules in decide")
         started = time.monotonic()
         senders = Senders(urlsplit(stack.url).port or 0, desk)
         kill_every = _KILL_EVERY if emulators is None else None
@@ -129,18 +131,19 @@ def _stack(
     stack = RunningStack(folder, settings, program=_PROGRAM, arguments=[str(seed)], url=url)
     (stack.data_dir / CALM).touch()
     try:
-        stack.start()
         yield stack
     finally:
         stack.close()
 
 
-def _prepare(stack: RunningStack, desk: OperatorDesk, traffic: Traffic) -> None:
-    """Load the rules, and what is known of every second member, as an operator does."""
+def _prepare(desk: OperatorDesk, traffic: Traffic) -> None:
+    """Load the rules, and what is known of every second member, before anything starts.
+
+    A function that runs learns of a new trait only when it looks again.
+    """
     desk.push_rules(RULES)
     known = [person for person in traffic.people if person.kind == "member"][::2]
     desk.import_profiles([_profile(person) for person in known])
-    until(lambda: has_rules(stack), seconds=60, what="the rules in decide")
 
 
 def _profile(person: Person) -> dict[str, object]:
