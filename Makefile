@@ -10,7 +10,7 @@ FUNCTIONS := stitch_sync stitch_async decide audit_sink
 
 .DEFAULT_GOAL := help
 .PHONY: help up demo test check check-middleware check-sgtm check-browser check-infra test-emulators bqemulator
-.PHONY: bench bench-engines bench-identity schemas package deploy teardown lock clean
+.PHONY: bench bench-engines bench-identity soak schemas package deploy teardown lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -55,6 +55,9 @@ bench-engines: $(VENV)/.dev $(RULE_ENGINES) ## Compare with other rule engines, 
 
 bench-identity: $(VENV)/.dev ## Stitch 400,000 edges against a union-find, write that section anew
 	$(BIN)/python -m bench.identity_graph --write
+
+soak: $(VENV)/.dev $(if $(shell command -v gcloud),$(BQEMULATOR)) ## Mixed requests under random faults, and what must hold afterwards (SOAK_ARGS='--seed 7')
+	$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 schemas: $(VENV)/.dev ## Write the generated JSON Schemas and openapi.yaml anew
 	$(BIN)/python -m schemas.generate

@@ -17,7 +17,9 @@ from typing import Any, Final
 
 import msgspec
 
+from tagstitch.core.action_delivery import Ending, action_record
 from tagstitch.core.audit import AuditRecord
+from tagstitch.core.callback_delivery import callback_record
 from tagstitch.core.erasure import is_tombstone, nobodys_row, tombstone_fields
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
@@ -223,12 +225,16 @@ class PersonEraser:
         return journal
 
     async def _publish_unsent(self, holders: Sequence[Document], *, deadline: Deadline) -> None:
-        """Publish the records that only these documents still hold, as nobody's."""
-        unsent = (holder.fields.get("records") for holder in holders if "pending" in holder.fields)
+        """Publish the records that only these documents still hold, as nobody's.
+
+        What waits in the outbox is not sent: that is its end, and recorded like every other.
+        """
+        now = self._backend.clock()
         rows = [
             msgspec.json.encode(nobodys_row(row))
-            for stored in unsent
-            for row in map(_readable, stored if isinstance(stored, list) else ())
+            for holder in holders
+            if "pending" in holder.fields
+            for row in map(_readable, (*_records(holder), *_ended(holder, now=now)))
             if row is not None
         ]
         if rows:
@@ -290,6 +296,11 @@ class PersonEraser:
         return len(paths)
 
 
+def _records(holder: Document) -> list[Any]:
+    stored = holder.fields.get("records")
+    return stored if isinstance(stored, list) else []
+
+
 def _readable(row: object) -> dict[str, Any] | None:
     """Return a stored record, or None for what somebody made of it: it goes unsent."""
     try:
@@ -297,3 +308,22 @@ def _readable(row: object) -> dict[str, Any] | None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def _ended(holder: Document, *, now: datetime) -> list[bytes]:
+    """Return the record of an outbox entry that an erasure brings to its end.
+
+    None of what somebody edited: an erasure must get through whatever it meets.
+    """
+    collection, _, outbox_id = holder.path.partition("/")
+    fields = holder.fields
+    if collection != "outbox" or fields.get("status") != "pending":
+        return []
+    try:
+        if fields["kind"] == "action":
+            ending = Ending("suppressed", "ERASED")
+            return [encode_record(action_record(outbox_id, fields, ending, now=now))]
+        record = callback_record(outbox_id, fields, "suppressed", now=now, reason="ERASED")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []
+    return [encode_record(record)]
