@@ -79,7 +79,7 @@ class ProfileLookup:
         lookup = parse_lookup(body, self._identity)
         if lookup.mode == "async":
             return await self._accept(object_of(body, ""), caller, default_request_id=request_id)
-        deadline = Deadline.after(lookup.deadline_ms / 1000)
+        deadline = Deadline.of_calls(lookup.deadline_ms / 1000)
         answer = await self.look_up(lookup, caller, deadline=deadline, may_publish=may_publish)
         return replace(answer, request_id=request_id)
 
