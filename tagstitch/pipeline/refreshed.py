@@ -58,7 +58,8 @@ class Refreshed(Generic[T]):
     async def get(self, deadline: Deadline) -> T | None:
         """Return the value; None only while nothing could be loaded yet.
 
-        Waits for the first load until the deadline, for a refresh a few milliseconds.
+        Waits for the first load until the deadline, for a refresh a few milliseconds. Once the
+        first load has failed, only the request that starts another one waits for it.
         """
         if self.value is not None and time.monotonic() < self._next_load_at:
             return self.value
@@ -68,7 +69,7 @@ class Refreshed(Generic[T]):
             if self.value is not None:
                 wait_s = min(wait_s, _REFRESH_WAIT_S)
             await asyncio.wait({self._loading}, timeout=wait_s)
-        elif self._loading is not None and self.value is None:
+        elif self._loading is not None and self.value is None and not self.is_stale:
             await asyncio.wait({self._loading}, timeout=deadline.remaining_s)
         return self.value
 

@@ -74,11 +74,13 @@ async def serving(connection: Connection) -> AsyncIterator[int]:
         assert task is not None
         tasks.add(task)
         try:
-            with contextlib.suppress(OSError, asyncio.CancelledError):
+            with contextlib.suppress(OSError):
                 await connection(reader, writer)
+            writer.close()
+        except asyncio.CancelledError:
+            writer.transport.abort()  # what is buffered would keep it open
         finally:
             tasks.discard(task)
-            writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
@@ -88,6 +90,7 @@ async def serving(connection: Connection) -> AsyncIterator[int]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # the event loop closes what was aborted
 
 
 @asynccontextmanager

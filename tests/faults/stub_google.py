@@ -74,6 +74,8 @@ class StubGoogle:
     calls: Counter[str] = field(default_factory=Counter)
     documents: dict[str, Any] = field(default_factory=dict)
     """Firestore's own messages by the name of the document."""
+    asked: Counter[str] = field(default_factory=Counter)
+    """How often each document was asked for, by its path."""
     messages: list[tuple[str, bytes]] = field(default_factory=list)
     """Topic and content."""
     _ticks: Iterator[int] = field(default_factory=itertools.count)
@@ -94,6 +96,9 @@ class StubGoogle:
         found = [d for name, d in self.documents.items() if name.endswith(f"/documents/{path}")]
         return read_fields(found[0].fields) if found else None
 
+    def _ask(self, name: str) -> None:
+        self.asked[name.partition("/documents/")[2]] += 1
+
     async def _meet(self, method: str, context: Any) -> None:
         self.calls[method] += 1
         fault = self.faults.get(method)
@@ -101,12 +106,15 @@ class StubGoogle:
             await fault(context)
 
     async def get_document(self, request: Any, context: Any) -> Any:
+        self._ask(request.name)
         await self._meet("GetDocument", context)
         if request.name not in self.documents:
             await context.abort(grpc.StatusCode.NOT_FOUND, f'"{request.name}" not found')
         return self.documents[request.name]
 
     async def batch_get(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        for name in request.documents:
+            self._ask(name)
         await self._meet("BatchGetDocuments", context)
         for name in request.documents:
             if name in self.documents:
