@@ -60,7 +60,9 @@ async def test_a_first_load_that_hangs_is_waited_for_until_the_deadline(source: 
     assert 0.09 < seconds < 5
 
 
-async def test_once_the_first_load_has_failed_only_one_waits_for_the_next(source: Source) -> None:
+async def test_once_the_first_load_has_failed_only_one_waits_long_for_the_next(
+    source: Source,
+) -> None:
     refreshed = source.refreshed()
     source.ends.put_nowait(None)
     assert (await get(refreshed, 20))[0] is None
