@@ -41,7 +41,7 @@ class FeatureActivation:
         lookup = parse_activation(body, self._identity)
         for_browser = is_for_browser(body)
         caller.require_view(lookup.view)
-        deadline = Deadline.after(lookup.deadline_ms / 1000)
+        deadline = Deadline.of_calls(lookup.deadline_ms / 1000)
         with timed("read"):
             views = await self._views.get(deadline)
         if views is None:  # nobody can say yet which attributes the view has

@@ -74,8 +74,8 @@ class Delete:
 Write = Put | Patch | Delete
 
 
-class DocumentStore(Protocol):
-    """Documents with versions: Firestore in the cloud, SQLite locally."""
+class DocumentReader(Protocol):
+    """What reads documents by their paths."""
 
     async def get(self, path: str, *, deadline: Deadline) -> Document | None:
         """Return the document, or None; one read RPC."""
@@ -84,6 +84,10 @@ class DocumentStore(Protocol):
     async def get_many(self, paths: Sequence[str], *, deadline: Deadline) -> Mapping[str, Document]:
         """Return the documents that exist, by path; one read RPC however many there are."""
         ...
+
+
+class DocumentStore(DocumentReader, Protocol):
+    """Documents with versions: Firestore in the cloud, SQLite locally."""
 
     async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:
         """Apply all writes or none; one write RPC.

@@ -16,7 +16,7 @@ from tagstitch.core.identity_graph import GraphNode, IdentityGraph, resolve
 from tagstitch.core.limits import PROFILE_HINTS_MAX
 from tagstitch.core.profile import Profile, parse_profile
 from tagstitch.core.quarantine import is_held
-from tagstitch.pipeline.backend import Document, DocumentStore
+from tagstitch.pipeline.backend import Document, DocumentReader
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.identifier_places import (
     IdentifierPlaces,
@@ -74,7 +74,7 @@ class VisitorFinder:
     """Finds profiles by identifier; remembers in this process where it found them."""
 
     def __init__(
-        self, documents: DocumentStore, keyring: Keyring, settings: IdentitySettings
+        self, documents: DocumentReader, keyring: Keyring, settings: IdentitySettings
     ) -> None:
         self._documents = documents
         self._keyring = keyring
