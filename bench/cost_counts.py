@@ -67,7 +67,9 @@ class Usage:
 
 
 @dataclass
-class _Documents:
+class CountedDocuments:
+    """Documents, counted as Firestore bills them."""
+
     port: Any
     usage: Usage
 
@@ -132,7 +134,7 @@ async def count_usage(data_dir: Path) -> dict[str, Usage]:
     usage = Usage()
     last: dict[str, bytes] = {}
     backend = Backend(
-        documents=_Documents(real.documents, usage),
+        documents=CountedDocuments(real.documents, usage),
         publisher=_Publisher(real.publisher, usage, last),
         audit_table=_AuditTable(real.audit_table, usage),
         audit_queries=real.audit_queries,

@@ -2,7 +2,7 @@
 
 locals {
   run     = { for name, service in local.service_name : name => "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${service}\"" }
-  all_run = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=monitoring.regex.full_match(\"${var.prefix}-(${join("|", [for name in keys(local.topology.functions) : replace(name, "_", "-")])})\")"
+  all_run = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=monitoring.regex.full_match(\"${var.prefix}-(${local.our_services})\")"
   backlog = { for name in keys(local.topology.subscriptions) : name => "resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${name}\"" }
   log_metric = {
     for name in keys(local.log_metrics) : name => join(" AND ", [

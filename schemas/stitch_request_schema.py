@@ -16,7 +16,8 @@ from tagstitch.core.limits import (
     PREVIEW_HEADER_BYTES_MAX,
     REQUEST_ID_CHARS_MAX,
 )
-from tagstitch.core.stitch_request import MESSAGE_TYPE, MESSAGE_VERSION
+from tagstitch.core.message_version import MESSAGE_VERSION
+from tagstitch.core.stitch_request import MESSAGE_TYPE
 
 _NAME_CHARS_MAX = 256
 

@@ -97,9 +97,11 @@ class Wiring:
     @cached_property
     def finder(self) -> VisitorFinder:
         """Finds visitors; its memory is this process's."""
+        from tagstitch.pipeline.read_breaker import ReadBreaker
         from tagstitch.pipeline.visitor import VisitorFinder
 
-        return VisitorFinder(self.backend.documents, self.keyring, self.identity)
+        documents = ReadBreaker(self.backend.documents, self.backend.clock)
+        return VisitorFinder(documents, self.keyring, self.identity)
 
     @cached_property
     def graphs(self) -> GraphLoader:
@@ -257,6 +259,7 @@ class Wiring:
             audit=self.audit,
             delivery=self.delivery,
             planner=StitchPlanner(
+                self.backend.documents,
                 self.keyring,
                 self.identity,
                 finder=self.finder,

@@ -11,6 +11,7 @@ import msgspec
 
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.fields import object_of, optional_request_id
+from tagstitch.core.message_version import check_version
 
 CallbackVerdict = Literal["delivered", "retry", "rejected"]
 
@@ -104,6 +105,7 @@ def retry_delay_s(attempts: int, retry_after_s: float | None, *, scale: float) -
 def parse_action(raw: object) -> str:
     """Return the outbox id of a message of topic `actions`; it carries nothing else."""
     action = object_of(raw, "")
+    check_version(action)
     outbox_id = optional_request_id(action, "outbox_id")
     if outbox_id is None:
         raise InvalidInput("missing_field", "an action names its outbox entry", "outbox_id")

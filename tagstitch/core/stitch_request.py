@@ -25,8 +25,8 @@ from tagstitch.core.fields import (
 from tagstitch.core.hops import hop_count
 from tagstitch.core.identifier import Identifier, IdentitySettings, parse_identifiers
 from tagstitch.core.limits import CALLBACK_EXPIRY_S, CLOCK_SKEW_S, IDENTIFIER_VALUE_CHARS_MAX
+from tagstitch.core.message_version import MESSAGE_VERSION, check_version
 
-MESSAGE_VERSION: Final = 1
 MESSAGE_TYPE: Final = "stitch_request"
 
 
@@ -110,10 +110,7 @@ def parse_stitch_request(
     a future one. Raises InvalidInput; a message that does is a dead letter.
     """
     message = object_of(raw, "")
-    if message.get("v", MESSAGE_VERSION) != MESSAGE_VERSION:
-        raise InvalidInput(
-            "unsupported_version", f"this release reads version {MESSAGE_VERSION}", "v"
-        )
+    check_version(message)
     if message.get("type", MESSAGE_TYPE) != MESSAGE_TYPE:
         raise InvalidInput("invalid_field", "must be stitch_request", "type")
     identifiers, bare_id = parse_visitor(message, settings)

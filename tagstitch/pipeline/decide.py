@@ -56,6 +56,7 @@ from tagstitch.pipeline.publish_audit import (
 from tagstitch.pipeline.publish_event import EventPublisher
 from tagstitch.pipeline.push_token import PushTokens
 from tagstitch.pipeline.refreshed import Refreshed
+from tagstitch.pipeline.renew_links import renewed_links
 from tagstitch.pipeline.sealed_receipt import WITHOUT_VALUES, seal_receipt
 from tagstitch.pipeline.stage_times import timed
 
@@ -177,7 +178,8 @@ class Decider:
         decided, is_counted = await self._tell_denial(call, decided)
         now = self._backend.clock()
         writes = decision_writes(call, decided, self._keyring, now=now)
-        records = self._records(call, decided, profile=writes[0].fields)
+        visitor = writes[0]
+        records = self._records(call, decided, profile=visitor.fields)
         body = self._body(call, decided)
         mark = call.mark.put(
             records,
@@ -187,7 +189,16 @@ class Decider:
         )
         try:
             with timed("commit"):
-                await self._backend.documents.commit([*writes, mark], deadline=call.stages.commit)
+                renewed = await renewed_links(
+                    self._backend.documents,
+                    visitor.path.partition("/")[2],
+                    _stored_fields(decided) or None,
+                    visitor.fields,
+                    deadline=call.stages.commit,
+                )
+                await self._backend.documents.commit(
+                    [*writes, *renewed, mark], deadline=call.stages.commit
+                )
         except InvalidInput as error:  # not the caller's fault: the event can be decided
             logger.warning("state_too_large", extra={"fields": {"code": error.code}})
             raise Unavailable("state", "no document can hold it") from None

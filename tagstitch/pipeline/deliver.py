@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 
-from tagstitch.core.audit import AuditRecord
 from tagstitch.core.callback import (
     NOT_ACKNOWLEDGED,
     CallbackEndpoint,
@@ -20,6 +19,7 @@ from tagstitch.core.callback import (
     judge_status,
     unknown_callback,
 )
+from tagstitch.core.callback_delivery import CallbackOutcome, callback_record
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.hops import HOPS_HEADER
 from tagstitch.core.limits import (
@@ -291,7 +291,12 @@ class CallbackDelivery:
         return _Answer(verdict, answer.retry_after_s, why), answer.status
 
     async def _finish(
-        self, outbox_id: str, fields: Mapping[str, Any], outcome: str, *, deadline: Deadline
+        self,
+        outbox_id: str,
+        fields: Mapping[str, Any],
+        outcome: CallbackOutcome,
+        *,
+        deadline: Deadline,
     ) -> None:
         """Mark the entry as ended, with its audit record; the mark is what stops a repetition.
 
@@ -299,25 +304,8 @@ class CallbackDelivery:
         ends once more, with a record of its own.
         """
         now = self._backend.clock()
-        replays = fields.get("replays", 0)
         reason = fields.get("why") if outcome == "expired" else fields.get("withheld")
-        record = AuditRecord(
-            # A request id may come back after its seven days, and a rejected one be replayed.
-            record_id=f"callback_{outbox_id}_{int(fields['created_at'].timestamp())}"
-            + (f":{replays}" if replays else ""),
-            record_type="callback_delivery",
-            occurred_at=now,
-            outcome=outcome,
-            request_id=fields["request_id"],
-            subject=fields.get("subject"),
-            event_name=fields.get("event_name"),
-            latency_ms=(now - fields["created_at"]).total_seconds() * 1000,
-            extra={
-                "callback": fields["endpoint"],
-                "attempts": fields["attempts"] + 1,
-                **({"reason": reason} if reason else {}),
-            },
-        )
+        record = callback_record(outbox_id, fields, outcome, now=now, reason=reason)
         path = f"outbox/{outbox_id}"
         rows = [*fields.get("records", ()), encode_record(record)]
         ended = {"status": outcome, "ended_at": now}

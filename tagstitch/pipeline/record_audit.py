@@ -13,6 +13,7 @@ import msgspec
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.errors import Conflict, InvalidInput
 from tagstitch.core.limits import AUDIT_RECORDS_PER_MESSAGE_MAX, COMMIT_WRITES_MAX
+from tagstitch.core.message_version import check_version
 from tagstitch.pipeline.backend import Backend, Patch, RejectedRow
 from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
 from tagstitch.pipeline.deadline import Deadline
@@ -55,9 +56,14 @@ async def record_audit(backend: Backend, message: Message, *, deadline: Deadline
 
 
 def _split_message(data: bytes) -> tuple[list[msgspec.Raw], list[str]]:
-    """Return the records of a message, still encoded, and the documents that hold them."""
+    """Return the records of a message, still encoded, and the documents that hold them.
+
+    Raises InvalidInput, also for a message of another version.
+    """
     try:
         fields = _RAW_RECORDS.decode(data)
+        if "v" in fields:
+            check_version({"v": msgspec.json.decode(fields["v"])})
         if "records" not in fields:
             return [msgspec.Raw(data)], []
         records = msgspec.json.decode(fields["records"], type=list[msgspec.Raw])
@@ -80,6 +86,7 @@ def _read_record(raw: msgspec.Raw) -> dict[str, Any]:
     fields = _RAW_RECORDS.decode(raw)
     unknown = {n: msgspec.json.decode(fields[n]) for n in fields.keys() - _KNOWN_COLUMNS}
     unknown.pop("recorded_at", None)
+    unknown.pop("v", None)  # of a message that is one record
     if unknown:
         row["extra"] = {**(row["extra"] or {}), "unknown_fields": unknown}
     return row

@@ -14,10 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
+from tagstitch import __version__
 from tagstitch.core.audit import AuditRecord
-from tagstitch.core.errors import Conflict
+from tagstitch.core.errors import Conflict, InvalidInput
 from tagstitch.core.fields import is_request_id
 from tagstitch.core.limits import DEAD_LETTER_EXPIRY_DAYS, MESSAGE_BYTES_MAX
+from tagstitch.core.message_version import MESSAGE_VERSION, is_known_version
 from tagstitch.pipeline.backend import Backend, Put
 from tagstitch.pipeline.dead_letter import (
     ENVELOPE_ATTRIBUTE,
@@ -119,7 +121,13 @@ async def _store(
 async def open_payload(
     backend: Backend, keyring: Keyring, letter_id: str, *, deadline: Deadline
 ) -> bytes | None:
-    """Return the payload of a stored dead letter, or None when there is no such letter."""
+    """Return the payload of a stored dead letter, or None when there is no such letter.
+
+    Raises InvalidInput when it cannot be opened any more: it was sealed with a key that was
+    replaced since, or a part of it has expired.
+    """
+    from cryptography.exceptions import InvalidTag
+
     document = await backend.documents.get(f"dead_letters/{letter_id}", deadline=deadline)
     if document is None:
         return None
@@ -127,8 +135,13 @@ async def open_payload(
     paths = document.fields["parts"]
     if paths:
         found = await backend.documents.get_many(paths, deadline=deadline)
-        sealed += b"".join(found[path].fields["sealed"] for path in paths)
-    return zlib.decompress(keyring.unseal(sealed, purpose=PAYLOAD_PURPOSE))
+        sealed += b"".join(found[path].fields["sealed"] for path in paths if path in found)
+    try:
+        return zlib.decompress(keyring.unseal(sealed, purpose=PAYLOAD_PURPOSE))
+    except InvalidTag:
+        raise InvalidInput(
+            "invalid_field", "its payload cannot be opened: the receipt key is another one now"
+        ) from None
 
 
 def _normalise(message: Message) -> tuple[dict[str, Any], bytes]:
@@ -136,6 +149,8 @@ def _normalise(message: Message) -> tuple[dict[str, Any], bytes]:
     own = _own_envelope(message) or _envelope_beside(message)
     if own is not None:
         return own
+    if _is_of_another_version(message):
+        return _kept_whole(message)
     source = {
         name.removeprefix(_FORWARDED): value
         for name, value in message.attributes.items()
@@ -163,6 +178,51 @@ def _normalise(message: Message) -> tuple[dict[str, Any], bytes]:
     ), message.data
 
 
+def _is_forwarded(message: Message) -> bool:
+    """Return whether a subscription gave the message up, whoever had published it."""
+    return any(name.startswith(_FORWARDED) for name in message.attributes)
+
+
+class _Head(msgspec.Struct):
+    v: Any = MESSAGE_VERSION
+    type: Any = None
+
+
+def _is_of_another_version(message: Message) -> bool:
+    """Return whether it is an envelope of a release whose envelopes this one cannot read."""
+    if _is_forwarded(message):
+        return False
+    for data in (message.data, message.attributes.get(ENVELOPE_ATTRIBUTE, "").encode()):
+        try:
+            head = msgspec.json.decode(data, type=_Head)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        if head.type == ENVELOPE_TYPE and not is_known_version({"v": head.v}):
+            return True
+    return False
+
+
+def _kept_whole(message: Message) -> tuple[dict[str, Any], bytes]:
+    """Return a letter whose payload is the message itself: nothing of it is understood."""
+    return _envelope(
+        letter_id=dead_letter_id(message.topic, message.message_id),
+        reason={
+            "code": "unsupported_version",
+            "message": f"this release reads dead letters of version {MESSAGE_VERSION}",
+            "path": "v",
+        },
+        source={
+            "topic": message.topic,
+            "message_id": message.message_id,
+            "published_at": message.published_at.isoformat(),
+            "delivery_attempt": message.delivery_attempt,
+        },
+        request_id=None,
+        processor={"name": "audit_sink", "version": __version__},
+        failed_at=message.published_at.isoformat(),
+    ), message.data
+
+
 class _Reason(msgspec.Struct):
     code: str
     message: str
@@ -183,6 +243,7 @@ class _OwnEnvelope(msgspec.Struct):
     source: _Source
     processor: dict[str, str]
     failed_at: str
+    v: Any = MESSAGE_VERSION
     payload: str | None = None
     payload_encoding: str | None = None
     request_id: str | None = None
@@ -204,7 +265,7 @@ def _own_envelope(message: Message) -> tuple[dict[str, Any], bytes] | None:
 
 def _envelope_beside(message: Message) -> tuple[dict[str, Any], bytes] | None:
     """Return envelope and payload of a message too large for an envelope around it, else None."""
-    if any(name.startswith(_FORWARDED) for name in message.attributes):
+    if _is_forwarded(message):
         return None  # not from us: its first publisher chose its attributes
     own = _read_envelope(message.attributes.get(ENVELOPE_ATTRIBUTE, "").encode())
     return None if own is None else (_redacted(own), message.data)
@@ -216,7 +277,7 @@ def _read_envelope(data: bytes) -> _OwnEnvelope | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     is_ours = own.type == ENVELOPE_TYPE and _LETTER_ID.fullmatch(own.dead_letter_id)
-    return own if is_ours else None
+    return own if is_ours and is_known_version({"v": own.v}) else None
 
 
 def _inflate(data: bytes) -> bytes:

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
 
 from tagstitch.core.callback import parse_action
-from tagstitch.core.errors import InvalidInput
+from tagstitch.core.errors import Conflict, InvalidInput
 from tagstitch.core.json_input import decode_json
 from tagstitch.core.limits import ACTION_REPLAY_S, CALLBACK_EXPIRY_S, OUTBOX_EXPIRY_DAYS
+from tagstitch.core.message_version import MESSAGE_VERSION
 from tagstitch.pipeline.backend import Backend, Patch
+from tagstitch.pipeline.claims import STITCH_TOPIC
+from tagstitch.pipeline.dead_letter import DEAD_LETTER_TOPIC
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import pending_shard
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.outbox import ACTIONS_TOPIC
+from tagstitch.pipeline.publish_audit import AUDIT_TOPIC
 from tagstitch.pipeline.record_dead_letter import open_payload
 
-_TOPICS: Final = ("stitch-requests", "actions", "audit")
+_TOPICS: Final = (STITCH_TOPIC, ACTIONS_TOPIC, AUDIT_TOPIC)
+
+logger = logging.getLogger("tagstitch")
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What replaying one dead letter means; nothing is written yet."""
+
+    path: str
+    topic: str
+    data: bytes
+    reopened: Patch | None
+    """What makes an outbox entry of use again."""
 
 
 async def replay_dead_letter(
@@ -30,45 +49,68 @@ async def replay_dead_letter(
     deadline: Deadline,
     even_if_done: bool = False,
 ) -> str:
-    """Publish the letter's message again and return the topic.
+    """Publish the letter's message again and return the topic; raises as `plan_replay`.
+
+    Safe at any moment, again and from several places: whatever its message had done already is
+    not repeated. Conflict is raised when somebody moved its outbox entry meanwhile.
+    """
+    replay = await plan_replay(
+        backend, keyring, letter_id, deadline=deadline, even_if_done=even_if_done
+    )
+    if replay.reopened is not None:  # a crash behind this leaves the entry to the sweep
+        await backend.documents.commit([replay.reopened], deadline=deadline)
+    await backend.publisher.publish(replay.topic, replay.data, deadline=deadline)
+    noted = Patch(replay.path, {"replayed_at": backend.clock()})
+    try:
+        await backend.documents.commit([noted], deadline=deadline)
+    except Conflict:
+        logger.info("replayed_letter_gone")  # it expired, or its person was erased
+    return replay.topic
+
+
+async def plan_replay(
+    backend: Backend,
+    keyring: Keyring,
+    letter_id: str,
+    *,
+    deadline: Deadline,
+    even_if_done: bool = False,
+) -> Replay:
+    """Return what a replay would do.
 
     A message that had no request id was known by its message id: that becomes its request id, so
     that an effect it had already is not repeated. A callback or an action that was refused is put
-    back into the outbox. Raises InvalidInput when there is no such letter, when its topic is none
-    that takes messages, when nothing is left to send, and for an action of which nobody knows
-    whether it was done: that one goes `even_if_done` only.
+    back into the outbox. Raises InvalidInput when there is no such letter, when it cannot be
+    opened, when its topic is none that takes messages, when nothing is left to send, and for an
+    action of which nobody knows whether it was done: that one goes `even_if_done` only.
     """
     if "/" in letter_id:
-        raise InvalidInput("not_found", "no dead letter has this id")
+        raise _no_such_letter()
     path = f"dead_letters/{letter_id}"
     document = await backend.documents.get(path, deadline=deadline)
     payload = await open_payload(backend, keyring, letter_id, deadline=deadline)
     if document is None or payload is None:
-        raise InvalidInput("not_found", "no dead letter has this id")
+        raise _no_such_letter()
     source = document.fields["source"]
-    topic = source["topic"]
-    if topic not in _TOPICS:
+    topic = str(source["topic"])
+    is_unread = document.fields["reason"]["code"] == "unsupported_version"
+    if topic not in _TOPICS and not (topic == DEAD_LETTER_TOPIC and is_unread):
         raise InvalidInput("invalid_field", "its topic takes no messages", "source.topic")
-    if topic == "stitch-requests":
+    if topic == STITCH_TOPIC:
         payload = _with_request_id(payload, source["message_id"])
-    if topic == ACTIONS_TOPIC:
-        outbox_id = parse_action(decode_json(payload))
-        await _reopen(backend, outbox_id, even_if_done=even_if_done, deadline=deadline)
-        # The letter may have told more than the topic's schema knows.
-        payload = msgspec.json.encode({"v": 1, "outbox_id": outbox_id})
-    await backend.publisher.publish(topic, payload, deadline=deadline)
-    replayed: dict[str, Any] = {"replayed_at": backend.clock()}
-    await backend.documents.commit([Patch(path, replayed)], deadline=deadline)
-    return str(topic)
+    if topic != ACTIONS_TOPIC:
+        return Replay(path, topic, payload, None)
+    outbox_id = parse_action(decode_json(payload))
+    reopened = await _reopened(backend, outbox_id, even_if_done=even_if_done, deadline=deadline)
+    # The letter may have told more than the topic's schema knows.
+    data = msgspec.json.encode({"v": MESSAGE_VERSION, "outbox_id": outbox_id})
+    return Replay(path, topic, data, reopened)
 
 
-async def _reopen(
+async def _reopened(
     backend: Backend, outbox_id: str, *, even_if_done: bool, deadline: Deadline
-) -> None:
-    """Make an entry of use again, from now on, and pending when it had been refused.
-
-    A crash behind this leaves it to the sweep.
-    """
+) -> Patch:
+    """Return what makes an entry of use again, from now on; pending when it had been refused."""
     path = f"outbox/{outbox_id}"
     document = await backend.documents.get(path, deadline=deadline)
     if document is None:
@@ -91,8 +133,11 @@ async def _reopen(
             "replays": fields.get("replays", 0) + 1,
             "expires_at": now + timedelta(days=OUTBOX_EXPIRY_DAYS),
         }
-    patch = Patch(path, reopened, remove=remove, if_version=document.version)
-    await backend.documents.commit([patch], deadline=deadline)
+    return Patch(path, reopened, remove=remove, if_version=document.version)
+
+
+def _no_such_letter() -> InvalidInput:
+    return InvalidInput("not_found", "no dead letter has this id")
 
 
 def _check_reopening(fields: Mapping[str, Any], *, even_if_done: bool) -> None:

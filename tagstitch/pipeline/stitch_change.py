@@ -21,12 +21,21 @@ from tagstitch.core.contribution import (
     held_contributions,
     merge_contributors,
     read_contribution,
+    unmergeable_traits,
 )
 from tagstitch.core.graph_consent import profiles_led_to
-from tagstitch.core.identity_graph import SALT_BYTES, GraphNode, Resolution, profile_fields
+from tagstitch.core.identity_graph import (
+    SALT_BYTES,
+    GraphNode,
+    IdentityGraph,
+    Resolution,
+    links_expiry,
+    profile_fields,
+)
+from tagstitch.core.identity_limits import LINK_LOG_DAYS
 from tagstitch.core.profile import Profile, is_grant, update_consent
 from tagstitch.core.profile_traits import TraitDefinitions
-from tagstitch.core.quarantine import Meeting
+from tagstitch.core.quarantine import Meeting, was_held
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.core.stitch_result import StitchResult
 from tagstitch.pipeline.backend import Patch, Put, Write
@@ -48,6 +57,7 @@ class StitchSituation:
     definitions: TraitDefinitions
     now: datetime
     met: Sequence[Meeting] = ()
+    log_days: int = LINK_LOG_DAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,8 @@ class StitchChange:
     """The profile's whole document; None when it stays."""
     contributions: Contributions | None = None
     counted: CountedEvent = UNCOUNTED
+    left_out: tuple[str, ...] = ()
+    """Traits of merged profiles that could not be merged."""
     is_update: bool = False
     """Whether the graph or the consent changes, and not traits alone."""
     denials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -67,7 +79,7 @@ class StitchChange:
     denial."""
 
 
-def places_to_change(result: StitchResult) -> set[str]:
+def places_to_change(result: StitchResult, graph: IdentityGraph) -> set[str]:
     """Return the documents that the changes overwrite or look at, besides the request's own."""
     resolution, person = result.resolution, result.person
     places = {
@@ -79,10 +91,23 @@ def places_to_change(result: StitchResult) -> set[str]:
     distant = distant_contributors(person.fields) if person is not None else ()
     if strongest is not None and strongest.key in distant:
         places.add(f"contributions/{strongest.key}")
-    for node in resolution.held:
+    for node in _may_have_counted(resolution, graph):
         if node.profile is not None and node.key in distant_contributors(node.profile.fields):
             places.add(f"contributions/{node.key}")
     return places
+
+
+def _may_have_counted(resolution: Resolution, graph: IdentityGraph) -> Sequence[GraphNode]:
+    """Return for whom else the event may have counted when it was delivered before.
+
+    For a stronger identifier that is held now; for a weaker one while the strongest was held.
+    """
+    strongest = resolution.strongest
+    if strongest is None or strongest.profile is None:
+        return resolution.held
+    if not was_held(strongest.profile, strongest.key):
+        return resolution.held
+    return [node for node in graph.nodes if node.key != strongest.key]
 
 
 def change_of(situation: StitchSituation, result: StitchResult, consent: Consent) -> StitchChange:
@@ -112,8 +137,10 @@ def change_of(situation: StitchSituation, result: StitchResult, consent: Consent
     )
     fields["identifiers"] |= met_links(situation.met, resolution.profile_id)
     moved: Contributions = {}
+    left_out: tuple[str, ...] = ()
     if resolution.merged and resolution.before is not None:
         people = (resolution.before, *resolution.merged)
+        left_out = unmergeable_traits(read_contribution(each.fields) for each in people)
         _, moved = merge_contributors(people, situation.definitions)
         if former := former_ids(resolution.before, resolution.merged):
             fields["former_ids"] = former
@@ -130,6 +157,7 @@ def change_of(situation: StitchSituation, result: StitchResult, consent: Consent
         {**fields, **counted.profile},
         {**moved, **counted.documents},
         counted,
+        left_out,
         is_update,
         denials,
     )
@@ -144,10 +172,12 @@ def _count(
 ) -> CountedEvent:
     """Count the event for the strongest identifier: a split takes it along with what it did.
 
-    Not one that counted for a stronger identifier before that was held: a replay changes nothing.
+    Not one that counted for another identifier before: a replay changes nothing, though one of
+    them was held or released meanwhile.
     """
+    others = _may_have_counted(resolution, situation.loaded.graph)
     if resolution.strongest is None or any(
-        _has_counted(node, situation.loaded, counting) for node in resolution.held
+        _has_counted(node, situation.loaded, counting) for node in others
     ):
         return UNCOUNTED
     key = resolution.strongest.key
@@ -190,19 +220,26 @@ def change_writes(
         Put(f"contributions/{each}", contribution.to_fields(fields))
         for each, contribution in (change.contributions or {}).items()
     ]
-    writes += _link_writes(resolution, profile_id, fields["identifiers"], loaded)
+    writes += _link_writes(resolution, profile_id, fields, loaded)
     writes += meeting_writes(
         situation.met, loaded.graph, loaded.versions, survivor_id=profile_id, now=situation.now
     )
     if resolution.changes_graph:
-        writes += log_writes(resolution, key=key, record_id=record_id, at=at, now=situation.now)
+        writes += log_writes(
+            resolution,
+            key=key,
+            record_id=record_id,
+            at=at,
+            now=situation.now,
+            days=situation.log_days,
+        )
     return writes
 
 
 def _link_writes(
     resolution: Resolution,
     profile_id: str,
-    links: Mapping[str, Mapping[str, Any]],
+    fields: Mapping[str, Any],
     loaded: LoadedGraph,
 ) -> list[Write]:
     """Return the writes after which all that was linked or merged leads to the profile.
@@ -215,9 +252,10 @@ def _link_writes(
     merged.update(former for profile in resolution.merged for former in profile.former_ids)
     return lead_to(
         profile_id,
-        {key: links[key] for key in keys},
+        {key: fields["identifiers"][key] for key in keys},
         loaded.versions,
         salts=salts_in(merged, loaded.documents),
+        expires_at=links_expiry(fields),
     )
 
 

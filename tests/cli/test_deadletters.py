@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tagstitch.adapters.backend_factory import close_backend, open_backend
-from tagstitch.adapters.settings import read_settings
+from tagstitch.adapters.settings import environment_with, read_settings
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.dead_letter import Message
 from tagstitch.pipeline.deadline import Deadline
@@ -27,12 +27,16 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def given_up(data_dir: Path, message_id: str, data: bytes, topic: str = "stitch-requests") -> None:
+def given_up(
+    data_dir: Path, message_id: str, data: bytes, topic: str = "stitch-requests", day: int = 21
+) -> None:
     """Store what audit_sink stores for a message that a subscription gave up."""
 
     async def store() -> None:
         settings = read_settings(
-            {"TAGSTITCH_BACKEND": "local", "TAGSTITCH_DATA_DIR": str(data_dir)}
+            environment_with(
+                overrides={"TAGSTITCH_BACKEND": "local", "TAGSTITCH_DATA_DIR": str(data_dir)}
+            )
         )
         keyring = Keyring(settings.identity_key, settings.pseudonym_keys, settings.receipt_key)
         attributes = {
@@ -40,7 +44,7 @@ def given_up(data_dir: Path, message_id: str, data: bytes, topic: str = "stitch-
             "CloudPubSubDeadLetterSourceDeliveryCount": "5",
         }
         message = Message(
-            data, message_id, "dead-letter", datetime(2026, 11, 21, tzinfo=UTC), attributes
+            data, message_id, "dead-letter", datetime(2026, 11, day, tzinfo=UTC), attributes
         )
         backend = open_backend(settings)
         await record_dead_letter(backend, keyring, message, deadline=Deadline.after(5))
@@ -191,3 +195,98 @@ def test_an_action_that_may_have_been_done_is_replayed_only_when_that_is_meant(
     assert "ask the provider" in plain.document["failed"][letter["dead_letter_id"]]
     assert (meant.exit_code, meant.document["failed"]) == (0, {})
     assert [topic for topic, _ in published(data_dir)] == ["actions"]
+
+
+class TestFilters:
+    @pytest.fixture(autouse=True)
+    def letters(self, data_dir: Path) -> None:
+        invalid = {**PAYLOAD, "request_id": "r1"}
+        given_up(data_dir, "m1", json.dumps(invalid).encode(), day=19)
+        given_up(data_dir, "m2", json.dumps(PAYLOAD).encode(), day=20)
+        given_up(data_dir, "m3", b'{"v":1,"records":[]}', topic="audit", day=21)
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ([], ["audit", "stitch-requests", "stitch-requests"]),
+            (["--topic", "audit"], ["audit"]),
+            (["--reason", "delivery_attempts_exceeded"], ["audit"] + ["stitch-requests"] * 2),
+            (["--reason", "missing_field"], []),
+            (["--since", "2026-11-20"], ["audit", "stitch-requests"]),
+            (["--until", "2026-11-20T00:00:00Z"], ["stitch-requests"]),
+            (["--since", "2026-11-20T00:00", "--until", "2026-11-21"], ["stitch-requests"]),
+            (["--topic", "audit", "--until", "2026-11-21"], []),
+        ],
+    )
+    def test_letters_are_chosen_by_reason_topic_and_time(
+        self, cli: Cli, options: list[str], expected: list[str]
+    ) -> None:
+        listed = cli("deadletters", "list", *options, "--json").document
+
+        assert [letter["topic"] for letter in listed] == expected
+
+    def test_a_replay_takes_what_the_filters_choose_the_oldest_first(
+        self, cli: Cli, data_dir: Path
+    ) -> None:
+        ran = cli("deadletters", "replay", "--topic", "stitch-requests", "--json")
+
+        assert (ran.exit_code, len(ran.document["replayed"])) == (0, 2)
+        ids = [json.loads(data)["request_id"] for _, data in published(data_dir)]
+        assert ids == ["r1", "m2"]
+
+    def test_what_was_replayed_is_left_out_unless_it_is_to_go_again(
+        self, cli: Cli, data_dir: Path
+    ) -> None:
+        first = cli("deadletters", "replay", "--since", "2026-11-01", "--json").document
+        second = cli("deadletters", "replay", "--since", "2026-11-01", "--json").document
+        third = cli("deadletters", "replay", "--since", "2026-11-01", "--again", "--json").document
+
+        assert [len(ran["replayed"]) for ran in (first, second, third)] == [3, 0, 3]
+        assert len(published(data_dir)) == 6
+
+    def test_a_dry_run_publishes_and_notes_nothing(self, cli: Cli, data_dir: Path) -> None:
+        given_up(data_dir, "m4", b"{}", topic="unknown-topic")
+
+        ran = cli("deadletters", "replay", "--since", "2026-11-01", "--dry-run", "--json")
+
+        assert ran.exit_code == 1
+        assert ran.document["dry_run"] is True
+        assert len(ran.document["replayed"]) == 3
+        assert list(ran.document["failed"].values()) == ["its topic takes no messages"]
+        assert published(data_dir) == []
+        listed = cli("deadletters", "list", "--json").document
+        assert {letter["replayed_at"] for letter in listed} == {None}
+
+    def test_a_dry_run_reopens_no_action(self, cli: Cli, data_dir: Path) -> None:
+        given_up(data_dir, "m5", b'{"v": 1, "outbox_id": "mail-1"}', topic="actions")
+        unknown_outcome(data_dir, "mail-1")
+
+        ran = cli("deadletters", "replay", "--topic", "actions", "--even-if-done", "--dry-run")
+        meant = cli("deadletters", "replay", "--topic", "actions", "--json")
+
+        assert ran.exit_code == 0
+        assert "1 messages would be published again" in ran.out
+        assert "ask the provider" in str(meant.document["failed"])  # it is as it was
+
+    @pytest.mark.parametrize("arguments", [[], ["some-id", "--topic", "audit"]])
+    def test_ids_and_filters_are_two_ways_and_one_is_needed(
+        self, cli: Cli, arguments: list[str]
+    ) -> None:
+        assert cli("deadletters", "replay", *arguments).exit_code == 2
+
+    def test_a_time_that_is_none_is_wrong_usage(self, cli: Cli) -> None:
+        assert cli("deadletters", "list", "--since", "yesterday").exit_code == 2
+
+
+def test_a_letter_that_no_key_opens_any_more_is_named_and_the_others_go(
+    cli: Cli, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up(data_dir, "m1", json.dumps(PAYLOAD).encode())
+    monkeypatch.setenv("TAGSTITCH_RECEIPT_KEY", "A" * 43 + "=")
+    given_up(data_dir, "m2", json.dumps(PAYLOAD).encode())
+
+    ran = cli("deadletters", "replay", "--topic", "stitch-requests", "--json")
+
+    assert ran.exit_code == 1
+    assert len(ran.document["replayed"]) == 1
+    assert "receipt key" in str(ran.document["failed"])

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,15 +46,27 @@ def until(condition: Callable[[], T | None], *, seconds: float, what: str) -> T:
 class RunningStack:
     """One data folder, and the process that serves it at the moment.
 
+    The program gets the data folder, the port and the arguments.
+
     `output` and `errors` are the files that hold what all its processes wrote.
     """
 
-    def __init__(self, folder: Path, *, point: str | None = None, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, str],
+        *,
+        program: Path = _PROGRAM,
+        arguments: Sequence[str] = (),
+        url: str = "",
+    ) -> None:
         self.data_dir = folder / "data"
         self.output = folder / "stdout"
         self.errors = folder / "stderr"
-        self.url = ""
-        self._point = [point] if point else []
+        self.url = url
+        self.settings = settings
+        self._program = program
+        self._arguments = arguments
         self._environment = checkout_environment(**settings)
         self._process: subprocess.Popen[bytes] | None = None
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -69,7 +81,8 @@ class RunningStack:
         """Start a process, on the same port as the one before it, and wait until it answers."""
         port = self.url.rpartition(":")[2] or "0"
         offset = self.output.stat().st_size if self.output.exists() else 0
-        command = [sys.executable, str(_PROGRAM), str(self.data_dir), port, *self._point]
+        command = [sys.executable, str(self._program), str(self.data_dir), port]
+        command += self._arguments
         with self.output.open("ab") as output, self.errors.open("ab") as errors:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=self._environment, stdout=output, stderr=errors
@@ -159,7 +172,7 @@ def running_stack(
     folder: Path, *, point: str | None = None, **settings: str
 ) -> Iterator[RunningStack]:
     """Yield a started stack; its process ends with the block."""
-    stack = RunningStack(folder, point=point, **settings)
+    stack = RunningStack(folder, settings, arguments=[point] if point else [])
     try:
         stack.start()
         yield stack

@@ -104,6 +104,25 @@ class TestWhatIsLeft:
         assert len([record_id for record_id in record_ids if record_id.startswith("stitch_")]) == 3
         assert traces(await everything(world), ada.trace) == []
 
+    async def test_what_waits_in_the_outbox_ends_in_a_record_that_names_nobody(
+        self, world: World
+    ) -> None:
+        world.answers = [503, 503]
+        waiting = message("r-9", user("nine"), client("nine"), callback="main")
+        await world.stitch(waiting)
+        await world.store_audit()
+        [(path, _)] = (await world.collection("outbox")).items()
+
+        for _ in range(2):  # the same command, as after a crash
+            await erase(world, user("nine"))
+        await world.store_audit()
+
+        assert await world.collection("outbox") == {}
+        [row] = [row for row in await world.rows() if row["record_type"] == "callback_delivery"]
+        assert row["record_id"].startswith("callback_" + path.partition("/")[2])
+        assert (row["outcome"], row["extra"]["reason"]) == ("suppressed", "ERASED")
+        assert (row["request_id"], row["subject"]) == (None, None)
+
     async def test_the_salt_of_every_alias_goes(self, world: World) -> None:
         ada = Life(world, "ada")
         await ada.live()

@@ -147,6 +147,7 @@ class World:
             audit=self.audit,
             delivery=self.delivery,
             planner=StitchPlanner(
+                self.backend.documents,
                 KEYRING,
                 self.identity,
                 finder=self.finder,

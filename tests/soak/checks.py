@@ -1,0 +1,375 @@
+"""What must hold after a soak, of everything that was stored, recorded and received."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Final
+
+from tagstitch.core.trait_state import stored_traits, trait_values
+from tagstitch.pipeline.claims import STITCH_TOPIC
+from tagstitch.pipeline.keyring import own_profile_id
+from tests.end_to_end.running_stack import RunningStack
+from tests.soak.faults import LOG
+from tests.soak.operator_desk import OperatorDesk
+from tests.soak.receiver import Received
+from tests.soak.sending import Senders
+from tests.soak.traffic import CAP, Operation, Person, Traffic
+
+_KILL_WINDOW_S: Final = 40.0
+"""Seconds before a kill in which an answer may have come that nobody marked: a handler's longest."""
+
+_SHOWN_MAX: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must hold, how often it was looked at, and where it did not."""
+
+    name: str
+    looked_at: int
+    violations: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that a soak left."""
+
+    traffic: Traffic
+    senders: Senders
+    received: Sequence[Received]
+    kills: Sequence[float]
+    stack: RunningStack
+    desk: OperatorDesk
+
+    @cached_property
+    def rows(self) -> Mapping[str, Mapping[str, Any]]:
+        """The audit by record id, as the view without repetitions has it, and what left by the log."""
+        sql = (
+            "SELECT record_id, record_type, request_id, decision_id, outcome, subject,"
+            " resolved_event_name FROM audit_deduplicated"
+        )
+        found = {str(row["record_id"]): row for row in self.desk.query(sql)}
+        for line in self.log:
+            if line["message"] == "AUDIT_FALLBACK":
+                found.setdefault(line["record"]["record_id"], line["record"])
+        return found
+
+    @cached_property
+    def log(self) -> Sequence[Mapping[str, Any]]:
+        return [line for line in self.stack.log_lines() if "message" in line]
+
+    @cached_property
+    def faults(self) -> Sequence[Mapping[str, Any]]:
+        lines = (self.stack.data_dir / LOG).read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def fault_counts(self) -> dict[str, int]:
+        return dict(Counter(fault["kind"] for fault in self.faults))
+
+    @cached_property
+    def profiles(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.desk.documents("profiles")
+
+    @cached_property
+    def outbox(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.desk.documents("outbox")
+
+    @cached_property
+    def letters(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.desk.documents("dead_letters")
+
+    def of_kind(self, *kinds: str) -> list[Operation]:
+        return [each for each in self.traffic.operations if each.kind in kinds]
+
+    def stitch_key(self, operation: Operation) -> str:
+        """Return the id of a stitch request's mark, and of its callback's entry."""
+        return self.desk.keyring.derived_id("stitch_async", STITCH_TOPIC, operation.request_id)
+
+    def home(self, person: Person) -> str | None:
+        """Return the id of the living profile that a person's first identifier leads to."""
+        key = self.desk.keyring.identifier_key(person.identifiers[0])
+        place = own_profile_id(key)
+        fields = self.profiles.get(place, {})
+        home = str(fields.get("merged_into", place))
+        return home if "identifiers" in self.profiles.get(home, {}) else None
+
+
+def check_all(evidence: Evidence) -> list[Check]:
+    """Return every check, done."""
+    checks: dict[str, Callable[[Evidence], Iterator[str | None]]] = {
+        "every operation was accepted in the end": _accepted,
+        "every stitch request has one outcome": _outcomes,
+        "every callback ends once": _callback_ends,
+        "what was delivered is not sent again": _repeats,
+        "every request has one webhook-id": _webhook_ids,
+        "every decision is recorded": _decisions,
+        "caps are met, and never exceeded": _caps,
+        "every action is done once": _actions,
+        "traits are the fold of the events": _traits,
+        "everybody is one person": _people,
+        "nobody gets what is another's": _others,
+        "who was erased stays erased": _erased,
+        "what cannot be processed is one dead letter": _dead_letters,
+        "nothing waits": _nothing_waits,
+        "no bug was logged": _bugs,
+    }
+    done = []
+    for name, check in checks.items():
+        results = list(check(evidence))
+        done.append(Check(name, len(results), [text for text in results if text is not None]))
+    return done
+
+
+def _accepted(evidence: Evidence) -> Iterator[str | None]:
+    refused = set(evidence.senders.unaccepted)
+    for each in evidence.traffic.operations:
+        yield f"{each.request_id} ({each.kind}) was not" if each.request_id in refused else None
+
+
+def _is_leaver(operation: Operation) -> bool:
+    return operation.person is not None and operation.person.kind == "leaver"
+
+
+def _outcomes(evidence: Evidence) -> Iterator[str | None]:
+    found = defaultdict(list)
+    for record_id, row in evidence.rows.items():
+        if record_id.startswith("stitch_"):
+            found[record_id.split("_")[1]].append(row)
+    for each in evidence.of_kind("stitch", "publish"):
+        outcomes = [row["outcome"] for row in found[evidence.stitch_key(each)]]
+        # Of an erased person a request that comes again is another one: its mark has gone.
+        is_right = len(outcomes) == 1 or (_is_leaver(each) and len(outcomes) == 2)
+        yield None if is_right else f"{each.request_id} has {outcomes}"
+
+
+def _callback_ends(evidence: Evidence) -> Iterator[str | None]:
+    ends = defaultdict(list)
+    for record_id, row in evidence.rows.items():
+        if record_id.startswith("callback_"):
+            ends[record_id.split("_")[1]].append(row["outcome"])
+    for each in evidence.of_kind("stitch"):
+        if each.callback is None:
+            continue
+        wanted = "rejected" if each.callback == "strict" else "delivered"
+        got = ends[evidence.stitch_key(each)]
+        if _is_leaver(each):  # what waits is not sent, and one that comes again is another one
+            is_right = bool(got) and set(got) <= {wanted, "suppressed"}
+        else:
+            is_right = got == [wanted]
+        yield None if is_right else f"{each.request_id} to {each.callback} ended as {got}"
+
+
+def _repeats(evidence: Evidence) -> Iterator[str | None]:
+    excused = {key for fault in evidence.faults for key in fault.get("sent", ())}
+    taken = defaultdict(list)
+    for each in evidence.received:
+        if each.status == 200:
+            taken[each.webhook_id].append(each.at)
+    leavers = {each.request_id for each in evidence.traffic.operations if _is_leaver(each)}
+    for webhook_id, times in taken.items():
+        is_killed = any(
+            kill - _KILL_WINDOW_S <= at <= kill for at in times for kill in evidence.kills
+        )
+        is_excused = webhook_id in excused or webhook_id in leavers or is_killed
+        is_right = len(times) == 1 or is_excused
+        yield None if is_right else f"{webhook_id} was taken {len(times)} times"
+
+
+def _webhook_ids(evidence: Evidence) -> Iterator[str | None]:
+    expected = {each.request_id for each in evidence.of_kind("stitch") if each.callback}
+    leavers = {each.request_id for each in evidence.of_kind("stitch") if _is_leaver(each)}
+    got: dict[str, set[str]] = defaultdict(set)
+    for each in evidence.received:
+        if each.endpoint == "warehouse":
+            continue
+        got[each.body["data"]["request_id"]].add(each.webhook_id)
+        yield None if each.is_signed else f"{each.webhook_id} is not signed"
+    for request_id in expected | got.keys():
+        is_none = request_id in leavers and not got[request_id]  # erased while it waited
+        is_right = request_id in expected and (is_none or got[request_id] == {request_id})
+        yield None if is_right else f"{request_id} came as {got[request_id]}"
+
+
+def _decisions(evidence: Evidence) -> Iterator[str | None]:
+    for each in evidence.of_kind("decide"):
+        answer = evidence.senders.answers[each.request_id]
+        decision_id = answer.body.get("decision_id")
+        for part in ("event", "personalization"):
+            is_there = f"{decision_id}:{part}" in evidence.rows
+            yield None if is_there else f"{each.request_id}: no {part} record of {decision_id}"
+
+
+def _caps(evidence: Evidence) -> Iterator[str | None]:
+    asked: Counter[str] = Counter()
+    got: Counter[str] = Counter()
+    for each in evidence.of_kind("decide"):
+        assert each.event is not None
+        assert each.person is not None
+        if each.event["event_name"] == "select_promotion":
+            asked[each.person.name] += 1
+            got[each.person.name] += len(_given(evidence, each))
+    for name, count in asked.items():
+        wanted = min(count, CAP)
+        yield None if got[name] == wanted else f"{name} got {got[name]} of {wanted}"
+
+
+def _given(evidence: Evidence, operation: Operation) -> Sequence[Any]:
+    body = evidence.senders.answers[operation.request_id].body
+    return list(body.get("personalization", {}).get("actions", ()))
+
+
+def _actions(evidence: Evidence) -> Iterator[str | None]:
+    wanted = {
+        each.person.name: evidence.home(each.person)
+        for each in evidence.of_kind("decide")
+        if each.person is not None and (each.event or {}).get("event_name") == "add_to_cart"
+    }
+    entries = defaultdict(list)
+    for outbox_id, fields in evidence.outbox.items():
+        if fields["kind"] == "action":
+            entries[fields["profile_id"]].append((outbox_id, fields["status"]))
+    ends = Counter(
+        record_id.split("_")[1]
+        for record_id, row in evidence.rows.items()
+        if record_id.startswith("action_") and row["outcome"] == "delivered"
+    )
+    done = {each.webhook_id for each in evidence.received if each.endpoint == "warehouse"}
+    for name, home in wanted.items():
+        [*ids] = entries.pop(home or "", [])
+        is_right = (
+            len(ids) == 1
+            and ids[0][1] == "delivered"
+            and ends[ids[0][0]] == 1
+            and ids[0][0] in done
+        )
+        yield None if is_right else f"{name} has {ids}"
+    for home, others in entries.items():
+        yield f"{home} has {others}, and nobody asked"
+    count = len(wanted)
+    yield None if len(done) == count else f"{len(done)} actions were done for {count} visitors"
+
+
+def _traits(evidence: Evidence) -> Iterator[str | None]:
+    events: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for each in evidence.of_kind("stitch", "publish", "decide"):
+        if each.event is not None and each.event["event_name"] == "purchase":
+            assert each.person is not None
+            events[each.person.name][each.request_id] = each.event
+    for person in evidence.traffic.people:
+        if person.kind == "leaver" or person.name not in events:
+            continue
+        bought = list(events[person.name].values())
+        values = [event["value"] for event in bought]
+        # The page is the time of an event of the past; decide was asked about events of today.
+        told = sorted(event["page"] for event in bought if event["page"] != "/none")
+        wanted = {
+            "orders": len(bought),
+            "revenue": sum(values),
+            "largest": max(values),
+            "first_page": told[0] if told else "/none",
+        }
+        home = evidence.home(person)
+        fields = evidence.profiles.get(home or "", {})
+        got = trait_values(stored_traits(fields.get("traits")), now=datetime.now(UTC))
+        yield None if got == wanted else f"{person.name} has {got}, and {wanted} was counted"
+
+
+def _people(evidence: Evidence) -> Iterator[str | None]:
+    keyring = evidence.desk.keyring
+    holders: Counter[str] = Counter()
+    for profile_id, fields in evidence.profiles.items():
+        if target := fields.get("merged_into"):
+            is_living = "identifiers" in evidence.profiles.get(target, {})
+            yield None if is_living else f"{profile_id} leads to {target}, which is no profile"
+            continue
+        for key in fields.get("identifiers", ()):
+            holders[key] += 1
+            place = own_profile_id(key)
+            leads_to = evidence.profiles.get(place, {}).get("merged_into", place)
+            yield None if leads_to == profile_id else f"{key} of {profile_id} leads to {leads_to}"
+    for key, count in holders.items():
+        yield None if count == 1 else f"{key} is held by {count} profiles"
+    for person in evidence.traffic.people:
+        if person.kind != "member":
+            continue
+        linked = evidence.profiles.get(evidence.home(person) or "", {}).get("identifiers", {})
+        keys = {keyring.identifier_key(identifier) for identifier in person.identifiers}
+        yield None if linked.keys() == keys else f"{person.name} has other identifiers"
+
+
+def _others(evidence: Evidence) -> Iterator[str | None]:
+    owners = {each.request_id: each.person for each in evidence.traffic.operations}
+    shown = [
+        (request_id, answer.body.get("attributes", {}))
+        for request_id, answer in evidence.senders.answers.items()
+    ]
+    shown += [
+        (each.body["data"]["request_id"], each.body["data"]["attributes"])
+        for each in evidence.received
+        if each.endpoint != "warehouse"
+    ]
+    for request_id, attributes in shown:
+        person = owners.get(request_id)
+        name = attributes.get("name")
+        is_right = name is None or (person is not None and person.name == name)
+        yield None if is_right else f"{request_id} got the name of {name}"
+
+
+def _erased(evidence: Evidence) -> Iterator[str | None]:
+    keyring = evidence.desk.keyring
+    for person in evidence.traffic.people:
+        if person.kind != "leaver":
+            continue
+        keys = {keyring.identifier_key(identifier) for identifier in person.identifiers}
+        held = [p for p, f in evidence.profiles.items() if keys & f.get("identifiers", {}).keys()]
+        named = own_profile_id(keyring.identifier_key(person.identifiers[0]))
+        is_gone = not held and "erased_at" in evidence.profiles.get(named, {})
+        yield None if is_gone else f"{person.name} is in {held}"
+    for each in evidence.of_kind("lookup"):
+        answer = evidence.senders.answers[each.request_id]
+        if each.person is None or not _is_leaver(each):
+            continue
+        is_late = answer.at >= evidence.senders.erased_at[each.person.name]
+        is_found = is_late and answer.body["found"]
+        yield f"{each.request_id} found {each.person.name}" if is_found else None
+
+
+def _dead_letters(evidence: Evidence) -> Iterator[str | None]:
+    published = {each.request_id for each in evidence.of_kind("invalid")}
+    refused = {each.request_id for each in evidence.of_kind("stitch") if each.callback == "strict"}
+    letters: dict[str, list[str]] = defaultdict(list)
+    for letter_id, fields in evidence.letters.items():
+        letters[str(fields["request_id"])].append(letter_id)
+        is_recorded = f"dead_letter_{letter_id}" in evidence.rows
+        yield None if is_recorded else f"dead letter {letter_id} is not in the audit"
+    for request_id in published | refused | letters.keys():
+        got = len(letters[request_id])
+        is_right = got == 1 if request_id in refused else got >= 1 and request_id in published
+        reasons = [evidence.letters[each]["reason"] for each in letters[request_id]]
+        yield None if is_right else f"{request_id} has {got} dead letters: {reasons}"
+
+
+def _nothing_waits(evidence: Evidence) -> Iterator[str | None]:
+    yield from (f"{path} waits" for path in evidence.desk.waiting())
+    for outbox_id, fields in evidence.outbox.items():
+        has_ended = fields.get("status") != "pending"
+        yield None if has_ended else f"outbox/{outbox_id} has not ended"
+
+
+def _bugs(evidence: Evidence) -> Iterator[str | None]:
+    for line in evidence.log:
+        is_bug = line["severity"] in ("ERROR", "CRITICAL") and line["message"] != "AUDIT_FALLBACK"
+        yield f"{line['message']}: {line.get('exception')} {line.get('frames')}" if is_bug else None
+
+
+def first_of(texts: Iterable[str]) -> list[str]:
+    """Return the first few, and how many more there are."""
+    every = list(texts)
+    more = len(every) - _SHOWN_MAX
+    return [*every[:_SHOWN_MAX], *([f"… and {more} more"] if more > 0 else [])]
