@@ -6,8 +6,6 @@ The stub endpoints are real servers on 127.0.0.1 (`stub_endpoint.py`), hence `al
 from __future__ import annotations
 
 import asyncio
-import queue
-import socket
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -119,23 +117,6 @@ class CallbackSenderContract:
             assert (await self._post(sender, endpoint.url)).status == 200
 
         assert proxy.requests == []
-
-    async def test_each_call_has_a_connection_of_its_own(self, sender: CallbackSender) -> None:
-        """A connection that is kept would carry what one endpoint left on it to the next call."""
-        kept = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nOK"
-
-        def keep(endpoint: StubEndpoint, connection: socket.socket) -> None:
-            endpoint.send(connection, kept)
-            ended.put(connection.recv(1))  # waits for another request, or for the end
-
-        ended: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        with StubEndpoint(keep) as endpoint:
-            for _ in range(3):
-                assert (await self._post(sender, endpoint.url)).status == 200
-                assert await asyncio.to_thread(ended.get, timeout=10) == b""
-
-        assert len(endpoint.requests) == 3
-        assert all(b"connection: close" in request.lower() for request in endpoint.requests)
 
     # No answer within the deadline
 

@@ -95,8 +95,6 @@ class World:
     crash_at: tuple[int, str] | None = None
     """(number of the effect, "before" or "behind")."""
     views: Views = field(default_factory=Views)
-    dead: set[str] = field(default_factory=set)
-    """URLs that answer 503 whatever `answers` says."""
     traits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Definitions of computed traits."""
     identity: IdentitySettings = field(default_factory=IdentitySettings)
@@ -457,8 +455,6 @@ class _Endpoint:
     ) -> CallbackAnswer:
         del allow_private, deadline
         answer = self.world.answers.pop(0) if self.world.answers else 200
-        if url in self.world.dead:
-            answer = 503
         if isinstance(answer, NotSent):
             raise answer
         with self.world.happen("post"):
