@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -136,6 +136,32 @@ class TestLinking:
         consent = (await world.document(path))["consent"]
         assert consent["analytics_storage"]["granted"] is False
         assert "one_more" not in consent
+
+    async def test_a_time_of_the_future_is_cut_to_five_minutes_ahead(self, world: World) -> None:
+        """Otherwise one wrong clock would hold against every later statement."""
+        tomorrow = (START + timedelta(days=1)).isoformat()
+        await world.stitch(
+            message(consent={"marketing": "denied"}, event={"event_name": "login"},
+                    occurred_at=tomorrow)
+        )  # fmt: skip
+        path = f"profiles/{KEYRING.profile_id(CLIENT)}"
+        first = await world.document(path)
+        world.now = START + timedelta(minutes=6)
+        await world.stitch(message(request_id="r2", consent={"marketing": "granted"}))
+
+        latest = START + timedelta(minutes=5)
+        assert first["consent"]["marketing"]["at"] == latest
+        assert first["identifiers"][KEYRING.identifier_key(CLIENT)]["first_seen"] == latest
+        assert (await world.document(path))["consent"]["marketing"]["granted"] is True
+        await world.store_audit()
+        assert (await world.rows())[0]["event_at"] == latest
+
+    async def test_a_time_of_long_ago_is_kept(self, world: World) -> None:
+        await world.stitch(message(occurred_at="1999-12-31T23:59:59Z"))
+
+        profile = await world.document(f"profiles/{KEYRING.profile_id(CLIENT)}")
+        seen = profile["identifiers"][KEYRING.identifier_key(CLIENT)]["first_seen"]
+        assert seen == datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
     async def test_an_old_grant_that_arrives_late_does_not_undo_a_denial(
         self, world: World
