@@ -71,7 +71,7 @@ before(async () => {
     TAGSTITCH_RETRY_SCALE: "0.01",
     TAGSTITCH_CALLBACKS: JSON.stringify([main]),
   });
-  stack.pushRules(MESSAGE_RULES);
+  await stack.pushRules(MESSAGE_RULES);
   await until(hasToken, "the rules of this test in decide");
 });
 
