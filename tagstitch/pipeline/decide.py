@@ -33,6 +33,7 @@ from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.personalization import PersonalizationDecision
 from tagstitch.core.receipt import make_receipt
 from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attributes
+from tagstitch.core.visitor_writes import VisitorWrites
 from tagstitch.pipeline.backend import Backend, Document, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decision import (
@@ -83,6 +84,7 @@ class Decider:
         views: Refreshed[Views],
         events: EventPublisher,
         audit_parameters: Sequence[str],
+        visitor_writes: VisitorWrites | None = None,
     ) -> None:
         self._backend = backend
         self._keyring = keyring
@@ -94,6 +96,7 @@ class Decider:
         self._push_tokens = PushTokens(keyring, backend.clock)
         self._events = events
         self._audit_parameters = frozenset(audit_parameters)
+        self._visitor_writes = visitor_writes or VisitorWrites()
 
     async def decide(
         self, body: object, caller: Caller, header_request_id: str | None = None
@@ -173,8 +176,12 @@ class Decider:
         """Commit state, idempotency mark and audit records at once, then publish and answer.
 
         Raises Conflict when somebody else wrote the visitor's document first, and Unavailable when
-        the state cannot be stored; also when no document can hold it.
+        the state cannot be stored; also when no document can hold it, or this visitor writes too
+        often.
         """
+        if not self._visitor_writes.allow(decided.situation.subject or "", time.monotonic()):
+            logger.warning("visitor_writes_too_often")
+            raise Unavailable("state", "this visitor's was written too often")
         decided, is_counted = await self._tell_denial(call, decided)
         now = self._backend.clock()
         writes = decision_writes(call, decided, self._keyring, now=now)
@@ -376,16 +383,14 @@ class Decider:
         return part and self._push_tokens.fill_in(part, decided.situation.subject)
 
     def _profile_part(self, call: DecideCall, decided: CallDecision) -> dict[str, Any]:
+        nobody: dict[str, Any] = {"found": False, "profile_id": None, "attributes": {}}
         profile = decided.loaded.visitor.profile
         views = self._views.value
-        if (
-            profile is None
-            or views is None
-            or not decided.loaded.consent.allows("analytics_storage")
-        ):
-            return {"found": False, "profile_id": None, "attributes": {}}
+        is_allowed = decided.loaded.consent.allows("analytics_storage")
+        if profile is None or views is None or not is_allowed:
+            return nobody
         if not may_ask(views.get(call.request.view), decided.loaded.visitor.matched):
-            return {"found": False, "profile_id": None, "attributes": {}}
+            return nobody
         attributes = visible_attributes(
             profile,
             views,
