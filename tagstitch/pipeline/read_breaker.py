@@ -40,8 +40,8 @@ class ReadBreaker:
         is_fair = self._ask(deadline)
         try:
             document = await self._documents.get(path, deadline=deadline)
-        except Unavailable:
-            self._failed(is_fair=is_fair)
+        except Unavailable as error:
+            self._failed(error, is_fair=is_fair)
             raise
         self._worked()
         return document
@@ -51,8 +51,8 @@ class ReadBreaker:
         is_fair = self._ask(deadline)
         try:
             documents = await self._documents.get_many(paths, deadline=deadline)
-        except Unavailable:
-            self._failed(is_fair=is_fair)
+        except Unavailable as error:
+            self._failed(error, is_fair=is_fair)
             raise
         self._worked()
         return documents
@@ -69,12 +69,12 @@ class ReadBreaker:
         # One with hardly any time is no probe, but may find that the store is back.
         return self._breaker.wait_s(now) > 0 if is_fair else self._breaker.is_open(now)
 
-    def _failed(self, *, is_fair: bool) -> None:
+    def _failed(self, error: Unavailable, *, is_fair: bool) -> None:
         if not is_fair:
             return
         self._is_failing = True
         if self._breaker.note("fails", self._clock()):
-            logger.warning("store_breaker_opened")
+            logger.warning("store_breaker_opened", extra={"fields": {"why": str(error)}})
 
     def _worked(self) -> None:
         if self._is_failing:
