@@ -362,6 +362,16 @@ def what_goes_wrong_is_told(plan: Plan) -> Iterator[str]:
             yield f"the alert {name} does not say what to do"
 
 
+def metrics_have_no_labels(plan: Plan) -> Iterator[str]:
+    """Check that no metric of the log grows with the values of a line's fields."""
+    for metric in plan.all("google_logging_metric"):
+        named = metric.values.get("label_extractors") or metric.first("metric_descriptor").get(
+            "labels"
+        )
+        if named:
+            yield f"the metric {metric.index} has a label"
+
+
 POLICIES: Final[tuple[Policy, ...]] = (
     only_the_platform_calls_workers,
     every_subscription_retries_and_gives_up,
@@ -377,6 +387,7 @@ POLICIES: Final[tuple[Policy, ...]] = (
     only_our_functions_publish,
     lookups_are_not_logged_by_the_platform,
     what_goes_wrong_is_told,
+    metrics_have_no_labels,
 )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -39,6 +38,15 @@ from tagstitch.core.fields import is_request_id
 from tagstitch.core.json_input import decode_json
 from tagstitch.core.limits import PUSH_BODY_BYTES_MAX
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import (
+    DeadLetter,
+    MessageDeferred,
+    OpeningFailed,
+    RequestAnswered,
+    RequestFailed,
+    log,
+    log_crash,
+)
 from tagstitch.pipeline.stage_times import stage_times, timed
 
 if TYPE_CHECKING:
@@ -49,8 +57,6 @@ PUSH_DEADLINE_S: Final = 30.0
 subscription's ack deadline (infra/topology.json)."""
 
 _DEAD_LETTER_TIMEOUT_S: Final = 5.0
-
-logger = logging.getLogger("tagstitch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +171,7 @@ class HttpFunction:
         except Exception as error:  # noqa: BLE001 - here every failure becomes an answer
             response, error_id = error_response(error)
             if response.status_code >= 500:
-                log = logger.warning if isinstance(error, Unavailable) else logger.exception
-                log("request_failed", extra={"fields": {"error_id": error_id}})
+                _log_failure(error, error_id)
             _note(error_id=error_id)
         took_s = time.perf_counter() - started
         # Who is not let in must not see by it how far the request came.
@@ -237,13 +242,13 @@ class HttpFunction:
         except InvalidInput as error:
             await self._bury(wiring, message, error)
         except (Unavailable, Conflict, TimeoutError) as error:
-            logger.warning("message_deferred", extra={"fields": {"why": type(error).__name__}})
+            log(MessageDeferred(why=type(error).__name__))
             return Response(status_code=NEGATIVE_ACKNOWLEDGE)
         return Response(status_code=ACKNOWLEDGE)
 
     async def _bury(self, wiring: Wiring, message: Message, error: InvalidInput) -> None:
         """Publish the dead letter; only then may the message be acknowledged."""
-        logger.warning("dead_letter", extra={"fields": {"code": error.code}})
+        log(DeadLetter(code=error.code))
         from tagstitch.pipeline.dead_letter import publish_dead_letter
 
         await publish_dead_letter(
@@ -276,7 +281,7 @@ class HttpFunction:
         error = None if opening.cancelled() else opening.exception()
         if error is not None or opening.cancelled():
             self._opening = None
-            logger.error("opening_failed", exc_info=error)
+            log_crash(OpeningFailed(), error)
 
     async def _import_and_open(self) -> None:
         """Import beside the event loop, which goes on answering probes, and begin to load."""
@@ -322,14 +327,14 @@ class HttpFunction:
     def _log(self, method: str, path: str, response: Response, took_s: float) -> None:
         """Write the request's line: never its query string, its body or an address."""
         is_known = path == "/health" or any(known == path for _, known in self._routes)
-        fields = {
-            "method": method,
-            "path": path if is_known else "(unknown)",
-            "status": response.status_code,
-            "latency_ms": round(took_s * 1000, 2),
-        }
+        answered = RequestAnswered(
+            method=method,
+            path=path if is_known else "(unknown)",
+            status=response.status_code,
+            latency_ms=round(took_s * 1000, 2),
+        )
         if path != "/health":
-            log_request(fields)
+            log_request(answered)
 
 
 def _rules_health(wiring: Wiring | None) -> dict[str, Any]:
@@ -345,6 +350,15 @@ def _rules_health(wiring: Wiring | None) -> dict[str, Any]:
         "broken": max(book.withheld, len(book.broken)),
     }
     return {"status": "stale" if wiring.rule_book.is_stale else "ok", "rules": rules}
+
+
+def _log_failure(error: Exception, error_id: str) -> None:
+    """Write why a request failed: what is behind us, or a bug."""
+    failed = RequestFailed(error_id=error_id)
+    if isinstance(error, Unavailable):
+        log(failed)
+    else:
+        log_crash(failed, error)
 
 
 def _note(**fields: Any) -> None:

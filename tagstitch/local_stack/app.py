@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,12 +32,11 @@ from tagstitch.local_stack.loopback_only import LoopbackOnly
 from tagstitch.local_stack.received_callbacks import ReceivedCallbacks
 from tagstitch.pipeline.backend import Backend
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import ScheduleFailed, log
 from tagstitch.pipeline.webhook_signature import verify_signature
 
 _ENDPOINT_DEADLINE_S: Final = 30.0
 _SCHEDULE_EVERY_S_MIN: Final = 0.05
-
-logger = logging.getLogger("tagstitch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +158,7 @@ class _Stack:
             except Exception:  # noqa: BLE001 - the next run comes whatever happened to this one
                 failed = True
             if failed:
-                logger.warning("schedule_failed", extra={"fields": {"schedule": name}})
+                log(ScheduleFailed(schedule=name))
 
     async def answer_index(self, request: Request) -> Response:
         """Say what is here."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 import time
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
@@ -46,6 +45,7 @@ from tagstitch.pipeline.decision import (
 from tagstitch.pipeline.decision_writes import decision_writes, outbox_paths
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.log_events import AuditLeftToSweep, StateTooLarge, log
 from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.publish_audit import (
     AuditPublisher,
@@ -61,8 +61,6 @@ from tagstitch.pipeline.stage_times import timed
 
 _DECISIONS_MAX: Final = 2
 """Decisions of one request: after a second lost race the state's actions are left out."""
-
-logger = logging.getLogger("tagstitch")
 
 
 class Decider:
@@ -186,7 +184,7 @@ class Decider:
             with timed("commit"):
                 await self._backend.documents.commit([*writes, mark], deadline=call.stages.commit)
         except InvalidInput as error:  # not the caller's fault: the event can be decided
-            logger.warning("state_too_large", extra={"fields": {"code": error.code}})
+            log(StateTooLarge(code=error.code))
             raise Unavailable("state", "no document can hold it") from None
         until = call.stages.audit
         recorded = self._audit.publish_committed(
@@ -260,7 +258,7 @@ class Decider:
             with timed("audit"):
                 await publish_stored(self._audit, stored, deadline=call.stages.audit)
         except Unavailable:
-            logger.warning("audit_left_to_sweep")
+            log(AuditLeftToSweep())
         is_told = counts is not None and (
             not counts or await self._events.publish(call, deadline=call.stages.audit)
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 from tagstitch.core.callback import CallbackVerdict
 from tagstitch.core.circuit_breaker import CircuitBreakers, Judged
 from tagstitch.pipeline.backend import Clock
+from tagstitch.pipeline.log_events import EndpointBreakerOpened, EndpointDisabled, log
 
 GONE: Final = 410
 """The status that disables an endpoint (https://www.standardwebhooks.com, "disabling")."""
@@ -17,8 +17,6 @@ _JUDGED: Final[dict[CallbackVerdict, Judged]] = {
     "retry": "fails",
     "rejected": "refuses",
 }
-
-logger = logging.getLogger("tagstitch")
 
 
 class EndpointHealth:
@@ -48,8 +46,7 @@ class EndpointHealth:
         breaker = self._breakers.of(key)
         if status == GONE:
             breaker.is_disabled = True
-            logger.error("endpoint_disabled", extra={"fields": {"endpoint": key}})
+            log(EndpointDisabled(endpoint=key))
         opened = breaker.note(_JUDGED[verdict], self._clock(), retry_after_s=retry_after_s)
         if opened:
-            fields = {"endpoint": key, "status": status}
-            logger.warning("endpoint_breaker_opened", extra={"fields": fields})
+            log(EndpointBreakerOpened(endpoint=key, status=status))

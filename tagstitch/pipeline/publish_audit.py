@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tagstitch.core.errors import Unavailable
 from tagstitch.core.limits import AUDIT_MESSAGE_BYTES_MAX, AUDIT_RECORDS_PER_MESSAGE_MAX
 from tagstitch.pipeline.backend import Document, Publisher
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import AuditFallback, AuditLeftToSweep, log
 
 AUDIT_TOPIC: Final = "audit"
 
@@ -29,8 +29,6 @@ _IN_FLIGHT_MAX: Final = 2
 _SECOND_CALL_MIN: Final = 32
 """Publish calls at once, and how many requests must wait for the second one: records that arrive
 during a call share the next message, which costs a seventh of the CPU of one each."""
-
-logger = logging.getLogger("tagstitch")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +87,7 @@ class AuditPublisher:
         try:
             await self.publish(rows, pending=[path], deadline=deadline.at_most(_COMMITTED_WAIT_S))
         except Unavailable as error:
-            logger.warning("audit_left_to_sweep", extra={"fields": {"why": str(error)}})
+            log(AuditLeftToSweep(why=str(error)))
 
     def _start_next(self) -> None:
         while self._waiting and (
@@ -165,7 +163,7 @@ async def publish_or_log(
         is_published = True
     if not is_published:
         for row in rows:
-            logger.error("AUDIT_FALLBACK", extra={"fields": {"record": msgspec.Raw(row)}})
+            log(AuditFallback(record=msgspec.Raw(row)))
     return is_published
 
 

@@ -245,6 +245,13 @@ MUTATIONS = [
         "    audit_lag = {", "    audit_late = {",
         "there is no alert audit_lag",
     ),
+    Mutation(
+        0, "metrics_have_no_labels", "logging.tf",
+        "  metric_descriptor {\n",
+        '  label_extractors = { why = "EXTRACT(jsonPayload.why)" }\n  metric_descriptor {\n'
+        '    labels {\n      key = "why"\n    }\n',
+        "the metric crashes has a label",
+    ),
 ]  # fmt: skip
 
 BATCHES = sorted({mutation.batch for mutation in MUTATIONS})
