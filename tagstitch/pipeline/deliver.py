@@ -24,12 +24,14 @@ from tagstitch.core.limits import (
     OUTBOX_EXPIRY_DAYS,
 )
 from tagstitch.core.stitch_request import StitchRequest
+from tagstitch.core.trace_context import TRACEPARENT
 from tagstitch.pipeline.backend import Backend, Document, Patch, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.endpoint_health import EndpointHealth
 from tagstitch.pipeline.idempotency import pending_records
 from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record
+from tagstitch.pipeline.tracing import current_trace
 from tagstitch.pipeline.webhook_signature import sign_callback
 
 _LEASE_S: Final = CALLBACK_DEADLINE_S + 3.0
@@ -199,6 +201,9 @@ class CallbackDelivery:
         headers["content-type"] = "application/json"
         if fields.get("preview"):
             headers["x-gtm-server-preview"] = fields["preview"]
+        trace = current_trace.get()
+        if trace is not None:
+            headers[TRACEPARENT] = trace.traceparent()
         try:
             answer = await self._backend.callbacks.post(
                 endpoint.url,

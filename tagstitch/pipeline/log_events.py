@@ -72,6 +72,12 @@ class OpeningFailed(LogEvent, frozen=True):
     severity = "ERROR"
 
 
+class SpansNotRecorded(LogEvent, frozen=True):
+    """OTEL_EXPORTER_OTLP_ENDPOINT is set, and the extra `otel` is not installed."""
+
+    message = "spans_not_recorded"
+
+
 class MessageDeferred(LogEvent, frozen=True):
     """A message was refused, so that Pub/Sub delivers it again."""
 

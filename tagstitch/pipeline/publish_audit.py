@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -13,9 +13,11 @@ import msgspec
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.errors import Unavailable
 from tagstitch.core.limits import AUDIT_MESSAGE_BYTES_MAX, AUDIT_RECORDS_PER_MESSAGE_MAX
+from tagstitch.core.trace_context import TraceContext
 from tagstitch.pipeline.backend import Document, Publisher
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.log_events import AuditFallback, AuditLeftToSweep, log
+from tagstitch.pipeline.tracing import current_trace, current_trace_id
 
 AUDIT_TOPIC: Final = "audit"
 
@@ -37,6 +39,7 @@ class _Waiting:
     pending: Sequence[str]
     bytes_: int
     stored: asyncio.Future[None]
+    trace: TraceContext | None
 
 
 class AuditPublisher:
@@ -63,7 +66,8 @@ class AuditPublisher:
         loop = asyncio.get_running_loop()
         stored: asyncio.Future[None] = loop.create_future()
         size = sum(map(len, rows))
-        waiting = _Waiting([msgspec.Raw(row) for row in rows], pending, size, stored)
+        records = [msgspec.Raw(row) for row in rows]
+        waiting = _Waiting(records, pending, size, stored, current_trace.get())
         self._waiting[waiting] = None
         self._start_next()
         timer = loop.call_later(deadline.remaining_s, self._give_up, waiting)
@@ -118,6 +122,7 @@ class AuditPublisher:
             "records": [record for member in batch for record in member.records],
             "pending": [path for member in batch for path in member.pending],
         }
+        current_trace.set(_common_trace(batch))  # of this task alone
         try:
             await self._publisher.publish(
                 AUDIT_TOPIC,
@@ -138,8 +143,17 @@ class AuditPublisher:
         self._start_next()
 
 
+def _common_trace(batch: Sequence[_Waiting]) -> TraceContext | None:
+    """Return the trace of a message, when all of its records belong to one; each names its own."""
+    traces = {member.trace.trace_id if member.trace else None for member in batch}
+    return batch[0].trace if len(traces) == 1 else None
+
+
 def encode_record(record: AuditRecord) -> bytes:
     """Return the record as the JSON that travels and that `records` of a document holds."""
+    trace_id = current_trace_id()
+    if trace_id is not None:
+        record = replace(record, trace_id=trace_id)
     return msgspec.json.encode(record)
 
 

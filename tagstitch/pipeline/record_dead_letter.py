@@ -29,6 +29,7 @@ from tagstitch.pipeline.dead_letter import (
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.log_events import DeadLetterKnown, DeadLetterRecordRefused, log
+from tagstitch.pipeline.tracing import current_trace_id
 
 PAYLOAD_PURPOSE: Final = "dead-letter-payload"
 
@@ -65,6 +66,7 @@ async def record_dead_letter(
         occurred_at=now,
         outcome="rejected",
         request_id=envelope["request_id"],
+        trace_id=current_trace_id(),
         extra={
             "dead_letter_id": letter_id,
             "reason": envelope["reason"],
