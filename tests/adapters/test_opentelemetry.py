@@ -6,10 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.tracing import current_trace
 from tests.functions.conftest import Start, start
 from tests.functions.test_traces import published, push_of
+from tests.stub_collector import otlp_endpoint
 
 __all__ = ["start"]
 
@@ -171,34 +169,6 @@ async def test_a_callback_names_the_span_of_its_own_call(
     assert dict(span.attributes or {}) == {
         "http.request.method": "POST", "http.response.status_code": 200,
     }  # fmt: skip
-
-
-@contextmanager
-def otlp_endpoint() -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
-    """Stand in for a collector on 127.0.0.1: headers and body of every request."""
-    received: list[tuple[dict[str, str], bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            received.append(({**headers, ":path": self.path}, body))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_args: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", received
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 ASK = f"""
