@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from tagstitch.adapters.http_request import error_response
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.fields import is_request_id
-from tagstitch.pipeline.log_events import PushStreamBroken, log
+from tagstitch.pipeline.log_events import PushStreamBroken, PushStreamCrashed, log, log_crash
 from tagstitch.pipeline.push_inbox import PushListener, PushMessage
 from tagstitch.pipeline.push_token import PushTokens
 
@@ -76,6 +76,9 @@ async def _events(
                 yield b":\n\n"
     except Unavailable as error:  # the browser comes again by itself
         log(PushStreamBroken(why=str(error)))
+        return
+    except Exception as error:  # noqa: BLE001 - the server's own trace of it would quote its text
+        log_crash(PushStreamCrashed(), error)
         return
     yield b"event: end\ndata: {}\n\n"
 

@@ -264,6 +264,13 @@ class PushStreamBroken(LogEvent, frozen=True):
     why: str
 
 
+class PushStreamCrashed(LogEvent, frozen=True):
+    """A browser's stream met a bug and ended; the browser comes again."""
+
+    message = "push_stream_crashed"
+    severity = "ERROR"
+
+
 # The sweep
 
 

@@ -24,6 +24,7 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
         "bigquery_location": "EU",
         "firestore_location": "eur3",
         "functions": {"decide": {"memory": "2Gi", "cpu": "2", "min_instances": 5}},
+        "otlp_endpoint": "https://collector.example.com:4318",
         "prefix": "shop-tags",
         "runtime": "python313",
     },
