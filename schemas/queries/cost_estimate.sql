@@ -4,10 +4,10 @@
 -- leave no record (the dashboard counts stitch_sync's requests); ${definitions}: the rules,
 -- experiments, audiences, views and traits in the store.
 -- Change `prices` to those of your region, `awake` to your min_instances, and `work` to what
--- `python -m bench.cost` counts. The free tiers, queries and the log are left out. Three things are
--- estimated from above: a decision that gave an action counts as one that changed the visitor's
--- state, each decision as a message of its own, though busy instances send several in one, and an
--- instance that is kept awake as idle all the time.
+-- `python -m bench.cost` counts. The free tiers, queries, the log and the deletes of what expires are
+-- left out. Three things are estimated from above: a decision that gave an action counts as one that
+-- changed the visitor's state, each decision as a message of its own, though busy instances send
+-- several in one, and an instance that is kept awake as idle all the time.
 WITH
   prices AS (
     SELECT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 _RESERVED: Final = re.compile(r"__.*__")
@@ -27,3 +28,8 @@ def is_document_id(text: str) -> bool:
 def is_identifier_key(text: str) -> bool:
     """Return whether the text can be the key of an identifier, which is a document id too."""
     return _IDENTIFIER_KEY.fullmatch(text) is not None
+
+
+def are_identifier_keys(texts: Iterable[str]) -> bool:
+    """Return whether all of them are; every lookup asks it of a whole profile."""
+    return all(map(_IDENTIFIER_KEY.fullmatch, texts))

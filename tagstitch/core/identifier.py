@@ -131,8 +131,8 @@ class IdentitySettings:
         value = identifier.value
         if is_shared(value) or (identifier.type == "client_id" and is_placeholder_client_id(value)):
             return True
-        if identifier.type == "email_sha256" and "@" in value:
-            return True  # no address: the hash of one has no @
+        if identifier.type == "email_sha256" and "@" in value and not is_address(value):
+            return True
         if self.blocked_values and bare_value(value) in self.blocked_values:
             return True
         return self.blocked_patterns is not None and self.blocked_patterns.matches(value)

@@ -8,7 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from tagstitch.core.document_id import is_document_id, is_identifier_key
+from tagstitch.core.document_id import are_identifier_keys, is_document_id, is_identifier_key
 from tagstitch.core.limits import CONSENT_PURPOSES_MAX
 from tagstitch.core.stored_values import (
     stored_count,
@@ -130,7 +130,7 @@ def own_shape(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     links = fields.get("identifiers")
     if isinstance(fields.get("attributes"), Mapping) and isinstance(links, Mapping):
-        if all(isinstance(link, Mapping) and is_identifier_key(key) for key, link in links.items()):
+        if are_identifier_keys(links) and all(isinstance(link, Mapping) for link in links.values()):
             return fields
         read = {key: dict(stored_map(links[key])) for key in links if is_identifier_key(key)}
         return {**fields, "identifiers": read}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 import time
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
@@ -33,6 +32,7 @@ from tagstitch.core.identifier import IdentitySettings
 from tagstitch.core.personalization import PersonalizationDecision
 from tagstitch.core.receipt import make_receipt
 from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attributes
+from tagstitch.core.visitor_writes import VisitorWrites
 from tagstitch.pipeline.backend import Backend, Document, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decision import (
@@ -46,6 +46,12 @@ from tagstitch.pipeline.decision import (
 from tagstitch.pipeline.decision_writes import decision_writes, outbox_paths
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live, was_committed
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.log_events import (
+    AuditLeftToSweep,
+    StateTooLarge,
+    VisitorWritesTooOften,
+    log,
+)
 from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.publish_audit import (
     AuditPublisher,
@@ -66,8 +72,6 @@ _DECISIONS_MAX: Final = 2
 _LOOK_SHARE: Final = 0.5
 """Part of what is left for publishing in which a look tells whether a failed commit was made."""
 
-logger = logging.getLogger("tagstitch")
-
 
 class Decider:
     """Decides events: loads once, asks the core, commits only what changed, publishes last."""
@@ -83,6 +87,7 @@ class Decider:
         views: Refreshed[Views],
         events: EventPublisher,
         audit_parameters: Sequence[str],
+        visitor_writes: VisitorWrites | None = None,
     ) -> None:
         self._backend = backend
         self._keyring = keyring
@@ -94,6 +99,7 @@ class Decider:
         self._push_tokens = PushTokens(keyring, backend.clock)
         self._events = events
         self._audit_parameters = frozenset(audit_parameters)
+        self._visitor_writes = visitor_writes or VisitorWrites()
 
     async def decide(
         self, body: object, caller: Caller, header_request_id: str | None = None
@@ -173,8 +179,12 @@ class Decider:
         """Commit state, idempotency mark and audit records at once, then publish and answer.
 
         Raises Conflict when somebody else wrote the visitor's document first, and Unavailable when
-        the state cannot be stored; also when no document can hold it.
+        the state cannot be stored; also when no document can hold it, or this visitor writes too
+        often.
         """
+        if not self._visitor_writes.allow(decided.situation.subject or "", time.monotonic()):
+            log(VisitorWritesTooOften())
+            raise Unavailable("state", "this visitor's was written too often")
         decided, is_counted = await self._tell_denial(call, decided)
         now = self._backend.clock()
         writes = decision_writes(call, decided, self._keyring, now=now)
@@ -200,7 +210,7 @@ class Decider:
                     [*writes, *renewed, mark], deadline=call.stages.commit
                 )
         except InvalidInput as error:  # not the caller's fault: the event can be decided
-            logger.warning("state_too_large", extra={"fields": {"code": error.code}})
+            log(StateTooLarge(code=error.code))
             raise Unavailable("state", "no document can hold it") from None
         except Unavailable:
             if not await self._was_committed(call, mark):
@@ -284,7 +294,7 @@ class Decider:
             with timed("audit"):
                 await publish_stored(self._audit, stored, deadline=call.stages.audit)
         except Unavailable:
-            logger.warning("audit_left_to_sweep")
+            log(AuditLeftToSweep())
         is_told = counts is not None and (
             not counts or await self._events.publish(call, deadline=call.stages.audit)
         )
@@ -376,16 +386,14 @@ class Decider:
         return part and self._push_tokens.fill_in(part, decided.situation.subject)
 
     def _profile_part(self, call: DecideCall, decided: CallDecision) -> dict[str, Any]:
+        nobody: dict[str, Any] = {"found": False, "profile_id": None, "attributes": {}}
         profile = decided.loaded.visitor.profile
         views = self._views.value
-        if (
-            profile is None
-            or views is None
-            or not decided.loaded.consent.allows("analytics_storage")
-        ):
-            return {"found": False, "profile_id": None, "attributes": {}}
+        is_allowed = decided.loaded.consent.allows("analytics_storage")
+        if profile is None or views is None or not is_allowed:
+            return nobody
         if not may_ask(views.get(call.request.view), decided.loaded.visitor.matched):
-            return {"found": False, "profile_id": None, "attributes": {}}
+            return nobody
         attributes = visible_attributes(
             profile,
             views,

@@ -7,7 +7,6 @@ on asking: nobody waits for the one, and the other only begins when a read was a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -15,12 +14,11 @@ from tagstitch.core.circuit_breaker import STORE, CircuitBreaker
 from tagstitch.core.errors import Unavailable
 from tagstitch.pipeline.backend import Clock, Document, DocumentReader
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import StoreBreakerOpened, log
 
 _FAIR_S: Final = 0.05
 """Seconds that a read must have had before its failure says anything about the store: a caller
 whose deadline is too short must not have the store left alone for all others."""
-
-logger = logging.getLogger("tagstitch")
 
 
 class ReadBreaker:
@@ -40,8 +38,8 @@ class ReadBreaker:
         is_fair = self._ask(deadline)
         try:
             document = await self._documents.get(path, deadline=deadline)
-        except Unavailable:
-            self._failed(is_fair=is_fair)
+        except Unavailable as error:
+            self._failed(error, is_fair=is_fair)
             raise
         self._worked()
         return document
@@ -51,8 +49,8 @@ class ReadBreaker:
         is_fair = self._ask(deadline)
         try:
             documents = await self._documents.get_many(paths, deadline=deadline)
-        except Unavailable:
-            self._failed(is_fair=is_fair)
+        except Unavailable as error:
+            self._failed(error, is_fair=is_fair)
             raise
         self._worked()
         return documents
@@ -69,12 +67,12 @@ class ReadBreaker:
         # One with hardly any time is no probe, but may find that the store is back.
         return self._breaker.wait_s(now) > 0 if is_fair else self._breaker.is_open(now)
 
-    def _failed(self, *, is_fair: bool) -> None:
+    def _failed(self, error: Unavailable, *, is_fair: bool) -> None:
         if not is_fair:
             return
         self._is_failing = True
         if self._breaker.note("fails", self._clock()):
-            logger.warning("store_breaker_opened")
+            log(StoreBreakerOpened(why=str(error)))
 
     def _worked(self) -> None:
         if self._is_failing:

@@ -50,6 +50,14 @@ def test_an_event_costs_one_read_and_writes_only_when_state_changes(
     assert (counted["lookup"].reads, counted["lookup"].writes) == (1, 0)
 
 
+def test_what_expires_is_deleted_once(counted: dict[str, Usage]) -> None:
+    deletes = {kind: usage.deletes for kind, usage in counted.items() if usage.deletes}
+
+    assert deletes == {
+        "stitch: a new visitor": 1, "stitch: a link": 1, "event: state changes": 1,
+    }  # fmt: skip
+
+
 def test_a_sweep_reads_every_definition_and_asks_ten_questions(counted: dict[str, Usage]) -> None:
     """What is pending in two collections, erasures, the pointer, and six kinds of definitions."""
     assert RULES < counted["sweep"].reads <= RULES + 10

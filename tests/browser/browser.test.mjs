@@ -71,17 +71,22 @@ before(async () => {
     TAGSTITCH_RETRY_SCALE: "0.01",
     TAGSTITCH_CALLBACKS: JSON.stringify([main]),
   });
-  stack.pushRules(MESSAGE_RULES);
+  await stack.pushRules(MESSAGE_RULES);
   await until(hasToken, "the rules of this test in decide");
 });
 
-async function hasToken() {
-  const answer = await fetch(`${stack.url}/decide`, {
+/** @param {string} url of a stack @returns {Promise<any>} what decide says of a page view */
+async function decided(url) {
+  const answer = await fetch(`${url}/decide`, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: '{"event": {"event_name": "page_view", "client_id": "1.2"}}',
   });
-  const { personalization } = /** @type {any} */ (await answer.json());
+  return answer.json();
+}
+
+async function hasToken() {
+  const { personalization } = await decided(stack.url);
   return personalization.actions.some((/** @type {any} */ { key }) => key === "push_token");
 }
 
@@ -337,6 +342,7 @@ test("whoever has not allowed it listens to nothing", async () => {
 test("the page that `tagstitch up` names works as it is, with the container beside it", async () => {
   const own = await startStack({}, ["--container-port", "0"]);
   try {
+    await decided(own.url); // a busy machine takes longer for the first than the tags wait
     await page.open(own.document.sample_page);
     await page.click("[data-consent=granted]");
     await page.click("[data-event=login]");

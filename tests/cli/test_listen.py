@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,10 +38,13 @@ def listening(url: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     )
     assert process.stdout is not None
     assert process.stderr is not None
+    watchdog = threading.Timer(WAIT_S, process.kill)
+    watchdog.start()
     try:
         assert "listening to" in process.stderr.readline()
         yield process
     finally:
+        watchdog.cancel()
         process.kill()
         process.wait()
         process.stdout.close()
@@ -70,12 +74,19 @@ def hit(container: str, **parameters: str) -> httpx.Response:
     return httpx.post(f"{container}/g/collect", params=common | parameters, timeout=30)
 
 
+def decide_once(url: str) -> None:
+    """Let decide load what it needs: on a busy machine that takes longer than the tags wait."""
+    event = {"event_name": "scroll", "client_id": "1.2"}
+    assert httpx.post(f"{url}/decide", json={"event": event}, timeout=WAIT_S).status_code == 200
+
+
 @needs_node
 @one_worker
 def test_what_arrives_is_shown_as_it_comes_without_who_it_is_of(tmp_path: Path) -> None:
     install_simulator()
     with running_up(tmp_path, "--container-port", "0") as (_, document):
         url, container = document["url"], document["container"]
+        decide_once(url)
         with listening(url) as listener:
             hit(container, en="purchase", **{"epn.value": "7.5"})
             bought = read_until(listener, r"  decision +purchase -> micro_purchase")

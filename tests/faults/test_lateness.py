@@ -34,18 +34,21 @@ _visitors = itertools.count(1_000_000_000)
 
 def question(kind: str) -> dict[str, Any]:
     client_id = f"{next(_visitors)}.1747154479"
+    if kind == "activation":
+        identifier = {"type": "anonymous_id", "value": f"visitor-{client_id}"}
+        return {"entity": "user", "id": identifier, "view": "features_by_anonymous_id"}
     if kind == "stitch_sync":
         return {"identifiers": {"user_id": "u-1001", "client_id": client_id}}
     return {"event": {"event_name": kind, "client_id": client_id, "value": 7.5}}
 
 
 @pytest.mark.parametrize("deadline_ms", [60, 250])
-@pytest.mark.parametrize("kind", ["purchase", "view_promotion", "stitch_sync"])
+@pytest.mark.parametrize("kind", ["purchase", "view_promotion", "stitch_sync", "activation"])
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_an_answer_is_there_by_its_deadline(
     google: StubGoogle, start: Start, fault: str, kind: str, deadline_ms: int
 ) -> None:
-    client = await start("stitch_sync" if kind == "stitch_sync" else "decide")
+    client = await start("decide" if kind in ("purchase", "view_promotion") else "stitch_sync")
     google.fail(FAULTS[fault][0], *FAULTS[fault][1])
 
     late = [await lateness(client, kind, deadline_ms) for _ in range(5)]
@@ -70,7 +73,7 @@ async def lateness(client: httpx.AsyncClient, kind: str, deadline_ms: int) -> fl
     """The seconds by which the answer came after its deadline."""
     body = {**question(kind), "deadline_ms": deadline_ms}
     started = time.monotonic()
-    answer = await client.post("/", json=body)
+    answer = await client.post("/activation" if kind == "activation" else "/", json=body)
     took = time.monotonic() - started
     assert answer.status_code == 200
     return took - deadline_ms / 1000

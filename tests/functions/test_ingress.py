@@ -12,7 +12,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
@@ -245,6 +245,31 @@ TEXT_ENTRIES: Final = {
     "/stitch_sync/activation?entity": '{"entity": %s, "id": {"type": "user_id", "value": "u"}, "view": "v"}',
 }
 IDENTIFYING: Final = {"/stitch_sync?id", "/stitch_sync?identifier"}
+
+
+NO_PUSHES: Final[list[Any]] = [
+    {},
+    [],
+    {"message": None},
+    {"message": {}},
+    {"message": {"data": "e30="}},
+    {"message": {"data": "e30=", "messageId": ""}},
+    {"message": {"data": "e30=", "messageId": 7}},
+    {"message": {"data": "ümläut", "messageId": "m"}},
+    {"message": {"data": "e30", "messageId": "m"}},
+    {"message": {"data": "e3 0=", "messageId": "m"}},
+    {"message": {"data": {}, "messageId": "m"}},
+    {"message": {"data": "e30=", "messageId": "m", "attributes": []}},
+]
+
+
+@pytest.mark.parametrize("address", MESSAGES)
+@pytest.mark.parametrize("body", NO_PUSHES, ids=json.dumps)
+def test_what_is_no_push_is_refused(client: httpx.Client, address: str, body: Any) -> None:
+    answer = client.post(address, json=body)
+
+    assert answer.status_code == 400
+    assert code_of(answer) in ("invalid_json", "missing_field")
 
 
 class TestTexts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import json
@@ -19,7 +18,7 @@ from tagstitch.adapters import http_function, push_authentication
 from tagstitch.adapters.push_authentication import PushAuthenticator
 from tagstitch.adapters.settings import Settings
 from tests.functions.conftest import Start
-from tests.functions.push_tokens import ACCOUNT, AUDIENCE, CertificateServer, SigningKey
+from tests.functions.push_tokens import ACCOUNT, AUDIENCE, CertificateServer, SigningKey, encoded
 from tests.functions.test_bad_input import check_error
 from tests.functions.test_staged import push_body
 
@@ -73,8 +72,7 @@ async def push(
 
 
 def part(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return encoded(value if isinstance(value, str) else json.dumps(value))
 
 
 def with_header(**header: Any) -> str:
@@ -86,7 +84,7 @@ def signed_with_the_certificate() -> str:
     """Return a token whose secret is what everybody can read, for a check that believes `alg`."""
     content = part({"alg": "HS256", "kid": "google-1"}) + "." + KEY.token().split(".")[1]
     mac = hmac.digest(KEY.certificate.encode(), content.encode(), hashlib.sha256)
-    return f"{content}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+    return f"{content}.{encoded(mac)}"
 
 
 def with_claims_of_another() -> str:
@@ -226,13 +224,22 @@ class TestCertificates:
     async def test_a_server_that_never_answers_does_not_hold_a_push_for_ever(
         self, deployed: Start, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(push_authentication, "_CERTIFICATES_TIMEOUT_S", 0.1)
+        monkeypatch.setattr(push_authentication, "_CERTIFICATES_TIMEOUT_S", 0.2)
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
             monkeypatch.setattr(push_authentication, "CERTIFICATES_URL", url)
             client = await deployed("stitch_async")
 
             check_error(await push(client, KEY.token()), 503, "unavailable")
+
+    async def test_neither_does_one_that_answers_byte_by_byte(
+        self, deployed: Start, certificates: CertificateServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(push_authentication, "_CERTIFICATES_TIMEOUT_S", 0.5)
+        certificates.drips = True
+        client = await deployed("stitch_async")
+
+        check_error(await push(client, KEY.token()), 503, "unavailable")
 
     async def test_a_token_that_is_none_is_refused_while_the_server_is_down(
         self, deployed: Start, certificates: CertificateServer

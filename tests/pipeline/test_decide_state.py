@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from tagstitch.core.caller import Caller
 from tagstitch.core.errors import Conflict
 from tagstitch.core.identifier import Identifier
+from tagstitch.core.token_bucket import RateLimit
+from tagstitch.core.visitor_writes import VisitorWrites
 from tagstitch.pipeline.decide import Decider
 from tests.pipeline.world import KEYRING, START, World
 
@@ -268,6 +271,53 @@ class TestState:
 
 
 DENIED = {"event": event(), "consent": {"analytics_storage": False}}
+
+
+class TestOneThatWritesTooOften:
+    @pytest.fixture
+    def decider(self, world: World) -> Decider:
+        """A decider that lets a visitor write three times, and then once in ten seconds."""
+        world.visitor_writes = VisitorWrites(RateLimit(per_second=0.1, burst=3))
+        return world.decider({}, {"offer": offer(frequency_cap={"max": 100})})
+
+    async def test_it_is_decided_without_state_until_some_time_has_passed(
+        self, world: World, decider: Decider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers = [await decide(decider) for _ in range(5)]
+        commits = world.commits
+        before = time.monotonic
+        monkeypatch.setattr("time.monotonic", lambda: before() + 11)
+        later = await decide(decider)
+
+        assert [answer["degraded"] for answer in answers] == [[], [], [], ["state"], ["state"]]
+        assert [gives(answer) for answer in answers] == [1, 1, 1, 0, 0]
+        assert commits == 3
+        assert (later["degraded"], gives(later)) == ([], 1)
+
+    async def test_others_write_as_before(self, decider: Decider) -> None:
+        for _ in range(4):
+            await decide(decider)
+
+        answer = await decide(decider, {"event": event(client_id="2.2")})
+
+        assert (answer["degraded"], gives(answer)) == ([], 1)
+
+    async def test_a_repeated_request_is_answered_from_the_store(self, decider: Decider) -> None:
+        first = await decide(decider, {"event": event(), "request_id": "r1"})
+        for _ in range(4):
+            await decide(decider)
+
+        assert await decide(decider, {"event": event(), "request_id": "r1"}) == first
+
+
+def test_a_process_counts_no_more_visitors_than_it_has_room_for() -> None:
+    writes = VisitorWrites(RateLimit(per_second=0.1, burst=1), visitors_max=2)
+
+    allowed = [writes.allow(visitor, 0.0) for visitor in ("a", "b", "a", "c", "b", "a")]
+
+    # Who wrote last is remembered: `b` had to go when `c` came, and `a` when `b` came back.
+    assert allowed == [True, True, False, True, True, True]
+    assert len(writes._buckets) == 2
 
 
 class TestNothingRemembered:

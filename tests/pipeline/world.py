@@ -27,6 +27,7 @@ from tagstitch.core.rule_book import RuleBook, compile_rule_book
 from tagstitch.core.rule_definitions import RawDefinitions, RuleDefinitions
 from tagstitch.core.stitch_request import parse_stitch_request
 from tagstitch.core.view import Views
+from tagstitch.core.visitor_writes import VisitorWrites
 from tagstitch.pipeline.act import ActionDelivery
 from tagstitch.pipeline.backend import (
     Backend,
@@ -100,6 +101,8 @@ class World:
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     destinations: Sequence[Destination] = ()
     endpoints: Mapping[str, CallbackEndpoint] = field(default_factory=lambda: {"main": MAIN})
+    visitor_writes: VisitorWrites | None = None
+    """How often a visitor may make decide write; None takes the product's limit."""
     consent_default_granted: bool = True
     """What holds when an action is sent and nobody has said anything."""
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -223,6 +226,7 @@ class World:
             views=self.refreshed(self.views),
             events=self.events(traits),
             audit_parameters=audit_parameters,
+            visitor_writes=self.visitor_writes,
         )
 
     def events(

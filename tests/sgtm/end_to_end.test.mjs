@@ -411,7 +411,7 @@ async function activation(view) {
 
 test("a view that is not declared public shows a browser nothing", { skip }, async () => {
   const attributes = ["user_loyalty_tier", "lifetime_value"];
-  stack.putViews({ for_servers: { attributes }, nearly: { attributes, public: "true" } });
+  await stack.putViews({ for_servers: { attributes }, nearly: { attributes, public: "true" } });
   await until(async () => (await activation("for_servers")).found, "the view in stitch_sync");
   for (const view of ["for_servers", "nearly", "default", "nobody_declared_this"]) {
     use({

@@ -1,7 +1,7 @@
 // @ts-check
 /** `tagstitch up` on a free port, with a data folder of its own. */
 
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -34,7 +34,8 @@ export const PYTHON = process.env.PYTHON ?? (existsSync(OWN_PYTHON) ? OWN_PYTHON
  * @param {string[]} [options] of the command
  * @returns {Promise<{
  *   url: string, document: any, stop: () => Promise<void>,
- *   pushRules: (definitions: object) => void, putViews: (definitions: object) => void,
+ *   pushRules: (definitions: object) => Promise<void>,
+ *   putViews: (definitions: object) => Promise<void>,
  * }>}
  */
 export async function startStack(settings, options = ["--no-container"]) {
@@ -59,19 +60,20 @@ export async function startStack(settings, options = ["--no-container"]) {
     env,
     stdio: ["ignore", "pipe", "pipe"],
   });
-  const runBeside = (/** @type {string[]} */ ...given) => {
-    const { status, stderr } = spawnSync(/** @type {string} */ (PYTHON), given, {
+  const runBeside = async (/** @type {string[]} */ ...given) => {
+    const ran = spawn(/** @type {string} */ (PYTHON), given, {
       cwd: ROOT,
       env: { ...env, TAGSTITCH_DATA_DIR: join(folder, "data") },
-      encoding: "utf8",
+      stdio: ["ignore", "ignore", "inherit"],
     });
-    if (status !== 0) throw new Error(`${given[1]} failed: ${stderr}`);
+    const status = await new Promise((resolve) => ran.once("exit", resolve));
+    if (status !== 0) throw new Error(`${given[1]} failed with ${status}`);
   };
   /** Add rules to those of the samples. @param {object} definitions */
-  const pushRules = (definitions) => {
+  const pushRules = async (definitions) => {
     const file = join(folder, "rules.json");
     writeFileSync(file, JSON.stringify(definitions));
-    runBeside("-m", "tagstitch.cli", "rules", "push", file);
+    await runBeside("-m", "tagstitch.cli", "rules", "push", file);
   };
   const putViews = (/** @type {object} */ definitions) =>
     runBeside("-c", PUT_VIEWS, JSON.stringify(definitions));

@@ -277,6 +277,9 @@ def _traits(evidence: Evidence) -> Iterator[str | None]:
         home = evidence.home(person)
         fields = evidence.profiles.get(home or "", {})
         got = trait_values(stored_traits(fields.get("traits")), now=datetime.now(UTC))
+        has_decided = any(event["page"] == "/none" for event in bought)
+        if has_decided != fields.get("state", {}).get("has_bought", False):
+            yield f"{person.name} has the state {fields.get('state')}"
         yield None if got == wanted else f"{person.name} has {got}, and {wanted} was counted"
 
 

@@ -34,6 +34,13 @@ RULES: Final = RuleDefinitions(
             "action_details": {"key": "offer", "value": "ten"},
             "frequency_cap": {"max": CAP},
         },
+        "thanks": {
+            "event_name_trigger": "purchase",
+            "match_all": True,
+            "action_type": "return_value",
+            "action_details": {"key": "thanks", "value": True},
+            "updates_user_state": {"has_bought": True},
+        },
         "cart": {
             "event_name_trigger": "add_to_cart",
             "match_all": True,
