@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -153,7 +153,7 @@ def encode_record(record: AuditRecord) -> bytes:
     """Return the record as the JSON that travels and that `records` of a document holds."""
     trace_id = current_trace_id()
     if trace_id is not None:
-        record = replace(record, trace_id=trace_id)
+        record = msgspec.structs.replace(record, trace_id=trace_id)
     return msgspec.json.encode(record)
 
 

@@ -22,7 +22,7 @@ from tagstitch.pipeline.publish_audit import AUDIT_TOPIC
 _RAW_RECORDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RECORD: Final = msgspec.json.Decoder(AuditRecord)
 _QUOTED: Final = re.compile(r" '.*'", re.DOTALL)
-_KNOWN_COLUMNS: Final = frozenset(AuditRecord.__dataclass_fields__)
+_KNOWN_COLUMNS: Final = frozenset(AuditRecord.__struct_fields__)
 
 
 async def record_audit(backend: Backend, message: Message, *, deadline: Deadline) -> None:
