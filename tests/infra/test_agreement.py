@@ -61,7 +61,7 @@ def collections_of_the_code() -> set[str]:
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("list_all"):
             found |= {text for argument in node.args[1:2] for text in texts_of(argument)}
     in_a_simulation = {"given"}
-    return found - in_a_simulation - {"projects", "sgtm", "tagstitch"}
+    return found - in_a_simulation - {"projects", "sgtm", "shop", "tagstitch"}
 
 
 def of(plan: Mapping[str, Any], type_: str) -> dict[Any, Resource]:
