@@ -37,6 +37,7 @@ REQUEST_ID: Final[Shape] = {
 
 _ONLY_ACCEPTED: Final = (
     "callback", "context", "event", "event_id", "occurred_at", "expires_at", "preview",
+    "hops",
 )  # fmt: skip
 """Fields of a lookup that are read with `mode: async` only."""
 

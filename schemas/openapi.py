@@ -164,14 +164,14 @@ def _lookups() -> tuple[Operation, ...]:
             "missing_field", "invalid_field", "invalid_unicode", "unknown_callback",
             "unauthorized", "rate_limited",
         ),
-        parameters=(*_lookup_parameters(), not_found),
+        parameters=(*_lookup_parameters(), not_found, _TRACEPARENT),
         more="One of id and the identifier types is required. Refused with signatures: a GET has"
         " no body to sign.",
     )  # fmt: skip
     post = Operation(
         "stitch_sync", "/", "POST", "look_up", "Look a visitor up by a body.",
         answers, scope="lookup", body=ref("Lookup"), bytes_max=LOOKUP_BODY_BYTES_MAX,
-        codes=_LOOKUP, parameters=(not_found, *_repetition_headers()),
+        codes=_LOOKUP, parameters=(not_found, *_post_headers()),
         more="With mode async the key needs the scope stitch, too.",
     )  # fmt: skip
     activate = Operation(
@@ -179,7 +179,7 @@ def _lookups() -> tuple[Operation, ...]:
         "The attributes of a view for one identifier, null where nothing is known.",
         {200: ("Each attribute of the view.", ref("ActivationAnswer"))},
         scope="lookup", body=ref("Activation"), bytes_max=LOOKUP_BODY_BYTES_MAX,
-        codes=(*_BODY, *_HTTP), parameters=_repetition_headers(),
+        codes=(*_BODY, *_HTTP), parameters=_post_headers(),
     )  # fmt: skip
     return get, post, activate
 
@@ -189,7 +189,7 @@ def _decisions() -> tuple[Operation, ...]:
         return Operation(
             "decide", path, "POST", name, summary, {200: ("The decision.", ref(answer))},
             scope="decide", body=ref(body), bytes_max=DECIDE_BODY_BYTES_MAX, codes=_DECIDE,
-            parameters=_repetition_headers(),
+            parameters=_post_headers(),
         )  # fmt: skip
 
     both = "What to do with an event, what to show its visitor, and who that is."
@@ -316,12 +316,23 @@ def _query(name: str, shape: Shape, description: str) -> Shape:
     return {"name": name, "in": "query", "description": description, "schema": shape}
 
 
-def _repetition_headers() -> tuple[Shape, ...]:
+def _post_headers() -> tuple[Shape, ...]:
     said = "The request id, where the body has none."
-    return tuple(
-        {"name": name, "in": "header", "description": said, "schema": {"type": "string"}}
-        for name in ("Idempotency-Key", "webhook-id")
-    )
+    return (*(_header(name, said) for name in ("Idempotency-Key", "webhook-id")), _TRACEPARENT)
+
+
+def _header(name: str, description: str) -> Shape:
+    return {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "schema": {"type": "string"},
+    }
+
+
+_TRACEPARENT: Final = _header(
+    "traceparent", "The caller's trace (W3C Trace Context); one that cannot be read is ignored."
+)
 
 
 def _headers() -> dict[str, Shape]:
