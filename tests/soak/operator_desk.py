@@ -24,6 +24,7 @@ from tagstitch.pipeline.profile_import import import_profiles
 from tagstitch.pipeline.profile_line import parse_profile_line
 from tagstitch.pipeline.publish_audit import AuditPublisher
 from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
+from tests.soak.local_audit import with_local_audit
 
 T = TypeVar("T")
 
@@ -129,7 +130,8 @@ class OperatorDesk:
 
     def _with_backend(self, work: Callable[[Backend, Deadline], Awaitable[T]]) -> T:
         async def run() -> T:
-            return await work(open_backend(self.settings), Deadline.after(_PATIENCE_S))
+            backend = with_local_audit(open_backend(self.settings), self.settings)
+            return await work(backend, Deadline.after(_PATIENCE_S))
 
         return self._do(run())
 
