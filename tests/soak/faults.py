@@ -35,8 +35,9 @@ CLOCK: Final = "clock_offset_s"
 RATE: Final = 0.05
 """Share of deliveries that come twice, later, crash or are slow, and of time that a port is down."""
 
-_EFFECTS: Final = 6
-"""Effects among which a crash or a slow call is drawn: a stitch request with a callback has six."""
+_EFFECTS: Final = {0: 8, 1: 4, 2: 3, 3: 1, 4: 1}
+"""Number of an effect -> how often a crash or a slow call is drawn for it: most deliveries have one
+or two, a stitch request with a callback has three, with a dead letter four."""
 _DOWN_S: Final = 0.25
 _SLOW_S: Final = (0.02, 0.6)
 _LATER_S: Final = 0.3
@@ -116,13 +117,16 @@ class Faults:
         """Return a delivery with its faults."""
         run = Run(function, path)
         if self.strikes():
-            run.crash_at = self._random.randrange(_EFFECTS)
+            run.crash_at = self._effect()
             run.is_crash_behind = self._random.random() < 0.5
         if self.strikes():
-            run.slow_at = self._random.randrange(_EFFECTS)
+            run.slow_at = self._effect()
             run.slow_s = self._random.uniform(*_SLOW_S)
             run.is_answer_lost = self._random.random() < 0.5
         return run
+
+    def _effect(self) -> int:
+        return self._random.choices(list(_EFFECTS), list(_EFFECTS.values()))[0]
 
     def is_down(self, port: str) -> bool:
         """Return whether a store or topic is unavailable at this moment."""
