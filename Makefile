@@ -4,17 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BQEMULATOR := .venv-bqemulator/.installed
+SIMULATOR := sgtm/node_modules/acorn/package.json
 RULE_ENGINES := .venv-bench/.installed
 FUNCTIONS := stitch_sync stitch_async decide audit_sink
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check check-middleware check-sgtm check-infra test-emulators bqemulator
+.PHONY: help up demo test check check-middleware check-sgtm check-browser check-infra test-emulators bqemulator
 .PHONY: bench bench-engines bench-identity soak schemas package deploy teardown lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-up: $(INSTALLED) ## Start the local stack on http://127.0.0.1:8080 (Ctrl-C stops it)
+up: $(INSTALLED) $(if $(shell command -v npm),$(SIMULATOR)) ## Start the local stack on http://127.0.0.1:8080 (Ctrl-C stops it)
 	@$(BIN)/tagstitch up
 
 demo: $(INSTALLED) ## Run the main job end to end on a local stack of its own
@@ -38,6 +39,9 @@ check-middleware: ## Types and tests of examples/middleware (needs Node 20 and n
 check-sgtm: ## Types, linter and template tests of sgtm (needs Node 20 and npm)
 	cd sgtm && npm ci && npm run check && npm run lint && npm run test:templates
 
+check-browser: $(VENV)/.dev ## The sample page in a headless Chromium (needs Node 20, npm and Chromium)
+	$(BIN)/python -m pytest -n 0 tests/browser $(PYTEST_ARGS)
+
 check-infra: $(VENV)/.dev ## Terraform offline: format, types, plans and their policies (needs Terraform and npm)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/infra $(PYTEST_ARGS)
 
@@ -55,7 +59,7 @@ bench-identity: $(VENV)/.dev ## Stitch 400,000 edges against a union-find, write
 soak: $(VENV)/.dev $(if $(shell command -v gcloud),$(BQEMULATOR)) ## Mixed requests under random faults, and what must hold afterwards (SOAK_ARGS='--seed 7')
 	$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
-schemas: $(VENV)/.dev ## Write the generated JSON Schemas anew
+schemas: $(VENV)/.dev ## Write the generated JSON Schemas and openapi.yaml anew
 	$(BIN)/python -m schemas.generate
 
 package: ## Stage the four functions in build/<function>/, ready to deploy
@@ -96,6 +100,12 @@ $(INSTALLED): requirements.txt requirements-local.txt pyproject.toml
 $(VENV)/.dev: $(INSTALLED) requirements-dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
+
+# The stack runs without it too, and says so.
+$(SIMULATOR): sgtm/package-lock.json
+	@echo "Installing the simulated container's two packages into sgtm"
+	@cd sgtm && npm ci --omit=dev --no-audit --no-fund --silent && touch node_modules/acorn/package.json \
+	  || echo "npm could not install them"
 
 $(BQEMULATOR): requirements-bqemulator.txt $(INSTALLED)
 	@echo "Installing the BigQuery emulator into .venv-bqemulator"

@@ -17,6 +17,7 @@ from bench import (
     concurrent_merges,
     http_throughput,
     identity_graph,
+    lateness,
     request_profile,
     rule_books,
     rule_checks,
@@ -25,6 +26,8 @@ from bench import (
 from bench.chart import draw_throughput
 from bench.results import RESULTS
 from bench.rule_engines import report as rule_engines
+from bench.scale import report as scale
+from bench.scale.__main__ import run as run_scale
 
 LIBRARIES = (
     "functions-framework",
@@ -84,6 +87,12 @@ def main() -> int:
         f"## {concurrent_merges.TITLE}",
         "",
         *concurrent_merges.run(rounds=2 if options.quick else 7),
+        f"## {scale.TITLE}",
+        "",
+        *run_scale(),
+        f"## {lateness.TITLE}",
+        "",
+        *lateness.run(quick=options.quick),
         "## Start-up",
         "",
         *start_up.run(rounds=2 if options.quick else 7),

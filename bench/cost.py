@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,11 +20,14 @@ from typing import Final
 import msgspec
 
 from bench.cost_counts import RULES, Usage, count_usage
+from tagstitch.pipeline.rule_publication import SCANNED_PER_MINUTE
 
 PRICES_FILE: Final = Path(__file__).parent / "prices.json"
 
 MONTH_S: Final = 30 * 86400
 SWEEPS: Final = MONTH_S / 60
+ASKED_ALWAYS: Final = 4
+"""Reads of a sweep that looks through no rules: what is pending, twice; erasures; the pointer."""
 GIB: Final = 2**30
 BILLED_MS: Final = 100.0
 """Cloud Run rounds the time of an instance up to this (https://cloud.google.com/run/pricing)."""
@@ -98,15 +102,22 @@ def usage_of(volumes: Volumes, counted: Mapping[str, Usage]) -> Usage:
         "stitch: a link": events * volumes.link_share,
         "lookup": events * volumes.lookup_share,
         "look for new definitions": volumes.instances * MONTH_S / volumes.refresh_s,
-        "sweep": SWEEPS,
     }
     total = Usage()
     for kind, times in work.items():
         total += counted[kind] * times
-    total.reads += SWEEPS * (volumes.rules - RULES)  # the sweep reads every definition
+    total += sweeps_of(volumes.rules, counted["sweep"])
     # Each stitch request is a message besides the record of what it did.
     stitches = events * (volumes.new_share + volumes.link_share)
     return total + Usage(messages=stitches, message_bytes=stitches * 1000)
+
+
+def sweeps_of(rules: float, counted: Usage) -> Usage:
+    """Return what the sweeps of a month use: they look through large sets less often."""
+    scans = SWEEPS / max(math.ceil(rules / SCANNED_PER_MINUTE), 1)
+    always = counted * SWEEPS
+    always.reads = SWEEPS * ASKED_ALWAYS + scans * (counted.reads - ASKED_ALWAYS + rules - RULES)
+    return always
 
 
 def published_usage(volumes: Volumes, ours: Usage, *, writes: int) -> Usage:

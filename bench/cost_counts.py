@@ -18,13 +18,16 @@ from tagstitch.adapters.settings import read_settings
 from tagstitch.adapters.wiring import Wiring
 from tagstitch.core.caller import Caller
 from tagstitch.core.rule_definitions import RuleDefinitions
-from tagstitch.pipeline.backend import Backend, Delete, Document, RejectedRow, Write
+from tagstitch.pipeline.backend import Backend, Delete, Document, Put, RejectedRow, Write
 from tagstitch.pipeline.dead_letter import Message
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.rule_publication import publish_rules
 
 MESSAGE_BYTES_MIN: Final = 1000
 """https://cloud.google.com/pubsub/pricing"""
+
+EXPIRING: Final = ("processed/", "outbox/", "exposures/")
+"""What is made anew each time and expires within days: Firestore bills that as a delete."""
 
 RULES: Final = 20
 """Rules in the store while the sweep is counted; its reads grow with them one by one."""
@@ -67,7 +70,9 @@ class Usage:
 
 
 @dataclass
-class _Documents:
+class CountedDocuments:
+    """Documents, counted as Firestore bills them."""
+
     port: Any
     usage: Usage
 
@@ -85,6 +90,9 @@ class _Documents:
         deleted = sum(isinstance(write, Delete) for write in writes)
         self.usage.deletes += deleted
         self.usage.writes += len(writes) - deleted
+        self.usage.deletes += sum(
+            isinstance(write, Put) and write.path.startswith(EXPIRING) for write in writes
+        )
         await self.port.commit(writes, deadline=deadline)
 
     async def list_documents(self, collection: str, **options: Any) -> Sequence[Document]:
@@ -132,7 +140,7 @@ async def count_usage(data_dir: Path) -> dict[str, Usage]:
     usage = Usage()
     last: dict[str, bytes] = {}
     backend = Backend(
-        documents=_Documents(real.documents, usage),
+        documents=CountedDocuments(real.documents, usage),
         publisher=_Publisher(real.publisher, usage, last),
         audit_table=_AuditTable(real.audit_table, usage),
         audit_queries=real.audit_queries,

@@ -2,7 +2,8 @@
 
 Prints a shell script of `gcloud` and `bq` commands, made from the same topology.json, firestore.json
 and schemas/ as Terraform. It creates what is not there, leaves what is, and deploys the functions
-anew each time. It has neither alerts, nor a dashboard, nor a budget. Needs nothing installed.
+anew each time; with PUSH_ORIGINS it deploys the push service too. It has neither alerts, nor a
+dashboard, nor a budget. Needs nothing installed.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def script(topology: Mapping[str, Any], collections: Mapping[str, Any]) -> str:
         "Functions": _functions(topology),
         "Subscriptions": _subscriptions(topology),
         "Schedules": _schedules(topology),
+        "Push service, where PUSH_ORIGINS names pages": _optional_services(topology),
         "Log": _log(),
     }
     sections = (f"\n# {title}\n" + "\n".join(lines) for title, lines in parts.items())
@@ -120,12 +122,7 @@ def _accounts(topology: Mapping[str, Any]) -> Iterator[str]:
         )
     for function in topology["functions"]:
         kind = {"stitch_sync": "reader", "stitch_async": "eraser"}.get(function, "writer")
-        yield _on_project(
-            service(function),
-            f"projects/$PROJECT/roles/{PREFIX}_documents_{kind}",
-            "title=this-database-only,expression=resource.name =="
-            " 'projects/$PROJECT/databases/(default)'",
-        )
+        yield _may_use_documents(function, kind)
     yield _on_project(
         service("stitch_async"), f"projects/$PROJECT/roles/{PREFIX}_query_runner", "None"
     )
@@ -134,6 +131,15 @@ def _accounts(topology: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f'gcloud iam service-accounts add-iam-policy-binding "{account(f"{PREFIX}-push")}"'
         ' --member="$PUBSUB" --role=roles/iam.serviceAccountOpenIdTokenCreator'
+    )
+
+
+def _may_use_documents(name: str, kind: str) -> str:
+    return _on_project(
+        service(name),
+        f"projects/$PROJECT/roles/{PREFIX}_documents_{kind}",
+        "title=this-database-only,expression=resource.name =="
+        " 'projects/$PROJECT/databases/(default)'",
     )
 
 
@@ -152,12 +158,15 @@ def _secrets(topology: Mapping[str, Any]) -> Iterator[str]:
             f" secret {secret} | gcloud secrets create {name} --data-file=-"
         )
     for function in topology["functions"]:
-        for secret in SECRETS[function]:
-            yield (
-                f"gcloud secrets add-iam-policy-binding {PREFIX}-{secret}"
-                f' --member="serviceAccount:{account(service(function))}"'
-                " --role=roles/secretmanager.secretAccessor"
-            )
+        yield from (_may_read_secret(function, secret) for secret in SECRETS[function])
+
+
+def _may_read_secret(name: str, secret: str) -> str:
+    return (
+        f"gcloud secrets add-iam-policy-binding {PREFIX}-{secret}"
+        f' --member="serviceAccount:{account(service(name))}"'
+        " --role=roles/secretmanager.secretAccessor"
+    )
 
 
 def _documents(collections: Mapping[str, Any]) -> Iterator[str]:
@@ -268,8 +277,6 @@ def _deployment(topology: Mapping[str, Any], name: str, function: Mapping[str, A
         accounts = (member.partition(":")[2] for member in _invokers(topology, name, function))
         variables["TAGSTITCH_PUSH_AUDIENCE"] = _audience(name)
         variables["TAGSTITCH_PUSH_ACCOUNTS"] = ",".join(accounts)
-    # Values hold commas: `gcloud topic escaping` says how another mark separates them.
-    written = "^;^" + ";".join(f"{key}={value}" for key, value in variables.items())
     return " ".join(
         (
             f'gcloud functions deploy {service(name)} --gen2 --region="$REGION"',
@@ -281,9 +288,14 @@ def _deployment(topology: Mapping[str, Any], name: str, function: Mapping[str, A
             f"--memory={memory} --cpu=1 --concurrency={80 if function['public'] else 40}",
             f"--min-instances={instances} --max-instances={20 if function['public'] else 10}",
             f"--timeout={function['timeout_s']}s --set-secrets={secrets}",
-            f'--set-env-vars="{written}"',
+            f'--set-env-vars="{_written(variables)}"',
         )
     )
+
+
+def _written(variables: Mapping[str, str]) -> str:
+    """Return variables for gcloud; `gcloud topic escaping` says how values may hold commas."""
+    return "^;^" + ";".join(f"{key}={value}" for key, value in variables.items())
 
 
 def _invokers(topology: Mapping[str, Any], name: str, function: Mapping[str, Any]) -> list[str]:
@@ -350,10 +362,59 @@ def _schedules(topology: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _optional_services(topology: Mapping[str, Any]) -> Iterator[str]:
+    yield 'if [ -n "${PUSH_ORIGINS:-}" ]; then  # https://shop.example.com,https://www.example.com'
+    for name, told in topology["services"].items():
+        yield (
+            f'there gcloud iam service-accounts describe "{account(service(name))}" ||'
+            f" gcloud iam service-accounts create {service(name)}"
+        )
+        yield _may_use_documents(name, "reader")
+        yield from (_may_read_secret(name, secret) for secret in COMMON_SECRETS)
+        yield f'IMAGE="{_image(name)}"'
+        yield f'gcloud builds submit build/{name} --region="$REGION" --pack=image="$IMAGE"'
+        yield _service_deployment(name, told)
+        yield (
+            f"gcloud run services add-iam-policy-binding {service(name)}"
+            ' --region="$REGION" --member="allUsers" --role=roles/run.invoker'
+        )
+    yield "fi"
+
+
+def _image(name: str) -> str:
+    """Return where an image goes, named by what it is made of."""
+    digest = f"$(sha256sum build/{name}.zip | cut -c1-12)"
+    repository = f"$REGION-docker.pkg.dev/$PROJECT/{PREFIX}-functions"
+    return f"{repository}/{name.replace('_', '-')}:{digest}"
+
+
+def _service_deployment(name: str, told: Mapping[str, Any]) -> str:
+    variables = {
+        "TAGSTITCH_BACKEND": "cloud",
+        "TAGSTITCH_PROJECT": "$PROJECT",
+        "TAGSTITCH_AUTH": "iam",
+        "TAGSTITCH_CONSENT_DEFAULT": "$CONSENT_DEFAULT",
+        "TAGSTITCH_PUSH_ORIGINS": "$PUSH_ORIGINS",
+        **{setting: f"/secrets/{secret}/value" for secret, setting in COMMON_SECRETS.items()},
+    }
+    secrets = ",".join(
+        f"/secrets/{secret}/value={PREFIX}-{secret}:latest" for secret in sorted(COMMON_SECRETS)
+    )
+    return " ".join(
+        (
+            f'gcloud run deploy {service(name)} --region="$REGION" --image="$IMAGE"',
+            f'--service-account="{account(service(name))}" --no-allow-unauthenticated --ingress=all',
+            f"--memory=512Mi --cpu=1 --concurrency={told['concurrency']} --min-instances=0",
+            f"--max-instances={told['max_instances']} --timeout={told['timeout_s']}s",
+            f'--set-secrets={secrets} --set-env-vars="{_written(variables)}"',
+        )
+    )
+
+
 def _log() -> Iterator[str]:
     conditions = (
         'resource.type="cloud_run_revision"',
-        f'resource.labels.service_name="{service("stitch_sync")}"',
+        f'resource.labels.service_name=("{service("stitch_sync")}" OR "{service("push_service")}")',
         'log_id("run.googleapis.com/requests")',
     )
     name = f"{PREFIX}-lookup-requests"

@@ -1,12 +1,12 @@
-# The platform's request logs hold whole addresses, and a lookup by GET has identifiers in its query
-# string. Our own line of each request has neither; it takes their place.
+# The platform's request logs hold whole addresses. A lookup by GET has identifiers in its query
+# string, and a browser that listens has a token there, which opens a visitor's messages.
 resource "google_logging_project_exclusion" "lookups" {
   project     = var.project_id
   name        = "${var.prefix}-lookup-requests"
-  description = "Identifiers in the query strings of lookups stay out of the log."
+  description = "Identifiers and tokens in query strings stay out of the log."
   filter = join(" AND ", [
     "resource.type=\"cloud_run_revision\"",
-    "resource.labels.service_name=\"${local.service_name["stitch_sync"]}\"",
+    "resource.labels.service_name=(\"${local.service_name["stitch_sync"]}\" OR \"${var.prefix}-push-service\")",
     "log_id(\"run.googleapis.com/requests\")",
   ])
 
@@ -14,12 +14,15 @@ resource "google_logging_project_exclusion" "lookups" {
 }
 
 locals {
-  our_lines = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"^${var.prefix}-(${join("|", [for name in keys(local.topology.functions) : replace(name, "_", "-")])})$\""
+  our_services = join("|", [for name in concat(keys(local.topology.functions), keys(local.topology.services)) : replace(name, "_", "-")])
+
+  our_lines = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"^${var.prefix}-(${local.our_services})$\""
 
   # Our lines have a fixed name of what happened in `message`.
   log_metrics = {
     audit_fallback     = "${local.our_lines} AND jsonPayload.message=\"AUDIT_FALLBACK\""
     dead_letters       = "${local.our_lines} AND jsonPayload.message=(\"dead_letter\" OR \"dead_letter_left_to_subscription\" OR \"dead_letter_record_refused\")"
+    disabled_endpoints = "${local.our_lines} AND jsonPayload.message=\"endpoint_disabled\""
     stale_rules        = "${local.our_lines} AND jsonPayload.message=(\"refresh_failed\" OR \"refresh_crashed\") AND jsonPayload.of=\"rules\""
     unpublished_rules  = "${local.our_lines} AND jsonPayload.message=(\"rules_refused\" OR \"rules_not_published\" OR \"rules_crashed\")"
     crashes            = "${local.our_lines} AND severity>=ERROR AND jsonPayload.message=(\"request_failed\" OR \"opening_failed\" OR \"refresh_crashed\" OR \"rules_crashed\" OR \"erasure_crashed\")"

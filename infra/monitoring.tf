@@ -2,7 +2,7 @@
 
 locals {
   run     = { for name, service in local.service_name : name => "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${service}\"" }
-  all_run = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=monitoring.regex.full_match(\"${var.prefix}-(${join("|", [for name in keys(local.topology.functions) : replace(name, "_", "-")])})\")"
+  all_run = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=monitoring.regex.full_match(\"${var.prefix}-(${local.our_services})\")"
   backlog = { for name in keys(local.topology.subscriptions) : name => "resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${name}\"" }
   log_metric = {
     for name in keys(local.log_metrics) : name => join(" AND ", [
@@ -62,6 +62,16 @@ locals {
       threshold   = 0.5
       minutes     = 10
       text        = "Half of the further attempts of callbacks and actions fail, so an endpoint is down or slower than 5 seconds. The view callback_health_hourly says which. Linking goes on meanwhile; results expire after 10 minutes. (First attempts do not count here: they are made by stitch_async at once.)"
+    }
+    disabled_endpoint = {
+      title     = "An endpoint is gone"
+      severity  = "ERROR"
+      filter    = local.log_metric["disabled_endpoints"]
+      aligner   = "ALIGN_DELTA"
+      reducer   = "REDUCE_SUM"
+      threshold = 0
+      minutes   = 0
+      text      = "An endpoint answered 410: nothing is sent to it any more, and what comes for it becomes a dead letter. `endpoint` in the log's endpoint_disabled names it. Mend it, then `tagstitch deadletters replay ID`: a replay that arrives enables it again."
     }
     decide_slow = {
       title     = "decide is slow"

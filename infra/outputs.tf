@@ -8,6 +8,16 @@ output "decide_url" {
   value       = google_cloudfunctions2_function.function["decide"].service_config[0].uri
 }
 
+output "push_url" {
+  description = "Where browsers listen, when there is a push service."
+  value       = one([for service in google_cloud_run_v2_service.service : service.uri])
+}
+
+output "images" {
+  description = "Where images of the project are kept: that of the push service goes there too."
+  value       = "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.images.repository_id}"
+}
+
 output "stitch_requests_topic" {
   description = "Where var.publishers publish stitch requests."
   value       = google_pubsub_topic.topic["stitch-requests"].id

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-STAGED = ("main.py", "Procfile")
+STAGED = ("main.py", "Procfile", ".python-version")
 """What a function, or the optional push service, brings itself."""
 
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "cli", "local_stack")

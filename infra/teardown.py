@@ -21,6 +21,7 @@ LOST: Final = {
     " profile you restore is ever recognised again",
     "google_pubsub_subscription": "every message that waits",
     "google_cloudfunctions2_function": "the addresses that sGTM calls: events pass unchanged",
+    "google_cloud_run_v2_service": "the address at which pages listen for messages",
     "google_monitoring_alert_policy": "the alerts",
 }
 

@@ -175,6 +175,25 @@ variable "functions" {
   }
 }
 
+variable "push_service" {
+  description = "The optional service by which browsers hear messages (push_service/README.md): its image, and the origins of the pages that may listen. Null for none."
+  type = object({
+    image   = string
+    origins = set(string)
+  })
+  default = null
+
+  validation {
+    condition     = try(length(var.push_service.origins) > 0 && alltrue([for origin in var.push_service.origins : can(regex("^https://[a-z0-9.-]+(:[0-9]+)?$", origin))]), var.push_service == null)
+    error_message = "push_service.origins must name the pages' origins as browsers write them, such as https://shop.example.com: https, no path, no pattern."
+  }
+
+  validation {
+    condition     = try(can(regex("[:@]", var.push_service.image)) && !endswith(var.push_service.image, ":latest"), var.push_service == null)
+    error_message = "push_service.image must name one version of the image, with a tag other than latest or a digest: another name is what deploys it anew."
+  }
+}
+
 variable "deletion_protection" {
   description = "Whether profiles and the audit outlive `terraform destroy`."
   type        = bool

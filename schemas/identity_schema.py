@@ -11,6 +11,8 @@ from tagstitch.core.identity_limits import (
     BLOCKED_VALUES_MAX,
     IDENTIFIER_LIMIT_DAYS_MAX,
     IDENTIFIER_TYPES_MAX,
+    LINK_LOG_DAYS_MAX,
+    LINK_LOG_DAYS_MIN,
     QUARANTINE_HOURS_MAX,
     QUARANTINE_PROFILES_MAX,
     QUARANTINE_PROFILES_MIN,
@@ -90,6 +92,12 @@ def identity_schema() -> dict[str, Any]:
                     },
                     "required": ["profiles", "within_hours"],
                     "additionalProperties": False,
+                }
+            ),
+            "link_log_days": or_null(
+                {
+                    "description": "Days for which a merge can be undone, and told of.",
+                    **_whole(LINK_LOG_DAYS_MIN, LINK_LOG_DAYS_MAX),
                 }
             ),
         },

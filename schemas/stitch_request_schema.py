@@ -6,6 +6,7 @@ from typing import Any
 
 from schemas.shapes import identifier_type, identifier_value, or_null, text, time
 from tagstitch.core.event import EVENT_NAME_CHARS_MAX
+from tagstitch.core.hops import HOPS_MAX
 from tagstitch.core.identifier import IDENTIFIER_TYPES
 from tagstitch.core.limits import (
     CONTEXT_BYTES_MAX,
@@ -90,6 +91,23 @@ def stitch_request_schema() -> dict[str, Any]:
                     PREVIEW_HEADER_BYTES_MAX,
                     pattern=r"^[\u0020-\u007e]*$",
                     description="sGTM's preview header, sent on with the callback.",
+                )
+            ),
+            "hops": or_null(
+                {
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": HOPS_MAX,
+                    "description": "How many callbacks led to this request: what a callback sets"
+                    " off passes on the number of its header x-tagstitch-hops. Beyond the maximum"
+                    " it is refused, so that a loop ends.",
+                }
+            ),
+            "caller": or_null(
+                text(
+                    _NAME_CHARS_MAX,
+                    description="Whose request id it is: stitch_sync writes the id of the key that"
+                    " asked. Publishers leave it out.",
                 )
             ),
         },

@@ -23,6 +23,7 @@ from tagstitch.cli import app
 from tagstitch.core.action_delivery import ActionReason
 from tagstitch.core.assignment import AssignmentReason, NotAssignedReason
 from tagstitch.core.finding import SEVERITIES
+from tagstitch.core.identity_graph import DemotionReason
 from tagstitch.core.lookup import LookupReason
 from tagstitch.core.personalization import PersonalizationReason
 from tagstitch.core.rule_trace import RuleReason
@@ -195,6 +196,7 @@ def test_the_reasons_are_documented() -> None:
         AssignmentReason,
         NotAssignedReason,
         ActionReason,
+        DemotionReason,
     )
     words = {word for reason in reasons for word in get_args(reason)}
 
@@ -279,7 +281,16 @@ def examples() -> list[tuple[list[str], str]]:
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[httpx.Client]:
     """Give a client of a fresh `tagstitch up`, in a process of its own."""
-    command = [sys.executable, "-m", "tagstitch.cli", "up", "--port", "0", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "tagstitch.cli",
+        "up",
+        "--port",
+        "0",
+        "--no-container",
+        "--json",
+    ]
     taken_out = ("TAGSTITCH_", "FIRESTORE_", "PUBSUB_", "BIGQUERY_", "GOOGLE_")
     environment = {n: value for n, value in os.environ.items() if not n.startswith(taken_out)}
     process = subprocess.Popen(

@@ -130,6 +130,7 @@ async function featuresOf(id, settings, world) {
       entity: "user",
       id: { type: "anonymous_id", value: id },
       view: settings.view,
+      public: true, // the page's scripts can read the cookie: a view that is not public is refused
       deadline_ms: Math.round(settings.timeoutMs * DEADLINE_SHARE),
       ...(settings.consentCookie ? { consent: { analytics_storage: true } } : {}),
     }),

@@ -103,6 +103,7 @@ describe("a browser that is known", () => {
           entity: "user",
           id: { type: "anonymous_id", value: ID },
           view: VIEW,
+          public: true,
           deadline_ms: 16_000,
         },
       },

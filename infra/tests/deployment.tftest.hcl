@@ -61,6 +61,29 @@ run "a_deployment_from_nothing" {
   }
 }
 
+run "browsers_listen_at_a_service_of_their_own" {
+  command = apply
+
+  variables {
+    push_service = { image = "registry/push:1", origins = ["https://shop.example.com"] }
+  }
+
+  assert {
+    condition     = output.push_url != null && length(google_cloud_run_v2_service_iam_binding.browsers) == 1
+    error_message = "There is no push service, or nobody may call it."
+  }
+}
+
+run "no_page_is_everybodys" {
+  command = plan
+
+  variables {
+    push_service = { image = "registry/push:1", origins = ["https://*.example.com"] }
+  }
+
+  expect_failures = [var.push_service]
+}
+
 run "a_secret_is_rotated_with_its_new_value" {
   command = plan
 
@@ -85,13 +108,14 @@ run "nothing_unsafe_or_mistyped_is_accepted" {
     functions       = { stich_sync = { memory = "1Gi" } }
     prefix          = "a-name-that-is-too-long-for-an-account"
     publishers      = ["allAuthenticatedUsers"]
+    push_service    = { image = "registry/push:latest", origins = ["*"] }
     runtime         = "python39"
     secret_versions = { identity-key = 2 } # it is never rotated
   }
 
   expect_failures = [
     var.auth, var.callers, var.consent_default, var.functions, var.prefix, var.publishers,
-    var.runtime, var.secret_versions,
+    var.push_service, var.runtime, var.secret_versions,
   ]
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -33,6 +33,8 @@ class Plan:
     """The resources of a plan."""
 
     resources: tuple[Resource, ...]
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """What was given, by name; empty for a state."""
 
     @classmethod
     def of(cls, shown: Mapping[str, Any]) -> Plan:
@@ -44,7 +46,8 @@ class Plan:
                 Resource(r["type"], r["name"], r.get("index"), r["values"])
                 for r in found
                 if r["mode"] == "managed"
-            )
+            ),
+            {name: told.get("value") for name, told in shown.get("variables", {}).items()},
         )
 
     def all(self, *types: str) -> Iterator[Resource]:
@@ -56,6 +59,12 @@ class Plan:
         for resource in self.all("google_cloudfunctions2_function"):
             entry_point = resource.first("build_config").get("entry_point")
             yield str(entry_point), resource, resource.first("service_config")
+
+    def services(self) -> Iterator[tuple[str, Resource, Mapping[str, Any], Mapping[str, Any]]]:
+        """Yield each optional service's own name, the resource, its template and its container."""
+        for resource in self.all("google_cloud_run_v2_service"):
+            template = resource.first("template")
+            yield str(resource.index), resource, template, template["containers"][0]
 
     def subscriptions(self) -> Iterator[Resource]:
         """Yield the subscriptions."""

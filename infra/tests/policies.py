@@ -16,95 +16,26 @@ from typing import Any, Final
 INFRA: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(INFRA.parent))
 
-from infra.tests.plan import Plan, Resource, last_part  # noqa: E402 - the path comes first
-
-TOPOLOGY: Final[dict[str, Any]] = json.loads((INFRA / "topology.json").read_text("utf-8"))
-
-EVERYBODY: Final = frozenset({"allUsers", "allAuthenticatedUsers"})
-
-PUSH_HANDLER_S: Final = 35
-"""Seconds that a push handler gives itself (`PUSH_DEADLINE_S` and five more, http_function.py)."""
-
-EXPIRING: Final = frozenset(
-    {
-        "profiles", "identifiers", "links", "contributions", "processed", "outbox", "quarantine",
-        "dead_letters", "dead_letter_parts", "exposures", "erasures", "push_inboxes",
-    }
-)  # fmt: skip
-"""The collections whose documents expire, by their field `expires_at`."""
-
-KEPT: Final = frozenset(
-    {
-        "event_rules", "personalization_rules", "experiments", "audiences", "traits", "views",
-        "rule_book", "rule_bundles",
-    }
-)  # fmt: skip
-"""The collections that somebody edits, or that are made from those."""
-
-QUERIED: Final = frozenset(
-    {
-        ("processed", "pending"), ("outbox", "pending"), ("erasures", "pending"),
-        ("processed", "subject"), ("outbox", "subject"), ("exposures", "subject"),
-        ("push_inboxes", "subject"),
-    }
-)  # fmt: skip
-"""The fields by which the code looks for documents: what was left behind, and what is a person's."""
-
-SECRET_SETTINGS: Final[Mapping[str, frozenset[str]]] = {
-    "TAGSTITCH_IDENTITY_KEY": frozenset(TOPOLOGY["functions"]),
-    "TAGSTITCH_PSEUDONYM_KEYS": frozenset(TOPOLOGY["functions"]),
-    "TAGSTITCH_RECEIPT_KEY": frozenset(TOPOLOGY["functions"]),
-    "TAGSTITCH_CALLBACKS": frozenset({"stitch_sync", "stitch_async"}),
-    "TAGSTITCH_DESTINATIONS": frozenset({"stitch_async"}),
-    "TAGSTITCH_KEYS": frozenset({"stitch_sync", "decide"}),
-    "TAGSTITCH_SIGNING_SECRETS": frozenset({"stitch_sync", "decide"}),
-}
-"""Which function needs which secret (docs/settings.md, "Who needs what")."""
-
-PLAIN_SETTINGS: Final = frozenset(
-    {
-        "LOG_EXECUTION_ID", "TAGSTITCH_AUDIT_PARAMETERS", "TAGSTITCH_AUTH", "TAGSTITCH_BACKEND",
-        "TAGSTITCH_CONSENT_DEFAULT", "TAGSTITCH_DATASET", "TAGSTITCH_IDENTITY", "TAGSTITCH_PROJECT",
-        "TAGSTITCH_PUSH_ACCOUNTS", "TAGSTITCH_PUSH_AUDIENCE", "TAGSTITCH_RATE_LIMIT",
-        "TAGSTITCH_RULES_REFRESH_S", "TAGSTITCH_TIME_ZONE",
-    }
-)  # fmt: skip
-"""The settings that are no secrets and may stand in a function's environment."""
-
-AUDIT_DAYS_MAX: Final = 400
-
-PROJECT_ROLES: Final = frozenset({"roles/logging.logWriter", "roles/storage.objectViewer"})
-"""Roles on the whole project, of the account that builds; Google asks for them so."""
-
-RESOURCE_ROLES: Final = frozenset(
-    {
-        "roles/artifactregistry.writer", "roles/bigquery.dataViewer", "roles/run.invoker",
-        "roles/iam.serviceAccountOpenIdTokenCreator", "roles/pubsub.publisher",
-        "roles/pubsub.subscriber", "roles/secretmanager.secretAccessor",
-    }
-)  # fmt: skip
-"""Roles on one thing."""
-
-PERMISSIONS: Final = frozenset(
-    {
-        "datastore.entities.create", "datastore.entities.get", "datastore.entities.list",
-        "datastore.entities.update", "bigquery.tables.get", "bigquery.tables.updateData",
-    }
-)  # fmt: skip
-"""What roles of our own may hold for anybody."""
-
-ERASING: Final = frozenset(
-    {"datastore.entities.delete", "bigquery.tables.getData", "bigquery.jobs.create"}
+from infra.tests.expected import (  # noqa: E402 - the path comes first
+    AUDIT_DAYS_MAX,
+    BESIDE_INVOKERS,
+    ERASER,
+    ERASING,
+    EVERYBODY,
+    EXPIRING,
+    KEPT,
+    PERMISSIONS,
+    PLAIN_SETTINGS,
+    PROJECT_ROLES,
+    PUSH_HANDLER_S,
+    QUERIED,
+    REQUIRED_ALERTS,
+    RESOURCE_ROLES,
+    SECRET_SETTINGS,
+    TOPOLOGY,
 )
-"""What only the function that erases people may do."""
-
-ERASER: Final = "stitch_async"
-
-REQUIRED_ALERTS: Final = (
-    "dead_letters", "dead_letters_unread", "callback_failures", "decide_slow", "stale_rules",
-    "audit_lag",
-)  # fmt: skip
-
+from infra.tests.plan import Plan, Resource, last_part  # noqa: E402
+from infra.tests.service_policies import browsers_reach_what_only_reads  # noqa: E402
 
 Policy = Callable[[Plan], Iterator[str]]
 
@@ -123,8 +54,9 @@ def only_the_platform_calls_workers(plan: Plan) -> Iterator[str]:
             yield f"{name} is a worker and may be called by {sorted(members)}"
         if config["ingress_settings"] != "ALLOW_INTERNAL_ONLY":
             yield f"{name} is a worker and reachable from outside"
-    for member in plan.all("google_cloud_run_service_iam_member"):
-        yield f"{member.address} stands beside the closed list"
+    for grant in plan.resources:
+        if re.fullmatch(BESIDE_INVOKERS, grant.type):
+            yield f"{grant.address} stands beside the closed list"
 
 
 def every_subscription_retries_and_gives_up(plan: Plan) -> Iterator[str]:
@@ -270,11 +202,34 @@ def secrets_are_files(plan: Plan) -> Iterator[str]:
             yield f"{version.address} keeps its value in Terraform's state"
 
 
+def secrets_are_read_where_they_are_mounted(plan: Plan) -> Iterator[str]:
+    """Check that nobody may read a secret whose file they do not have anyway."""
+    mounts = {
+        (volume["secret"], f"serviceAccount:{config['service_account_email']}")
+        for _, _, config in plan.functions()
+        for volume in config.get("secret_volumes") or ()
+    } | {
+        (volume["secret"][0]["secret"], f"serviceAccount:{template['service_account']}")
+        for _, _, template, _ in plan.services()
+        for volume in template.get("volumes") or ()
+    }
+    for grant in plan.all("google_secret_manager_secret_iam_member"):
+        if (grant.values["secret_id"], grant.values.get("member")) not in mounts:
+            yield f"{grant.address} lets somebody read a secret that they do not mount"
+
+
 def each_function_has_an_account_of_its_own(plan: Plan) -> Iterator[str]:
     """Check that no two functions share an account, and none runs as the project's default one."""
     seen: dict[str, str] = {}
     for name, _, config in plan.functions():
         account = config.get("service_account_email") or "the default account"
+        if account in seen or "@" not in account or "compute@" in account:
+            yield f"{name} runs as {account}" + (
+                f", like {seen[account]}" if account in seen else ""
+            )
+        seen[account] = name
+    for name, _, template, _ in plan.services():
+        account = template.get("service_account") or "the default account"
         if account in seen or "@" not in account or "compute@" in account:
             yield f"{name} runs as {account}" + (
                 f", like {seen[account]}" if account in seen else ""
@@ -340,26 +295,51 @@ def only_our_functions_publish(plan: Plan) -> Iterator[str]:
         yield f"{member.address} stands beside the closed list"
 
 
-def lookups_are_not_logged_by_the_platform(plan: Plan) -> Iterator[str]:
-    """Check that query strings of lookups, which hold identifiers, stay out of the log."""
+def query_strings_are_not_logged_by_the_platform(plan: Plan) -> Iterator[str]:
+    """Check that query strings with identifiers (lookups) or tokens (browsers) are not logged."""
     services = {name: function.values["name"] for name, function, _ in plan.functions()}
+    services |= {name: service.values["name"] for name, service, _, _ in plan.services()}
     filters = [e.values["filter"] for e in plan.all("google_logging_project_exclusion")]
-    wanted = (f'service_name="{services["stitch_sync"]}"', "run.googleapis.com/requests")
-    if not any(all(part in text for part in wanted) for text in filters):
-        yield "the platform logs the query strings of stitch_sync"
+    for name in ("stitch_sync", *TOPOLOGY["services"]):
+        wanted = (f'"{services.get(name)}"', "service_name=", "run.googleapis.com/requests")
+        if name in services and not any(all(part in text for part in wanted) for text in filters):
+            yield f"the platform logs the query strings of {name}"
 
 
 def what_goes_wrong_is_told(plan: Plan) -> Iterator[str]:
-    """Check that the alerts are there and on, and say what to do."""
+    """Check that the alerts are there and on, watch what they are for, and say what to do."""
     alerts = {str(alert.index): alert for alert in plan.all("google_monitoring_alert_policy")}
-    for name in REQUIRED_ALERTS:
+    for name, words in REQUIRED_ALERTS.items():
         if name not in alerts:
             yield f"there is no alert {name}"
+            continue
+        watched = json.dumps(alerts[name].values["conditions"]).replace('\\"', '"')
+        for word in words:
+            if word not in watched:
+                yield f"the alert {name} does not watch {word}"
+    channels = list(plan.all("google_monitoring_notification_channel"))
     for name, alert in alerts.items():
         if alert.values.get("enabled") is False:
             yield f"the alert {name} is off"
         if len(alert.first("documentation").get("content", "")) < 80:
             yield f"the alert {name} does not say what to do"
+        if channels and alert.values.get("notification_channels") == []:
+            yield f"the alert {name} reaches nobody"
+
+
+def somebody_watches(plan: Plan) -> Iterator[str]:
+    """Check for the dashboard, and for a budget that warns before it is spent."""
+    if not list(plan.all("google_monitoring_dashboard")):
+        yield "there is no dashboard"
+    budgets = list(plan.all("google_billing_budget"))
+    if plan.variables.get("billing_account") and not budgets:
+        yield "there is no budget, though there is a billing account"
+    for budget in budgets:
+        rules = budget.values.get("threshold_rules") or ()
+        if not any(rule["threshold_percent"] < 1 for rule in rules):
+            yield f"{budget.address} warns only when it is spent"
+        if not any(rule.get("spend_basis") == "FORECASTED_SPEND" for rule in rules):
+            yield f"{budget.address} does not look ahead"
 
 
 POLICIES: Final[tuple[Policy, ...]] = (
@@ -372,11 +352,14 @@ POLICIES: Final[tuple[Policy, ...]] = (
     queries_have_an_index_and_nothing_else,
     the_audit_ends_some_day,
     secrets_are_files,
+    secrets_are_read_where_they_are_mounted,
     each_function_has_an_account_of_its_own,
+    browsers_reach_what_only_reads,
     roles_are_the_least,
     only_our_functions_publish,
-    lookups_are_not_logged_by_the_platform,
+    query_strings_are_not_logged_by_the_platform,
     what_goes_wrong_is_told,
+    somebody_watches,
 )
 
 

@@ -14,7 +14,8 @@ import { runScenarios } from "./template_tests.js";
 
 const USAGE = `usage: cli.js lint PATH…       judge templates and container exports
        cli.js test PATH…       run the tests of templates
-       cli.js serve CONTAINER  [--port 8090] [--ga4 URL] [--set "VARIABLE=VALUE"]… [--credentials FILE]`;
+       cli.js serve CONTAINER  [--port 8090] [--ga4 URL] [--set "VARIABLE=VALUE"]… [--credentials FILE]
+                               [--timeout MS] [--until-stdin-ends]`;
 
 /** @param {string[]} paths @returns {string[]} every template and container export at or below them */
 function filesAt(paths) {
@@ -82,15 +83,33 @@ export function setConstants(document, settings) {
   return document;
 }
 
+/**
+ * Let tags, clients and variables wait longer than the shipped 500 ms, which are for live servers.
+ *
+ * @param {any} document
+ * @param {string} timeoutMs
+ */
+export function setTimeouts(document, timeoutMs) {
+  const { tag, client, variable } = document.containerVersion;
+  for (const { parameter = [] } of [...tag, ...client, ...variable]) {
+    const timeout = parameter.find((/** @type {any} */ each) => each.key === "timeoutMs");
+    if (timeout) timeout.value = timeoutMs;
+  }
+  return document;
+}
+
 /** @param {string} path @param {Record<string, any>} values */
 async function serveFile(path, values) {
   const document = setConstants(JSON.parse(readFileSync(path, "utf8")), values.set ?? []);
+  if (values.timeout) setTimeouts(document, values.timeout);
   const container = new Container(parseContainer(document), {
     ga4Endpoint: values.ga4,
     credentials: values.credentials && JSON.parse(readFileSync(values.credentials, "utf8")),
     log: (entry) => console.log(JSON.stringify(entry)),
   });
   const { url } = await serve(container, { port: Number(values.port ?? 8090) });
+  // Whoever started this has ended, in whatever way: so does this.
+  if (values["until-stdin-ends"]) process.stdin.resume().once("close", () => process.exit(0));
   console.log(JSON.stringify({ kind: "ready", url }));
 }
 
@@ -104,6 +123,8 @@ async function main(words) {
       ga4: { type: "string" },
       set: { type: "string", multiple: true },
       credentials: { type: "string" },
+      timeout: { type: "string" },
+      "until-stdin-ends": { type: "boolean" },
     },
   });
   const [command, ...paths] = positionals;

@@ -108,7 +108,7 @@ class _Documents(_Lazy):
         self,
         collection: str,
         *,
-        pending: int | None = None,
+        pending: int | Literal["any"] | None = None,
         subject: str | None = None,
         after: str | None = None,
         limit: int = 100,

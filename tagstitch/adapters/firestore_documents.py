@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import grpc
@@ -58,6 +58,7 @@ _LISTING_S_MAX: Final = 30.0
 _FieldFilter: Final = query_types.StructuredQuery.FieldFilter.pb()
 _ASCENDING: Final = 1
 _EQUAL: Final = 5
+_AT_LEAST: Final = 4
 
 _PLAIN_ROUTING: Final = re.compile(r"[A-Za-z0-9_.~/():=-]*")
 _QUOTED_MARKS: Final = str.maketrans({"/": "%2F", ":": "%3A", "(": "%28", ")": "%29"})
@@ -155,7 +156,7 @@ class FirestoreDocuments:
         self,
         collection: str,
         *,
-        pending: int | None = None,
+        pending: int | Literal["any"] | None = None,
         subject: str | None = None,
         after: str | None = None,
         limit: int = 100,
@@ -164,7 +165,7 @@ class FirestoreDocuments:
         """Return documents of a collection in order of their path, the ones behind `after`."""
         answers = await self._read(
             lambda rpc: rpc.run_query,
-            self._listing(collection, _equality(pending, subject), after=after, limit=limit),
+            self._listing(collection, _condition(pending, subject), after=after, limit=limit),
             deadline=deadline,
             routing=f"parent={self._root}",
             at_most_s=_LISTING_S_MAX,
@@ -241,10 +242,12 @@ class FirestoreDocuments:
         query = request.structured_query
         query.limit.value = limit
         query.from_.add().collection_id = collection
-        order = query.order_by.add()
-        order.field.field_path, order.direction = "__name__", _ASCENDING
         if where is not None:
             query.where.field_filter.CopyFrom(where)
+        ordered = [where.field.field_path] if where is not None and where.op != _EQUAL else []
+        for field in (*ordered, "__name__"):
+            order = query.order_by.add()
+            order.field.field_path, order.direction = field, _ASCENDING
         if after is not None:
             query.start_at.values.add().reference_value = f"{self._root}/{after}"
             query.start_at.before = False
@@ -277,10 +280,14 @@ class _Stubs:
         )
 
 
-def _equality(pending: int | None, subject: str | None) -> Any | None:
+def _condition(pending: int | Literal["any"] | None, subject: str | None) -> Any | None:
     """Return the filter of one of the named queries, None for a whole collection."""
     if pending is None and subject is None:
         return None
+    if pending == "any":
+        some = _FieldFilter(op=_AT_LEAST)
+        some.field.field_path, some.value.integer_value = "pending", 0
+        return some
     equal = _FieldFilter(op=_EQUAL)
     if pending is not None:
         equal.field.field_path, equal.value.integer_value = "pending", pending

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -53,7 +52,7 @@ def parse_push(body: bytes, content_type: str, *, topic: str, received_at: datet
         decoded = msgspec.json.decode(body, type=kind)
         push: _Push = decoded.data if isinstance(decoded, _StructuredCloudEvent) else decoded
         data = base64.b64decode(push.message.data, validate=True)
-    except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):  # base64 raises several ValueErrors
         raise InvalidInput(
             "invalid_json", "not a Pub/Sub push request",
             hint="this endpoint is for a push subscription",

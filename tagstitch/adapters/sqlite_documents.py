@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,7 +23,8 @@ _TABLES = (
         version INTEGER NOT NULL,
         pending INTEGER,
         body BLOB NOT NULL,
-        subject TEXT
+        subject TEXT,
+        expires_at REAL
     )
     """,
     """
@@ -35,10 +37,21 @@ _TABLES = (
     "INSERT INTO commits SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM commits)",
 )
 
-_SUBJECTS = """
+_LATER_COLUMNS = {"subject": "TEXT", "expires_at": "REAL"}
+"""Those that the table of an older version's folder lacks."""
+
+_INDEXES = (
+    """
     CREATE INDEX IF NOT EXISTS documents_subject ON documents (subject, path)
     WHERE subject IS NOT NULL
+    """,
     """
+    CREATE INDEX IF NOT EXISTS documents_expiry ON documents (expires_at)
+    WHERE expires_at IS NOT NULL
+    """,
+)
+
+_EXPIRED_AT_ONCE = 500
 
 _Row = tuple[str, int, bytes]
 
@@ -52,9 +65,11 @@ class SqliteDocuments:
     def __init__(self, database: SqliteDatabase) -> None:
         self.database = database
         database.create(*_TABLES)
-        if "subject" not in database.column_names("documents"):  # a folder of an older version
-            database.create("ALTER TABLE documents ADD COLUMN subject TEXT")
-        database.create(_SUBJECTS)
+        names = database.column_names("documents")
+        for name, type_ in _LATER_COLUMNS.items():
+            if name not in names:
+                database.create(f"ALTER TABLE documents ADD COLUMN {name} {type_}")
+        database.create(*_INDEXES)
 
     async def get(self, path: str, *, deadline: Deadline) -> Document | None:
         """Return the document, or None."""
@@ -87,7 +102,7 @@ class SqliteDocuments:
         self,
         collection: str,
         *,
-        pending: int | None = None,
+        pending: int | Literal["any"] | None = None,
         subject: str | None = None,
         after: str | None = None,
         limit: int = 100,
@@ -95,16 +110,33 @@ class SqliteDocuments:
     ) -> Sequence[Document]:
         """Return documents of a collection in order of their path, the ones behind `after`."""
         first, end = f"{collection}/", f"{collection}0"  # 0 is the character behind the slash
-        condition = "path > ? AND path < ?"
+        condition, order = "path > ? AND path < ?", "path"
         parameters: list[Any] = [after or first, end]
-        if pending is not None:
+        if pending == "any":
+            condition, order = f"pending >= 0 AND {condition}", "pending, path"
+        elif pending is not None:
             condition, parameters = f"pending = ? AND {condition}", [pending, *parameters]
         if subject is not None:
             condition, parameters = f"subject = ? AND {condition}", [subject, *parameters]
         rows = await self._select(
-            f"{condition} ORDER BY path LIMIT ?", [*parameters, limit], deadline
+            f"{condition} ORDER BY {order} LIMIT ?", [*parameters, limit], deadline
         )
         return [_document(row) for row in rows]
+
+    async def delete_expired(self, *, now: datetime, deadline: Deadline) -> int:
+        """Delete documents whose time is over, as Firestore's policies do; return how many.
+
+        Some hundreds, so that nobody waits long for the file: there may be more.
+        """
+
+        def delete(connection: sqlite3.Connection) -> int:
+            expired = "SELECT path FROM documents WHERE expires_at <= ? LIMIT ?"
+            return connection.execute(
+                f"DELETE FROM documents WHERE path IN ({expired})",  # noqa: S608 - a constant
+                (now.timestamp(), _EXPIRED_AT_ONCE),
+            ).rowcount
+
+        return await self.database.write(delete, deadline)
 
     async def clear(self, keep: Callable[[str], bool], *, deadline: Deadline) -> None:
         """Delete every document except those of the collections that `keep` accepts."""
@@ -146,16 +178,20 @@ def _apply(connection: sqlite3.Connection, write: Write, number: int) -> None:
     if len(body) > DOCUMENT_BYTES_MAX:
         raise InvalidInput("invalid_field", "a document would be above 1 MiB")
     pending, subject = fields.get("pending"), fields.get("subject")
+    expires_at = fields.get("expires_at")
     connection.execute(
-        "INSERT INTO documents (path, version, pending, body, subject) VALUES (?, ?, ?, ?, ?)"
+        "INSERT INTO documents (path, version, pending, body, subject, expires_at)"
+        " VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (path) DO UPDATE SET version = excluded.version,"
-        " pending = excluded.pending, body = excluded.body, subject = excluded.subject",
+        " pending = excluded.pending, body = excluded.body, subject = excluded.subject,"
+        " expires_at = excluded.expires_at",
         (
             write.path,
             number,
             pending if type(pending) is int else None,
             body,
             subject if isinstance(subject, str) else None,
+            expires_at.timestamp() if isinstance(expires_at, datetime) else None,
         ),
     )
 

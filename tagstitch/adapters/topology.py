@@ -20,6 +20,14 @@ class Function(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     publishes: tuple[str, ...]
 
 
+class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One optional service, which browsers reach: the local stack answers in its place."""
+
+    timeout_s: float
+    concurrency: int
+    max_instances: int
+
+
 class Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One topic."""
 
@@ -53,12 +61,13 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Functions, topics, subscriptions and schedules by name."""
+    """Functions, services, topics, subscriptions and schedules by name."""
 
     functions: Mapping[str, Function]
     topics: Mapping[str, Topic]
     subscriptions: Mapping[str, Subscription]
     schedules: Mapping[str, Schedule]
+    services: Mapping[str, Service] = {}
 
 
 def read_topology(path: Path = TOPOLOGY_FILE) -> Topology:

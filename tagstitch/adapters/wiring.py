@@ -97,9 +97,11 @@ class Wiring:
     @cached_property
     def finder(self) -> VisitorFinder:
         """Finds visitors; its memory is this process's."""
+        from tagstitch.pipeline.read_breaker import ReadBreaker
         from tagstitch.pipeline.visitor import VisitorFinder
 
-        return VisitorFinder(self.backend.documents, self.keyring, self.identity)
+        documents = ReadBreaker(self.backend.documents, self.backend.clock)
+        return VisitorFinder(documents, self.keyring, self.identity)
 
     @cached_property
     def graphs(self) -> GraphLoader:
@@ -126,12 +128,17 @@ class Wiring:
     def delivery(self) -> CallbackDelivery:
         """Posts callbacks."""
         from tagstitch.pipeline.deliver import CallbackDelivery
+        from tagstitch.pipeline.present_callback import PresentCallback
 
         endpoints = {endpoint.id: endpoint for endpoint in self.settings.callbacks}
+        present = PresentCallback(
+            self.backend, self.views, consent_default_granted=self._consent_default_granted
+        )
         return CallbackDelivery(
             self.backend,
             endpoints,
             audit=self.audit,
+            present=present,
             retry_scale=self.settings.retry_scale,
             health=self.health,
         )
@@ -139,9 +146,12 @@ class Wiring:
     @cached_property
     def health(self) -> EndpointHealth:
         """What this process has seen of callbacks and destinations."""
+        from tagstitch.pipeline.disabled_endpoints import DisabledEndpoints
         from tagstitch.pipeline.endpoint_health import EndpointHealth
 
-        return EndpointHealth(self.backend.clock, scale=self.settings.retry_scale)
+        clock = self.backend.clock
+        disabled = DisabledEndpoints(self.backend.documents, clock)
+        return EndpointHealth(clock, disabled, scale=self.settings.retry_scale)
 
     @cached_property
     def outbox_delivery(self) -> OutboxDelivery:
@@ -249,6 +259,7 @@ class Wiring:
             audit=self.audit,
             delivery=self.delivery,
             planner=StitchPlanner(
+                self.backend.documents,
                 self.keyring,
                 self.identity,
                 finder=self.finder,

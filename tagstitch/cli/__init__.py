@@ -18,6 +18,7 @@ from tagstitch.cli import (
 from tagstitch.cli.backtest import backtest
 from tagstitch.cli.demo import demo
 from tagstitch.cli.identity_simulate import simulate
+from tagstitch.cli.listen import listen
 from tagstitch.cli.replay import replay
 from tagstitch.cli.up import up
 
@@ -28,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(up)
+app.command()(listen)
 app.command()(demo)
 app.command()(replay)
 rules.app.command()(backtest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import typer
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tagstitch.cli.named_identifier import named_identifier
 from tagstitch.cli.opened_backend import Opened, opened_backend
-from tagstitch.cli.output import CommandFailed, JsonOption, emit, run, table_of
+from tagstitch.cli.output import CommandFailed, JsonOption, emit, printable, run, table_of
 from tagstitch.core.fields import optional_time
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.identity_graph import type_of
@@ -68,11 +68,13 @@ def as_of(
             deadline = Deadline.after(_TIMEOUT_S)
             identifier = _identifier(opened, type_, value)
             profile = await _profile_of(opened, identifier, deadline)
+            now = opened.backend.clock()
             home = await home_as_of(
                 opened.backend.documents,
                 opened.keyring.identifier_key(identifier),
                 profile.profile_id if profile is not None else None,
-                at or datetime.now(UTC),
+                at or now,
+                kept_since=now - timedelta(days=opened.settings.identity.link_log_days),
                 deadline=deadline,
             )
         return {"at": at, "profile_id": home}
@@ -125,6 +127,7 @@ async def _split(
         definitions=await load_traits(
             opened.backend.documents, time_zone=opened.settings.time_zone
         )(None, deadline),
+        log_days=opened.settings.identity.link_log_days,
     )
     if undo is not None:
         return await splitter.undo_merge(undo, merged_id=merged, deadline=deadline)
@@ -163,6 +166,10 @@ def _shown(profile: Profile, entries: Sequence[LinkEntry], *, now: datetime) -> 
                 "at": entry.committed_at,
                 "kind": entry.kind,
                 "linked": [type_of(key) for key in entry.linked],
+                "demoted_for": [
+                    {"type": type_of(key), "reason": reason}
+                    for key, reason in entry.demoted_for.items()
+                ],
                 "merged": list(entry.merged),
                 "moved": [type_of(key) for key in entry.moved],
                 "other": entry.other_id,
@@ -177,10 +184,15 @@ def _print(out: Console, found: dict[str, Any]) -> None:
     out.print(f"{found['profile_id']}, {found['merges']} merges")
     out.print(table_of(found["identifiers"]))
     for entry in found["log"]:  # lines: a table would cut the ids that `split --undo` takes
-        types = ", ".join((*entry["linked"], *entry["moved"], *entry["merged"]))
+        apart = (f"≠{each['type']} ({each['reason']})" for each in entry["demoted_for"])
+        types = ", ".join((*entry["linked"], *entry["moved"], *entry["merged"], *apart))
         out.print(f"{entry['at']}  {entry['kind']}  {types}  {entry['record_id']}", markup=False)
 
 
 def _print_split(out: Console, done: dict[str, Any]) -> None:
     types = ", ".join(type_of(key) for key in done["moved"])
     out.print(f"{types} left {done['stays']} for {done['leaves']}", markup=False)
+    if left_out := done.get("left_out"):
+        out.print(
+            printable(f"traits that could not be divided: {', '.join(left_out)}"), markup=False
+        )

@@ -250,4 +250,5 @@ def _line(line: int, step: Step) -> str:
 
 
 def _identifier(given: StepIdentifier) -> str:
-    return f"{_SIGNS.get(given.part, '')}{given.type} {given.value}"
+    why = f" ({given.demoted_for})" if given.demoted_for and given.part == "demoted" else ""
+    return f"{_SIGNS.get(given.part, '')}{given.type} {given.value}{why}"

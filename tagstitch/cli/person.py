@@ -21,6 +21,7 @@ from tagstitch.cli.output import (
     run,
     write_json,
 )
+from tagstitch.core.document_id import is_document_id
 from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.identifier import IdentitySettings
 from tagstitch.pipeline.deadline import Deadline
@@ -60,7 +61,9 @@ def erase(
         emit(found, as_json=json, show=lambda out: _print_counts(out, "would go", found["held"]))
         return
     if not yes:
-        typer.confirm("Erase this person for good?", abort=True, err=True)
+        found = run(_with_person(type_, value, profile, _whom), as_json=json)
+        err().print(found["whom"], markup=False)
+        typer.confirm("Erase for good?", abort=True, err=True)
     done = run(_with_person(type_, value, profile, _erased), as_json=json)
     emit(done, as_json=json, show=lambda out: _print_erased(out, done))
 
@@ -145,7 +148,7 @@ async def _with_person(
         raise typer.BadParameter("name an identifier (TYPE VALUE) or a profile (--profile ID)")
     async with opened_backend() as opened:
         if profile_id is not None:
-            if "/" in profile_id or not profile_id:
+            if not is_document_id(profile_id):
                 raise CommandFailed("this cannot be a profile's id")
             return await work(opened, Asked(profile_id))
         identifier = named_identifier(str(type_), str(value), opened.settings.identity)
@@ -171,6 +174,22 @@ async def _erased(opened: Opened, asked: Asked) -> dict[str, Any]:
             asked, deadline=Deadline.after(_TIMEOUT_S), told=bar.say
         )
     return result.to_json()
+
+
+async def _whom(opened: Opened, asked: Asked) -> dict[str, Any]:
+    """Return in words whom an erasure would meet."""
+    deadline = Deadline.after(_TIMEOUT_S)
+    if await _eraser(opened).begun(asked, deadline=deadline) is not None:
+        return {"whom": "erased already: the same command goes on from there"}
+    documents, now = opened.backend.documents, opened.backend.clock()
+    person = await find_person(documents, asked, now=now, deadline=deadline)
+    if person.profile is None:
+        told = (
+            "nobody is known by this: a tombstone would keep what is queued from making a profile"
+        )
+        return {"whom": told}
+    number = len(person.profile.identifiers)
+    return {"whom": f"a profile with {number} identifiers, {person.profile.merges} merges"}
 
 
 async def _counted(opened: Opened, asked: Asked) -> dict[str, Any]:

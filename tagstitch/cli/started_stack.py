@@ -36,7 +36,7 @@ async def started_stack(
     """
     command = [
         sys.executable, "-m", "tagstitch.cli", "up",
-        "--port", "0", "--data-dir", str(data_dir), "--json",
+        "--port", "0", "--data-dir", str(data_dir), "--no-container", "--json",
     ]  # fmt: skip
     overrides = {"PYTHONPATH": str(_PACKAGE_PARENT)} | dict(environment or {})
     log.parent.mkdir(parents=True, exist_ok=True)

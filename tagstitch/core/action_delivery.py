@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from tagstitch.core.audit import AuditRecord
-from tagstitch.core.consent import ANALYTICS_STORAGE, Consent, Purpose
+from tagstitch.core.consent import ANALYTICS_STORAGE, Consent, Purpose, was_denied
 from tagstitch.core.outbox_entry import OutboxEntry
-from tagstitch.core.profile import Profile, is_grant
+from tagstitch.core.profile import Profile
 
 ActionOutcome = Literal["delivered", "suppressed", "expired", "rejected", "dead_letter"]
 """How an entry ends; each ends once (a dead letter that is replayed once more)."""
@@ -64,7 +64,7 @@ def denied_purposes(
         asked |= dict.fromkeys(action["purposes"])
     for purpose in asked:
         if purpose in fields["granted"]:
-            is_denied = _was_denied(profile.consent.get(purpose), since=fields["created_at"])
+            is_denied = was_denied(profile, purpose, since=fields["created_at"])
         else:
             is_denied = not consent.allows(purpose)
         if is_denied:
@@ -80,14 +80,6 @@ def granted_by_event(entry: OutboxEntry, consent: Consent) -> list[Purpose]:
         for purpose in asked
         if consent.decided.get(purpose) and consent.sources[purpose] in ("request", "event")
     )
-
-
-def _was_denied(said: Mapping[str, Any] | None, *, since: datetime) -> bool:
-    """Return whether a profile's statement is a denial of that time or later; a tie is one."""
-    if said is None or is_grant(said.get("granted")):
-        return False
-    at = said.get("at")
-    return not isinstance(at, datetime) or at >= since
 
 
 def action_record(

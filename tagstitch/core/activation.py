@@ -8,7 +8,13 @@ from typing import Any, Final
 
 from tagstitch.core.consent import parse_consent
 from tagstitch.core.errors import InvalidInput
-from tagstitch.core.fields import deadline_ms, object_of, optional_request_id, optional_text
+from tagstitch.core.fields import (
+    deadline_ms,
+    object_of,
+    optional_flag,
+    optional_request_id,
+    optional_text,
+)
 from tagstitch.core.identifier import Identifier, IdentitySettings, make_identifier
 from tagstitch.core.lookup import Lookup, LookupAnswer, LookupReason
 from tagstitch.core.view import View, may_ask
@@ -53,6 +59,20 @@ def parse_activation(raw: object, settings: IdentitySettings) -> Lookup:
         consent=parse_consent(body),
         deadline_ms=deadline_ms(body),
     )
+
+
+def is_for_browser(raw: object) -> bool:
+    """Return whether the answer to the body of an activation is to reach a browser: `public`."""
+    return optional_flag(object_of(raw, ""), "public", default=False)
+
+
+def check_public(view: View) -> None:
+    """Raise InvalidInput when the view may not go to browsers."""
+    if not view.is_public:
+        raise InvalidInput(
+            "invalid_field", "not a public view", "view",
+            "what visitors may know of themselves is declared in the view's document: public: true",
+        )  # fmt: skip
 
 
 def check_may_ask(view: View, identifier: Identifier) -> None:

@@ -21,10 +21,13 @@ _WORDS: Final = frozenset(
 _SPELLINGS: Final = ("None", "NaN", "NULL", "[object Object]")
 """What languages print; the words themselves are in small letters."""
 
+_SPELLED: Final = (*_WORDS, *_SPELLINGS)
+
 _HASHES: Final = frozenset(
-    hashlib.sha256(word.encode()).hexdigest() for word in (*_WORDS, *_SPELLINGS)
+    hashlib.sha256(text.encode()).hexdigest()
+    for text in (*_SPELLED, *(f"{name}@{domain}" for name in _SPELLED for domain in _SPELLED))
 )
-"""Sites hash whatever is in the variable, an empty text too."""
+"""Sites hash whatever is in the variable, an empty text too, and what they put together of two."""
 
 _ZEROS_AND_DASHES: Final = re.compile(r"[0.\-]+")
 _PLACEHOLDER: Final = re.compile(r"\{\{.*\}\}|\$\{.*\}|<[^>]*>|%[A-Z_]+%")
@@ -72,3 +75,18 @@ def is_shared(value: str) -> bool:
 def is_placeholder_client_id(value: str) -> bool:
     """Return whether Google's tags and documentation give this id to everybody."""
     return bool(_GA_PLACEHOLDER.fullmatch(bare_value(value)))
+
+
+def is_address(text: str) -> bool:
+    """Return whether this can be an e-mail address: a name, and a domain with a dot in it.
+
+    `@`, `x@` and `undefined@undefined` are what templates leave of variables that are not set.
+    """
+    name, _, domain = bare_value(text).rpartition("@")
+    labels = domain.split(".")
+    return (
+        bool(name.strip("@"))
+        and len(labels) > 1
+        and all(labels)
+        and not all(map(is_shared, labels))
+    )

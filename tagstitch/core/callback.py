@@ -40,6 +40,9 @@ class CallbackEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`sha256` adds a signature for sGTM servers that have no key file."""
     allow_private: bool = False
     """Exempts this host and port from the address guard; for local work only."""
+    acknowledges: bool = False
+    """Its answer names the callback; a 2xx that does not comes from something else, such as a
+    container of which no client took the request, and counts as a failed attempt."""
 
     def allowed(
         self, attributes: Mapping[str, Any], *, concealed: frozenset[str] = frozenset()
@@ -55,6 +58,23 @@ def callback_body(data: msgspec.Raw, *, sent_at: datetime) -> bytes:
     """Return the JSON body `visitor.stitched`; `data` is encoded already."""
     body = {"type": "visitor.stitched", "timestamp": sent_at, "data": data}
     return msgspec.json.encode(body)
+
+
+NOT_ACKNOWLEDGED: Final = "NOT_ACKNOWLEDGED"
+"""Why an attempt failed whose answer was a 2xx of something else."""
+
+
+class _Acknowledgement(msgspec.Struct):
+    acknowledged: str
+
+
+def is_acknowledged(body: bytes, webhook_id: str) -> bool:
+    """Return whether an answer says that this callback was taken: `{"acknowledged": webhook_id}`."""
+    try:
+        answer = msgspec.json.decode(body, type=_Acknowledgement)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return answer.acknowledged == webhook_id
 
 
 def judge_status(status: int) -> CallbackVerdict:

@@ -18,12 +18,26 @@ _FAILURES_MAX: Final = 5
 _REFUSALS_MAX: Final = 20
 """Refusals in a row that open it: not twenty bad messages, but a wrong secret or address."""
 
-_OPEN_S: Final = (10.0, 300.0)
-"""Seconds that it stays open: the first time, doubling, and at most. Pub/Sub's shortest backoff is
-ten seconds, and an entry asks again after ten minutes at most."""
 
-_PROBE_S: Final = 30.0
-"""Seconds after which a probe that said nothing is taken for lost, as when its process was busy."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long something may fail before it is left alone, and for how long, in seconds."""
+
+    failing_s: float
+    """From the first of the failures in a row to the last one, at least."""
+    open_s: tuple[float, float]
+    """The first time, doubling, and at most."""
+    probe_s: float
+    """After this a probe that said nothing is taken for lost, as when its process was busy."""
+
+
+ENDPOINT: Final = Patience(failing_s=0.0, open_s=(10.0, 300.0), probe_s=30.0)
+"""Of what is sent to: Pub/Sub's shortest backoff is ten seconds, and an entry asks again after ten
+minutes at most."""
+
+STORE: Final = Patience(failing_s=1.0, open_s=(0.5, 2.0), probe_s=2.0)
+"""Of what answers wait for: a hiccup of less than a second is over before leaving it alone would
+help, and what is back is used again within two."""
 
 
 @dataclass(slots=True)
@@ -35,13 +49,17 @@ class CircuitBreaker:
 
     scale: float = 1.0
     """Factor on the times that it stays open; below 1 for local work and tests."""
-    is_disabled: bool = False
-    """The endpoint said that it is gone: nothing is sent until the process starts anew."""
+    patience: Patience = ENDPOINT
     _failures: int = 0
+    _failing_since: datetime | None = None
     _refusals: int = 0
     _openings: int = 0
     _open_until: datetime | None = None
     _probe_until: datetime | None = None
+
+    def is_open(self, now: datetime) -> bool:
+        """Return whether it is open; no longer when it waits for a probe."""
+        return self._open_until is not None and now < self._open_until
 
     def wait_s(self, now: datetime) -> float:
         """Return the seconds to wait before an attempt; 0 allows one, which must be `noted`.
@@ -53,32 +71,40 @@ class CircuitBreaker:
         until = max(self._open_until, self._probe_until or self._open_until)
         if now < until:
             return (until - now).total_seconds()
-        self._probe_until = now + timedelta(seconds=_PROBE_S * self.scale)
+        self._probe_until = now + timedelta(seconds=self.patience.probe_s * self.scale)
         return 0.0
 
     def note(self, judged: Judged, now: datetime, *, retry_after_s: float | None = None) -> bool:
         """Note what an attempt showed; return whether that opened the breaker."""
         if judged == "works":
             self._failures = self._refusals = self._openings = 0
+            self._failing_since = None
             self._open_until = self._probe_until = None
             return False
         was_probe = self._probe_until is not None
         self._probe_until = None
         if judged == "fails":
             self._failures += 1
+            self._failing_since = self._failing_since or now
         else:
             self._failures, self._refusals = 0, self._refusals + 1
-        is_enough = self._failures >= _FAILURES_MAX or self._refusals >= _REFUSALS_MAX
+            self._failing_since = None
+        is_enough = self._has_failed_for_long(now) or self._refusals >= _REFUSALS_MAX
         if not (is_enough or was_probe):
             return False
         if self._open_until is not None and not was_probe and now < self._open_until:
             return False  # one that was under way when it opened says nothing new
         self._openings += 1
-        shortest_s, longest_s = _OPEN_S
+        shortest_s, longest_s = self.patience.open_s
         open_s = min(shortest_s * 2.0 ** min(self._openings - 1, 10), longest_s)
         open_s = max(open_s * self.scale, min(retry_after_s or 0.0, longest_s))
         self._open_until = now + timedelta(seconds=open_s)
         return True
+
+    def _has_failed_for_long(self, now: datetime) -> bool:
+        if self._failing_since is None or self._failures < _FAILURES_MAX:
+            return False
+        return (now - self._failing_since).total_seconds() >= self.patience.failing_s
 
 
 @dataclass(slots=True)

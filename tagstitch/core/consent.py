@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -116,6 +117,18 @@ def resolve_consent(
             decided[purpose], sources[purpose] = granted, "profile"
     recorded = frozenset(p for p, granted in stored.items() if granted and p not in denied_now)
     return Consent(decided, sources, default_granted, recorded)
+
+
+def was_denied(profile: Profile, purpose: Purpose, *, since: datetime) -> bool:
+    """Return whether the profile holds a denial of that time or later; a tie is one.
+
+    What an event granted is not recorded and stands until then.
+    """
+    said = profile.consent.get(purpose)
+    if said is None or is_grant(said.get("granted")):
+        return False
+    at = said.get("at")
+    return not isinstance(at, datetime) or at >= since
 
 
 def is_purpose(name: object) -> bool:

@@ -15,11 +15,13 @@ from functools import reduce
 from typing import Any, Final, Literal
 
 from tagstitch.core.consent import Consent
+from tagstitch.core.document_id import is_identifier_key
 from tagstitch.core.event import Event
 from tagstitch.core.limits import EVENT_IDS_MAX
 from tagstitch.core.profile import Profile
 from tagstitch.core.profile_traits import Folded, TraitDefinitions, current_traits, fold_event
-from tagstitch.core.trait_state import Traits, merge_traits, stored_traits
+from tagstitch.core.stored_values import stored_texts
+from tagstitch.core.trait_state import Traits, merge_traits, stored_traits, unmergeable
 
 _EVENT_BYTES: Final = 8
 """Of the digest of an event id: of a thousand, two are the same once in 10^13 profiles."""
@@ -68,12 +70,12 @@ class Contribution:
         return replace(self, traits=traits)
 
     def to_fields(self, profile: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the document `contributions/{key}`; it expires with its profile's document."""
+        """Return the document `contributions/{key}`, which never expires before the profile."""
         return {
             "traits": dict(self.traits),
             "event_ids": self.event_ids,
             "updated_at": profile.get("updated_at"),
-            "expires_at": profile.get("expires_at"),
+            "expires_at": profile.get("links_expire_at"),
         }
 
 
@@ -103,8 +105,7 @@ FAILED: Final = CountedEvent({}, {}, ())
 
 def contributors(fields: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the identifier keys that contributed to the traits of a profile's document."""
-    stored = fields.get("contributors")
-    return tuple(map(str, stored)) if isinstance(stored, list) else ()
+    return tuple(filter(is_identifier_key, stored_texts(fields.get("contributors"))))
 
 
 def read_contribution(fields: Mapping[str, Any]) -> Contribution:
@@ -144,6 +145,11 @@ def merged_traits(contributions: Iterable[Contribution]) -> Traits:
     """Return the traits of all."""
     nothing: Traits = {}
     return reduce(merge_traits, (each.traits for each in contributions), nothing)
+
+
+def unmergeable_traits(contributions: Iterable[Contribution]) -> tuple[str, ...]:
+    """Return the names of the traits that a merge leaves out, wholly or in part."""
+    return tuple(sorted({name for each in contributions for name in unmergeable(each.traits)}))
 
 
 def merge_contributors(

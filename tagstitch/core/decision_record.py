@@ -15,6 +15,10 @@ from tagstitch.core.event_action import VALUE_FIELDS
 from tagstitch.core.event_decision import EventDecision, SkippedRule
 from tagstitch.core.personalization import PersonalizationDecision
 
+_UNCOMMITTED: Final = ":uncommitted"
+"""Ends the ids of records of a decision whose commit failed, as far as anybody knows. Should it
+have been made all the same, the view `audit_deduplicated` shows the committed ones alone."""
+
 _SKIPPED_TOLD_MAX: Final = 20
 """Skipped rules that one record or log line names; their number is told besides."""
 
@@ -42,8 +46,14 @@ class DecisionContext:
     """The types of the event's identifiers that are blocked values; in the first record too."""
     held_types: Sequence[str] = ()
     """Those of identifiers in quarantine, where they left the event without a visitor."""
+    is_uncommitted: bool = False
+    """Whether the decision left out what could not be committed."""
     is_replayable: bool = True
     """Whether the receipt holds values; if not, its record says so where queries can count it."""
+
+    def record_id(self, part: str) -> str:
+        """Return the id of a record: the same however often the decision is recorded."""
+        return f"{self.decision_id}:{part}" + (_UNCOMMITTED if self.is_uncommitted else "")
 
 
 def event_decision_record(
@@ -60,7 +70,7 @@ def event_decision_record(
     else:
         outcome = "degraded" if context.degraded else "unchanged"
     return AuditRecord(
-        record_id=f"{context.decision_id}:event",
+        record_id=context.record_id("event"),
         record_type="event_decision",
         occurred_at=context.occurred_at,
         event_at=context.event_at,
@@ -94,7 +104,7 @@ def personalization_record(
     """Return the record of which actions were given, by rule and type, without their values."""
     matched = decision.reason == "MATCHED"
     return AuditRecord(
-        record_id=f"{context.decision_id}:personalization",
+        record_id=context.record_id("personalization"),
         record_type="personalization_decision",
         occurred_at=context.occurred_at,
         event_at=context.event_at,

@@ -11,8 +11,14 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from tagstitch.core.blocked_values import bare_value, is_placeholder_client_id, is_shared
+from tagstitch.core.blocked_values import (
+    bare_value,
+    is_address,
+    is_placeholder_client_id,
+    is_shared,
+)
 from tagstitch.core.errors import InvalidInput, json_path
+from tagstitch.core.identity_limits import LINK_LOG_DAYS
 from tagstitch.core.limits import IDENTIFIER_VALUE_CHARS_MAX, IDENTIFIERS_PER_REQUEST_MAX
 
 if TYPE_CHECKING:
@@ -103,6 +109,8 @@ class IdentitySettings:
     """Attribute -> how a merge decides it; the newest otherwise."""
     quarantine: QuarantineLimit | None = QuarantineLimit(10, timedelta(days=1))
     """What no identifier may exceed without being held; None holds none."""
+    link_log_days: int = LINK_LOG_DAYS
+    """For how long a merge can be undone, and told of."""
 
     def limit(self, type_: str) -> IdentifierLimit | None:
         """Return how many values of a type a profile may have, or None."""
@@ -122,6 +130,8 @@ class IdentitySettings:
         """
         value = identifier.value
         if is_shared(value) or (identifier.type == "client_id" and is_placeholder_client_id(value)):
+            return True
+        if identifier.type == "email_sha256" and "@" in value and not is_address(value):
             return True
         if self.blocked_values and bare_value(value) in self.blocked_values:
             return True
@@ -146,7 +156,7 @@ def make_identifier(type_: str, value: object, *, path: str) -> Identifier:
         raise InvalidInput("invalid_unicode", "control characters in an identifier", path)
     if is_shared(text):
         return Identifier(type_, text)  # its hash would hide from is_blocked what it is
-    if type_ == "email_sha256" and ("@" in text or _is_hash(text)):
+    if type_ == "email_sha256" and (is_address(text) or _is_hash(text)):
         text = hash_email(text)
     elif type_ == "phone_sha256" and sum(map(str.isdigit, text)) >= 6:
         digits = _NO_DIGIT.sub("", text)  # (000) 000-0000 does not look like zeros as it is sent

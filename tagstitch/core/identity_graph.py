@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import Any, Final, Literal
 
 from tagstitch.core.identifier import Identifier, IdentitySettings
+from tagstitch.core.identity_limits import LINKS_MARGIN_DAYS
 from tagstitch.core.limits import (
     DEMOTED_PER_PROFILE_MAX,
     IDENTIFIERS_PER_PROFILE_MAX,
@@ -18,6 +19,12 @@ from tagstitch.core.limits import (
 from tagstitch.core.profile import Profile
 
 Outcome = Literal["created", "linked", "merged", "unchanged", "unknown"]
+
+DemotionReason = Literal[
+    "HELD", "TAKEN_APART", "USER_SWITCH", "TYPE_LIMIT", "IDENTIFIER_LIMIT", "MERGE_LIMIT",
+    "SIZE_LIMIT",
+]  # fmt: skip
+"""Why an identifier stays apart; the first that applies."""
 
 SALT_BYTES: Final = 16
 """Bytes of the salt from which a visitor's own keys derive; destroying it ends them."""
@@ -39,6 +46,8 @@ class GraphNode:
     """The profile that it resolves to, aliases followed."""
     is_held: bool = False
     """Whether it recognises nobody: it is in quarantine, or blocked after a review."""
+    demoted_for: DemotionReason | None = None
+    """Why it stays apart from the others of the request; None while nobody asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +68,7 @@ class Resolution:
     linked: tuple[GraphNode, ...] = ()
     """The identifiers without a profile that this request links to the survivor."""
     demoted: tuple[GraphNode, ...] = ()
-    """The identifiers that this request keeps apart for the first time: another user's, beyond a
-    limit, or taken apart before."""
+    """The identifiers that this request keeps apart for the first time, each with its reason."""
     merged: tuple[Profile, ...] = ()
     """The profiles that become one with the survivor, the oldest first."""
     is_new: bool = False
@@ -86,13 +94,15 @@ def resolve(
     The identifiers join one after the other, the strongest first. One that would bring a profile
     beyond a limit, such as a second user id, is kept apart with whatever it leads to, and the
     weaker ones are asked all the same. `at` is when the event happened: limits count from there.
-    Without `may_merge` every other profile is kept apart. One that is held counts for nothing.
+    Without `may_merge`, because they are too large together, every other profile is kept apart.
+    One that is held counts for nothing.
     """
     held = tuple(node for node in graph.nodes if node.is_held)
     if len(held) == len(graph.nodes):
         return replace(NOBODY, held=held)
-    person = _Person(settings, at, merges_max=MERGES_PER_PROFILE_MAX if may_merge else 0)
-    apart = [node for node in graph.nodes if not person.join(node)]
+    person = _Person(settings, at, may_merge=may_merge)
+    asked = [(node, person.join(node)) for node in graph.nodes]
+    apart = [replace(node, demoted_for=reason) for node, reason in asked if reason is not None]
     profiles = person.oldest_first()
     survivor, merged = (profiles[0], profiles[1:]) if profiles else (None, [])
     known = survivor.demoted.keys() | survivor.identifiers.keys() if survivor and apart else ()
@@ -126,56 +136,61 @@ def resolve(
 class _Person:
     """What is one person so far, as the identifiers of a request join."""
 
-    def __init__(self, settings: IdentitySettings, at: datetime, *, merges_max: int) -> None:
+    def __init__(self, settings: IdentitySettings, at: datetime, *, may_merge: bool) -> None:
         self._settings = settings
         self._at = at
-        self._merges_max = merges_max
+        self._may_merge = may_merge
         self.nodes: list[GraphNode] = []
         self._profiles: dict[str, Profile] = {}
         self._linked_at: dict[str, datetime | None] = {}
         """Identifier key -> when it was linked."""
         self._merges = 0
 
-    def join(self, node: GraphNode) -> bool:
-        """Let an identifier join, with its profile; return False when it must stay apart."""
+    def join(self, node: GraphNode) -> DemotionReason | None:
+        """Let an identifier join, with its profile; return why it must stay apart, if it must."""
         if node.is_held:
-            return False
+            return "HELD"
         profile = node.profile
         if profile is not None and profile.profile_id in self._profiles:
             self.nodes.append(node)
-            return True
+            return None
         linked_at = dict(self._linked_at)
         if profile is None:
             linked_at[node.key] = self._at
         else:
             linked_at |= {key: _time_of(link) for key, link in profile.identifiers.items()}
             linked_at.setdefault(node.key, None)
-        if self.nodes and not self._may_become(linked_at, node):
-            return False
+        if self.nodes and (reason := self._obstacle(linked_at, node)):
+            return reason
         self._linked_at = linked_at
         self.nodes.append(node)
         if profile is not None:
             self._profiles[profile.profile_id] = profile
             self._merges += profile.merges
-        return True
+        return None
 
     def oldest_first(self) -> list[Profile]:
         """Return the profiles that are one; one written by hand, without a time, was there first."""
         return sorted(self._profiles.values(), key=_seniority)
 
-    def _may_become(self, linked_at: Mapping[str, datetime | None], node: GraphNode) -> bool:
+    def _obstacle(
+        self, linked_at: Mapping[str, datetime | None], node: GraphNode
+    ) -> DemotionReason | None:
+        """Return why these must not be one; what says most about the two comes first."""
+        if self._was_taken_apart(node, linked_at):
+            return "TAKEN_APART"
+        types = set(map(type_of, linked_at.keys() - self._linked_at.keys()))
+        broken = {type_ for type_ in types if not self._keeps_limit(linked_at, type_)}
+        if broken:
+            return "USER_SWITCH" if "user_id" in broken else "TYPE_LIMIT"
         if len(linked_at) > max(IDENTIFIERS_PER_PROFILE_MAX, len(self._linked_at)):
-            return False
-        if self._has_merged_enough(node.profile) or self._was_taken_apart(node, linked_at):
-            return False
-        added = linked_at.keys() - self._linked_at.keys()
-        return all(self._keeps_limit(linked_at, type_) for type_ in set(map(type_of, added)))
-
-    def _has_merged_enough(self, profile: Profile | None) -> bool:
-        """Return whether one more profile would be too many."""
-        if profile is None or not self._profiles:
-            return False
-        return self._merges + profile.merges + len(self._profiles) > self._merges_max
+            return "IDENTIFIER_LIMIT"
+        if node.profile is None or not self._profiles:
+            return None
+        if not self._may_merge:
+            return "SIZE_LIMIT"
+        merges = self._merges + node.profile.merges + len(self._profiles)
+        return "MERGE_LIMIT" if merges > MERGES_PER_PROFILE_MAX else None
 
     def _keeps_limit(self, linked_at: Mapping[str, datetime | None], type_: str) -> bool:
         limit = self._settings.limit(type_)
@@ -263,35 +278,56 @@ def touch_profile(fields: dict[str, Any], *, now: datetime) -> dict[str, Any]:
     stored = fields.get("expires_at")
     if not isinstance(stored, datetime) or expires_at - stored >= _LAST_SEEN_STEP:
         fields["expires_at"] = expires_at
+    links_until, until = links_expiry(fields), fields["expires_at"]
+    if links_until is None or links_until < until:
+        fields["links_expire_at"] = until + timedelta(days=LINKS_MARGIN_DAYS)
     return fields
 
 
-def identifier_fields(key: str, profile_id: str, link: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document `identifiers/{key}` of a link.
+def links_expiry(fields: Mapping[str, Any]) -> datetime | None:
+    """Return when what leads to a profile expires: aliases, records of links, contributions.
 
-    It has no expiry of its own: a profile's expiry moves with every commit, and a link that
-    expired before its profile would lose a visitor who is still there. Once the profile is gone,
-    the link counts as absent and the next one overwrites it.
+    Never before the profile, whose expiry moves with every commit: a link that was gone earlier
+    would lose a visitor who is still there. None where nothing of that was written yet.
     """
+    until = fields.get("links_expire_at")
+    return until if isinstance(until, datetime) else None
+
+
+def identifier_fields(
+    key: str, profile_id: str, link: Mapping[str, Any], *, expires_at: datetime | None
+) -> dict[str, Any]:
+    """Return the document `identifiers/{key}` of a link."""
     return {
         "profile_id": profile_id,
         "type": type_of(key),
         "first_seen": link.get("first_seen"),
         "last_seen": link.get("last_seen"),
+        **_expiry(expires_at),
     }
 
 
 def alias_fields(
-    profile_id: str, *, salt: object = None, blocked_at: object = None
+    profile_id: str,
+    *,
+    expires_at: datetime | None,
+    salt: object = None,
+    blocked_at: object = None,
 ) -> dict[str, Any]:
     """Return the document in a linked identifier's own place: an alias of its profile.
 
     Whoever would create a profile there at the same moment meets this document and looks again.
     The alias of a merged profile keeps its `salt`: receipts of its time open with nothing else.
-    With `blocked_at` it leads nobody anywhere, and holds even when the profile is gone.
+    With `blocked_at` it leads nobody anywhere, and holds even when the profile is gone: it never
+    expires.
     """
+    is_blocked = isinstance(blocked_at, datetime)
     return {
         "merged_into": profile_id,
         **({"salt": salt} if isinstance(salt, bytes) else {}),
-        **({"blocked_at": blocked_at} if isinstance(blocked_at, datetime) else {}),
+        **({"blocked_at": blocked_at} if is_blocked else _expiry(expires_at)),
     }
+
+
+def _expiry(expires_at: datetime | None) -> dict[str, datetime]:
+    return {} if expires_at is None else {"expires_at": expires_at}

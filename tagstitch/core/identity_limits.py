@@ -30,5 +30,18 @@ QUARANTINE_HOURS_MAX: Final = 31 * 24
 QUARANTINE_DAYS: Final = 30
 """Days for which an identifier is held while nobody looks at it."""
 
+LINKS_MARGIN_DAYS: Final = 31
+"""Days by which what leads to a profile outlives it at most: it is renewed about as often."""
+
+LINK_LOG_DAYS: Final = 400
+"""Days for which the log of links is kept, unless told otherwise: as long as the audit, whose rows
+name the merges that it can undo."""
+
+LINK_LOG_DAYS_MIN: Final = 8
+"""Longer than a message or the answer to a request is kept: a merge can be undone that long."""
+
+LINK_LOG_DAYS_MAX: Final = 3_650
+"""Ten years."""
+
 RELEASED_PROFILES_MAX: Final = 100
 """Profiles for which an identifier that was released is not held again; the newest stay."""

@@ -25,6 +25,8 @@ from tagstitch.core.identity_limits import (
     BLOCKED_VALUES_MAX,
     IDENTIFIER_LIMIT_DAYS_MAX,
     IDENTIFIER_TYPES_MAX,
+    LINK_LOG_DAYS_MAX,
+    LINK_LOG_DAYS_MIN,
     QUARANTINE_HOURS_MAX,
     QUARANTINE_PROFILES_MAX,
     QUARANTINE_PROFILES_MIN,
@@ -67,6 +69,9 @@ def parse_identity_settings(raw: object, problems: Problems) -> IdentitySettings
         blocked_patterns=definition.take_with(_blocked_patterns, "blocked_patterns", None),
         merge_strategies=definition.take_with(_strategies, "merge_strategies", {}),
         quarantine=_nullable(raw, definition, "quarantine", _quarantine, default.quarantine),
+        link_log_days=definition.take_with(
+            _whole(LINK_LOG_DAYS_MIN, LINK_LOG_DAYS_MAX), "link_log_days", default.link_log_days
+        ),
     )
     definition.refuse_rest()
     return settings

@@ -66,8 +66,11 @@ def _undecodable(body: bytes) -> InvalidInput:
     """Return the error that tells the sender what to mend.
 
     The standard library's laxer parser tells what the strict one refused: what only it accepts is
-    a number that is not finite, or text that is no Unicode.
+    a number that is not finite, or text that is no Unicode. JSON begins with two characters of
+    ASCII, so that zeros among them are of another encoding (RFC 4627, section 3).
     """
+    if b"\0" in body[:4]:
+        return InvalidInput("invalid_unicode", "the body must be UTF-8")
     try:
         value = json.loads(body.decode())
         json.dumps(value, ensure_ascii=False).encode()

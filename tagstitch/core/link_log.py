@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
+from tagstitch.core.document_id import is_document_id
 from tagstitch.core.identity_graph import Resolution
 from tagstitch.core.limits import CLOCK_SKEW_S
 from tagstitch.core.profile import Profile
+from tagstitch.core.stored_values import stored_map, stored_text, stored_texts, stored_time
 
 LinkKind = Literal["link", "merge", "split"]
 
@@ -18,6 +21,18 @@ _RESTORED: Final = (
     "demoted", "merges", "former_ids", "created_at",
 )  # fmt: skip
 """What a split needs of a profile as it was."""
+
+_NEEDED: Final[Mapping[str, Mapping[str, type]]] = {
+    "link": {"linked": list},
+    "merge": {"linked": list, "merged": Mapping, "survivor": Mapping},
+    "split": {"moved": list, "other_id": str},
+}
+"""What an entry of each kind says."""
+
+_MOMENT: Final = re.compile(r"[0-9]{17}")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECONDS_MAX: Final = 200_000_000_000_000_000
+"""Until the year 8307: an id that somebody wrote must not overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,8 @@ class LinkEntry:
     """The audit record that tells of it."""
     linked: tuple[str, ...] = ()
     """Identifier keys that joined without a profile."""
+    demoted_for: Mapping[str, str] = field(default_factory=dict)
+    """Identifier key -> why it was kept apart."""
     merged: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Id of each profile that was merged into this one -> its document as it was."""
     survivor: Mapping[str, Any] = field(default_factory=dict)
@@ -56,7 +73,7 @@ class LinkEntry:
         if self.kind == "split":
             return self.other_id if self.is_arrival and key in self.moved else None
         for profile_id, document in self.merged.items():
-            if key in (document.get("identifiers") or {}):
+            if key in stored_map(document.get("identifiers")):
                 return profile_id
         return None
 
@@ -77,7 +94,7 @@ def pointer_id(record_id: str) -> str:
 
 
 def change_fields(
-    resolution: Resolution, *, record_id: str, occurred_at: datetime, now: datetime
+    resolution: Resolution, *, record_id: str, occurred_at: datetime, now: datetime, days: int
 ) -> dict[str, Any]:
     """Return the entry of what one request changed; a merge holds what an undo needs."""
     merged = {profile.profile_id: snapshot(profile) for profile in resolution.merged}
@@ -89,8 +106,10 @@ def change_fields(
         "created": resolution.is_new,
         "linked": [node.key for node in resolution.linked],
         "demoted": [node.key for node in resolution.demoted],
+        "demoted_for": {node.key: node.demoted_for for node in resolution.demoted},
         "occurred_at": occurred_at,
         "committed_at": now,
+        "expires_at": now + timedelta(days=days),
         **({"merged": merged, "survivor": snapshot(before)} if merged and before else {}),
     }
 
@@ -114,24 +133,68 @@ def time_of_change(profiles: Iterable[Profile], *, now: datetime) -> datetime:
     return max([now, *after])
 
 
+def home_of(entry_id: str) -> str | None:
+    """Return the profile in whose log an entry stands, which its id says; None for a pointer."""
+    home, *rest = entry_id.rsplit("~", 2)
+    return home if len(rest) == 2 and _MOMENT.fullmatch(rest[0]) else None
+
+
 def read_entry(entry_id: str, fields: Mapping[str, Any]) -> LinkEntry | None:
-    """Return the entry of a stored document, or None for another kind of document."""
-    kind, at = fields.get("kind"), fields.get("committed_at")
-    if kind not in ("link", "merge", "split") or not isinstance(at, datetime):
+    """Return the entry of a stored document, or None for another kind of document.
+
+    Of one that somebody edited or cut, the id still says whose it is and since when; what else it
+    does not say any more counts as not said.
+    """
+    home = home_of(entry_id)
+    if home is None:
         return None
+    merged = merged_documents(fields)
+    kind: LinkKind = "merge" if merged else "split" if fields.get("moved") else "link"
+    if fields.get("kind") in ("link", "merge", "split"):
+        kind = fields["kind"]
+    other_id = stored_text(fields.get("other_id"))
     return LinkEntry(
         entry_id,
         kind,
-        str(fields.get("profile_id")),
-        at,
-        record_id=fields.get("record_id"),
-        linked=tuple(fields.get("linked") or ()),
-        merged=fields.get("merged") or {},
-        survivor=fields.get("survivor") or {},
-        moved=tuple(fields.get("moved") or ()),
-        other_id=fields.get("other_id"),
+        home,
+        stored_time(fields.get("committed_at")) or _moment_of(entry_id),
+        record_id=stored_text(fields.get("record_id")),
+        linked=stored_texts(fields.get("linked")),
+        demoted_for={k: str(why) for k, why in stored_map(fields.get("demoted_for")).items()},
+        merged=merged,
+        survivor=stored_map(fields.get("survivor")),
+        moved=stored_texts(fields.get("moved")),
+        other_id=other_id if other_id is not None and is_document_id(other_id) else None,
         is_arrival=fields.get("is_arrival") is True,
     )
+
+
+def is_damaged(entry_id: str, fields: Mapping[str, Any]) -> bool:
+    """Return whether somebody edited or cut an entry, so that it does not say all that it said."""
+    needed = _NEEDED.get(str(fields.get("kind")))
+    return (
+        needed is None
+        or fields.get("profile_id") != home_of(entry_id)
+        or not isinstance(fields.get("committed_at"), datetime)
+        or not all(isinstance(fields.get(name), type_) for name, type_ in needed.items())
+        or len(merged_documents(fields)) != len(stored_map(fields.get("merged")))
+    )
+
+
+def merged_documents(fields: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what a stored entry says of merged profiles: id -> its document as it was."""
+    merged = stored_map(fields.get("merged"))
+    return {
+        profile_id: document
+        for profile_id, document in merged.items()
+        if is_document_id(profile_id) and isinstance(document, Mapping)
+    }
+
+
+def _moment_of(entry_id: str) -> datetime:
+    """Return the time in the id of an entry."""
+    microseconds = int(entry_id.rsplit("~", 2)[1])
+    return _EPOCH + timedelta(microseconds=min(microseconds, _MICROSECONDS_MAX))
 
 
 def arrival(entries: Iterable[LinkEntry], key: str, *, before: datetime | None) -> LinkEntry | None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tagstitch.core.attribute_times import times_of
 from tagstitch.core.identity_graph import type_of
 from tagstitch.core.link_log import LinkEntry
 from tagstitch.core.profile import Profile
@@ -67,7 +68,7 @@ def profile_sections(profile: Profile | None) -> dict[str, Any]:
     """Return the sections that the profile's document fills."""
     if profile is None:
         return {}
-    fields, times = profile.fields, profile.fields.get("attribute_times") or {}
+    fields, times = profile.fields, times_of(profile.fields)
     computed = {n: v for n, v in profile.attributes.items() if n not in profile.imported}
     apart = {**profile.demoted, **profile.kept_apart}
     return {

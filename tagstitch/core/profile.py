@@ -8,10 +8,16 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
+from tagstitch.core.document_id import are_identifier_keys, is_document_id, is_identifier_key
 from tagstitch.core.limits import CONSENT_PURPOSES_MAX
+from tagstitch.core.stored_values import (
+    stored_count,
+    stored_map,
+    stored_texts,
+    stored_time,
+    stored_times,
+)
 from tagstitch.core.trait_state import stored_traits, trait_values
-
-_EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _MARKS: Final[Mapping[str, type]] = MappingProxyType(
     {
@@ -59,13 +65,12 @@ class Profile:
     @property
     def imported(self) -> Mapping[str, Any]:
         """The attributes that somebody set, without what is computed from events."""
-        return _mapping(self.fields.get("attributes"))
+        return stored_map(self.fields.get("attributes"))
 
     @property
     def former_ids(self) -> tuple[str, ...]:
         """The ids of merged profiles that no identifier of this one stands for."""
-        stored = self.fields.get("former_ids")
-        return tuple(map(str, stored)) if isinstance(stored, list) else ()
+        return tuple(filter(is_document_id, stored_texts(self.fields.get("former_ids"))))
 
     def has_identifier_type(self, type_: str) -> bool:
         """Return whether an identifier of this type is linked."""
@@ -100,17 +105,17 @@ def typed_profile(
     return Profile(
         profile_id=profile_id,
         attributes=attributes,
-        state=_mapping(fields.get("state")),
-        caps=_mapping(fields.get("caps")),
-        assignments=_mapping(fields.get("assignments")),
+        state=stored_map(fields.get("state")),
+        caps=stored_map(fields.get("caps")),
+        assignments=stored_map(fields.get("assignments")),
         identifiers=fields["identifiers"],
         consent=_statements(fields.get("consent")),
-        demoted=_times(fields.get("demoted")),
-        kept_apart=_times(fields.get("kept_apart")),
-        merges=_count(fields.get("merges")),
+        demoted=stored_times(fields.get("demoted")),
+        kept_apart=stored_times(fields.get("kept_apart")),
+        merges=stored_count(fields.get("merges")),
         merged_into=survivor_id(fields),
-        created_at=_time(fields.get("created_at")),
-        expires_at=_time(fields.get("expires_at")),
+        created_at=stored_time(fields.get("created_at")),
+        expires_at=stored_time(fields.get("expires_at")),
         fields=fields,
     )
 
@@ -120,13 +125,14 @@ def own_shape(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
     A document is ours when both are. Otherwise somebody wrote it by hand and everything in it is
     an attribute, whatever its name, except the few marks that hold in every document. A link that
-    somebody wrote as `true` says nothing of when it was seen.
+    somebody wrote as `true` says nothing of when it was seen, and what is no key of an identifier
+    is none.
     """
     links = fields.get("identifiers")
     if isinstance(fields.get("attributes"), Mapping) and isinstance(links, Mapping):
-        if all(isinstance(link, Mapping) for link in links.values()):
+        if are_identifier_keys(links) and all(isinstance(link, Mapping) for link in links.values()):
             return fields
-        read = {key: link if isinstance(link, Mapping) else {} for key, link in links.items()}
+        read = {key: dict(stored_map(links[key])) for key in links if is_identifier_key(key)}
         return {**fields, "identifiers": read}
     marks = {
         name: fields[name] for name, kind in _MARKS.items() if isinstance(fields.get(name), kind)
@@ -145,7 +151,7 @@ def is_erased(fields: Mapping[str, Any]) -> bool:
 def survivor_id(fields: Mapping[str, Any]) -> str | None:
     """Return the profile that this one was merged into, or None when it is no alias."""
     merged_into = fields.get("merged_into")
-    return merged_into if isinstance(merged_into, str) else None
+    return merged_into if isinstance(merged_into, str) and is_document_id(merged_into) else None
 
 
 def is_grant(said: object) -> bool:
@@ -159,25 +165,8 @@ def _statements(stored: object) -> dict[str, Mapping[str, Any]]:
         purpose: {**said, "granted": is_grant(said.get("granted"))}
         if isinstance(said, Mapping)
         else {"granted": is_grant(said)}
-        for purpose, said in _mapping(stored).items()
+        for purpose, said in stored_map(stored).items()
     }
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else _EMPTY
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
-
-
-def _times(value: object) -> Mapping[str, datetime]:
-    stored = _mapping(value)
-    return {key: at for key, at in stored.items() if isinstance(at, datetime)} if stored else _EMPTY
-
-
-def _time(value: object) -> datetime | None:
-    return value if isinstance(value, datetime) else None
 
 
 def update_consent(
@@ -195,7 +184,7 @@ def update_consent(
         if purpose not in updated and len(updated) >= room:
             continue
         before = stored.get(purpose)
-        before_at = _time(before.get("at")) if isinstance(before, Mapping) else None
+        before_at = stored_time(before.get("at")) if isinstance(before, Mapping) else None
         if before_at is not None and (before_at > at or (before_at == at and granted)):
             continue  # older news, or a grant against a denial (or the same grant) of that moment
         updated[purpose] = {"granted": granted, "at": at, "source": source}

@@ -15,7 +15,7 @@ from tagstitch.core.attribute_times import times_of
 from tagstitch.core.cap_uses import merge_uses
 from tagstitch.core.contribution import merge_contributors
 from tagstitch.core.identifier import MergeStrategy
-from tagstitch.core.identity_graph import Resolution
+from tagstitch.core.identity_graph import Resolution, links_expiry
 from tagstitch.core.limits import INTEGER_ABS_MAX, MERGED_LIST_MAX
 from tagstitch.core.profile import Profile, is_grant, typed_profile
 from tagstitch.core.profile_traits import TraitDefinitions
@@ -235,9 +235,12 @@ def _marks(people: Sequence[Profile]) -> dict[str, Any]:
     apart = {key: at for person in people for key, at in person.kept_apart.items()}
     created = [person.created_at for person in people if person.created_at is not None]
     expiries = [person.expires_at for person in people if person.expires_at is not None]
+    links = [links_expiry(person.fields) for person in people]
     return {
         "demoted": {key: at for key, at in demoted.items() if key not in united},
         "kept_apart": apart,
         **({"created_at": min(created)} if created else {}),
         **({"expires_at": max(expiries)} if expiries else {}),
+        # Contributions of the merged profile stay as they are: with what it says of them.
+        "links_expire_at": None if None in links else min(filter(None, links)),
     }

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from tagstitch.core.attribute_times import times_of
 from tagstitch.core.contribution import Contributions, trait_fields
 from tagstitch.core.identity_graph import new_profile_fields, touch_profile
 from tagstitch.core.profile import Profile
-
-_NOTHING: Final[Mapping[str, Any]] = {}
+from tagstitch.core.stored_values import stored_count, stored_map, stored_texts
 
 
 class Merge(NamedTuple):
@@ -69,7 +68,7 @@ def split_profile(
         leaves |= trait_fields({k: each for k, each in contributions.items() if k in moved})
     if merge is not None:
         stays |= _without(together, merge)
-        theirs = merge.gone.get("merges", 0)
+        theirs = stored_count(merge.gone.get("merges"))
         stays["merges"] = max(0, together.merges - 1 - theirs)
         former = former_ids_of(together, merge)
         stays["former_ids"] = sorted({*together.former_ids} - {*former, merge.gone_id})
@@ -84,15 +83,21 @@ def split_profile(
 
 def former_ids_of(together: Profile, merge: Merge) -> list[str]:
     """Return the former ids that go back with the merged profile: those that are still there."""
-    return sorted({*together.former_ids} & {*_list(merge.gone, "former_ids")})
+    return sorted({*together.former_ids} & {*stored_texts(merge.gone.get("former_ids"))})
 
 
 def _without(together: Profile, merge: Merge) -> dict[str, Any]:
     """Return attributes and assignments without what came by the merge."""
-    attributes, times = dict(together.imported), dict(_map(together.fields, "attribute_times"))
-    ours, our_times = _map(merge.survivor, "attributes"), _map(merge.survivor, "attribute_times")
+    attributes, times = (
+        dict(together.imported),
+        dict(stored_map(together.fields.get("attribute_times"))),
+    )
+    ours, our_times = (
+        stored_map(merge.survivor.get("attributes")),
+        stored_map(merge.survivor.get("attribute_times")),
+    )
     then = (times_of(merge.gone), times_of(merge.survivor))
-    for name in _map(merge.gone, "attributes").keys() & attributes.keys():
+    for name in stored_map(merge.gone.get("attributes")).keys() & attributes.keys():
         set_at = times.get(name)
         is_of_then = set_at in (known.get(name) for known in then)
         if isinstance(set_at, datetime) and (set_at > merge.at or not is_of_then):
@@ -103,20 +108,10 @@ def _without(together: Profile, merge: Merge) -> dict[str, Any]:
             attributes[name] = ours[name]
         if name in our_times:
             times[name] = our_times[name]
-    theirs = _map(merge.gone, "assignments").keys()
+    theirs = stored_map(merge.gone.get("assignments")).keys()
     kept = {key: value for key, value in together.assignments.items() if key not in theirs}
     return {
         "attributes": attributes,
         "attribute_times": times,
-        "assignments": {**kept, **_map(merge.survivor, "assignments")},
+        "assignments": {**kept, **stored_map(merge.survivor.get("assignments"))},
     }
-
-
-def _map(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = fields.get(name)
-    return found if isinstance(found, Mapping) else _NOTHING
-
-
-def _list(fields: Mapping[str, Any], name: str) -> list[Any]:
-    found = fields.get(name)
-    return found if isinstance(found, list) else []

@@ -17,6 +17,7 @@ from tagstitch.core.identifier import QuarantineLimit
 from tagstitch.core.identity_graph import IdentityGraph, Resolution
 from tagstitch.core.identity_limits import QUARANTINE_DAYS, RELEASED_PROFILES_MAX
 from tagstitch.core.profile import Profile
+from tagstitch.core.stored_values import stored_texts, stored_times
 
 Link = Mapping[str, Any]
 """What a profile says about one of its identifiers: when it was seen, whom it met."""
@@ -42,6 +43,12 @@ def is_held(profile: Profile, key: str, *, now: datetime) -> bool:
         return False
     held_until = link.get("held_until")
     return "blocked_at" in link or (isinstance(held_until, datetime) and held_until > now)
+
+
+def was_held(profile: Profile, key: str) -> bool:
+    """Return whether this identifier of the profile was ever in quarantine, or released."""
+    link = profile.identifiers.get(key) or {}
+    return "cleared" in link or "held_until" in link
 
 
 def meetings(
@@ -87,7 +94,7 @@ def meetings(
 
 def released_link(link: Link, profiles: Sequence[str]) -> dict[str, Any]:
     """Return the link of an identifier that recognises again, never held for these profiles."""
-    cleared = dict.fromkeys((*link.get("cleared", ()), *profiles))
+    cleared = dict.fromkeys((*stored_texts(link.get("cleared")), *profiles))
     return _bare_link(link) | {"cleared": list(cleared)[-RELEASED_PROFILES_MAX:]}
 
 
@@ -99,7 +106,11 @@ def blocked_link(link: Link, profiles: Sequence[str], *, now: datetime) -> dict[
 def told_link(link: Link) -> dict[str, Any]:
     """Return what an export of a person tells of a link: of other people their number alone."""
     people = ("met", "cleared")
-    return {name: len(value) if name in people else value for name, value in link.items()}
+    met = {name: value for name, value in link.items() if name in people}
+    return {
+        **link,
+        **{name: len(v) if isinstance(v, Mapping | list) else 0 for name, v in met.items()},
+    }
 
 
 def quarantine_fields(meeting: Meeting, *, type_: str, now: datetime) -> dict[str, Any]:
@@ -122,9 +133,9 @@ def _met(
     now: datetime,
 ) -> tuple[Link, tuple[str, ...]]:
     """Return the link with whom it meets, and all of them when it is held from now on."""
-    stored: Mapping[str, datetime] = link.get("met") or {}
+    stored = stored_times(link.get("met"))
     met = {other: time for other, time in stored.items() if other != home}
-    for other in together.difference((home, *link.get("cleared", ()))):
+    for other in together.difference((home, *stored_texts(link.get("cleared")))):
         met[other] = max(at, met.get(other, at))
     # The newest stay, in whatever order they came.
     met = dict(sorted(met.items(), key=itemgetter(1, 0))[-limit.profiles_max :])

@@ -22,6 +22,7 @@ from tagstitch.core.fields import (
     optional_time,
     preview_header,
 )
+from tagstitch.core.hops import hop_count
 from tagstitch.core.identifier import Identifier, IdentitySettings, parse_identifiers
 from tagstitch.core.limits import CALLBACK_EXPIRY_S, CLOCK_SKEW_S, IDENTIFIER_VALUE_CHARS_MAX
 from tagstitch.core.message_version import MESSAGE_VERSION, check_version
@@ -50,6 +51,10 @@ class StitchRequest:
     expires_at: datetime
     """When the answer is no longer of use; the link is made even later."""
     preview: str | None
+    caller: str | None = None
+    """The key of the HTTP caller; its request ids are its own."""
+    hops: int = 0
+    """How many callbacks led to this request, as far as those between passed the count on."""
 
     def fingerprint(self) -> str:
         """Return a hash of what was asked; times that defaults filled in do not count."""
@@ -86,6 +91,8 @@ class StitchRequest:
             "callback": self.callback,
             "consent": self.consent,
             "preview": self.preview,
+            "caller": self.caller,
+            "hops": self.hops or None,
         }
         return message | {name: value for name, value in optional.items() if value is not None}
 
@@ -125,6 +132,8 @@ def parse_stitch_request(
         expires_at=optional_time(message, "expires_at")
         or received_at + timedelta(seconds=CALLBACK_EXPIRY_S),
         preview=preview_header(message),
+        caller=optional_text(message, "caller"),
+        hops=hop_count(message),
     )
 
 
@@ -138,11 +147,18 @@ def parse_accepted_request(
 ) -> StitchRequest:
     """Return the request that an HTTP caller asks to have processed later.
 
-    Whether it is asserted is the caller's scope, whatever the body says.
+    Whether it is asserted is the caller's scope, and whose it is the caller's key, whatever the
+    body says.
     """
     caller.require("stitch")
+    ours = {
+        "v": MESSAGE_VERSION,
+        "type": MESSAGE_TYPE,
+        "asserted": caller.may("assert"),
+        "caller": caller.id,
+    }
     return parse_stitch_request(
-        {**body, "asserted": caller.may("assert"), "v": MESSAGE_VERSION, "type": MESSAGE_TYPE},
+        {**body, **ours},
         settings,
         default_request_id=default_request_id,
         received_at=received_at,

@@ -156,6 +156,7 @@ def stitch_record(
             "reason": result.reason,
             "linked": [node.identifier.type for node in resolution.linked],
             "demoted": [node.identifier.type for node in resolution.demoted],
+            **_demoted_for(resolution),
             "merged": len(resolution.merged),
             "blocked": len(result.blocked),
             **({"blocked_types": list(result.blocked)} if result.blocked else {}),
@@ -165,3 +166,11 @@ def stitch_record(
         if result.may_link
         else {"reason": result.reason},
     )
+
+
+def _demoted_for(resolution: Resolution) -> dict[str, Any]:
+    """Return why each identifier was kept apart; nothing where none was."""
+    reasons = [
+        {"type": node.identifier.type, "reason": node.demoted_for} for node in resolution.demoted
+    ]
+    return {"demoted_for": reasons} if reasons else {}

@@ -40,9 +40,9 @@ def count_one(value: Any, at: int, ordinal: int) -> int:
 
 
 def add_counts(one: int, other: int, terms: Terms) -> int:
-    """Return both counts together."""
+    """Return both counts together; a document's integers have 64 bits."""
     del terms
-    return one + other
+    return min(one + other, INTEGER_ABS_MAX)
 
 
 def read_count(parts: Sequence[int], reading: Reading) -> int:
@@ -99,7 +99,8 @@ def weigh_number(value: int, at: int, ordinal: int) -> list[int | str]:
 
 def add_weighed(one: list[int | str], other: list[int | str], terms: Terms) -> list[int | str]:
     """Return both together."""
-    return [int(one[0]) + int(other[0]), add_numbers(one[1], other[1], terms)]
+    count = add_counts(int(one[0]), int(other[0]), terms)
+    return [count, add_numbers(one[1], other[1], terms)]
 
 
 def read_mean(parts: Sequence[list[int | str]], reading: Reading) -> int | float:

@@ -27,6 +27,9 @@ _SLOTS_OF_SILENCE: Final = 3
 """Empty slots between two sessions: 30 minutes for certain. Silences of 30 to 40 minutes may pass
 for none."""
 
+_DAYS_MAX: Final = 366_000
+"""Days between two events, a thousand years: an edited day must not fill the memory."""
+
 _DAY_BYTES: Final = 8 + _SLOTS_PER_DAY // 8
 
 
@@ -72,6 +75,8 @@ def _starts(days: Mapping[int, int]) -> int:
     if not days:
         return 0
     first = min(days)
+    if max(days) - first > _DAYS_MAX:
+        raise ValueError("days that no events can be apart")
     active = 0
     for day, bits in days.items():
         active |= bits << ((day - first) * _SLOTS_PER_DAY)

@@ -27,6 +27,9 @@ _STATE_FIELDS: Final = (
     ("operation", str), ("edition", int), ("digest", str), ("at", int), ("parts", Mapping),
 )  # fmt: skip
 
+_SAMPLES: Final[Mapping[str, Any]] = {"nothing": None, "number": 1, "clock": 0}
+"""What an operation reads -> what it may read of an event; a text for the others."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SESSION_KEPT_S: Final = TRAIT_SESSION_S_MAX + int(CLOCK_SKEW_S)
 
@@ -119,14 +122,49 @@ def read_value(state: State, now: int) -> Any:
 
 
 def merge_traits(one: Traits, other: Traits) -> Traits:
-    """Return the traits of both; the order does not matter, and none at all change nothing."""
+    """Return the traits of both; the order does not matter, and none at all change nothing.
+
+    A state that somebody edited so that it cannot be merged gives way to the other one; where both
+    are such, or do not fit together, neither stays.
+    """
     if not one or not other:
         return one or other
     merged = dict(one)
     for name, state in other.items():
-        both = merge_states(one.get(name), state)
-        merged[name] = state if both is None else both
+        both = _merged_if_sound(one[name], state) if name in one else state
+        if both is None:
+            del merged[name]
+        else:
+            merged[name] = both
     return merged
+
+
+def unmergeable(traits: Traits) -> tuple[str, ...]:
+    """Return the names of the traits whose states cannot be merged: somebody edited them."""
+    return tuple(name for name, state in traits.items() if not _is_mergeable(state))
+
+
+def _merged_if_sound(one: State, other: State) -> State | None:
+    sound = [state for state in (one, other) if _is_mergeable(state)]
+    if len(sound) < 2:
+        return sound[0] if sound else None
+    try:
+        return merge_states(one, other)
+    except Exception:  # noqa: BLE001 - each of them can be read, and they do not fit together
+        return None
+
+
+def _is_mergeable(state: State) -> bool:
+    """Return whether one more event could be merged into each of its parts, and that read."""
+    try:
+        operation = OPERATIONS[state["operation"]]
+        part = operation.start(_SAMPLES.get(operation.reads, "0"), state["at"], 0)
+        event = {**state, "parts": dict.fromkeys(state["parts"], part)}
+        for more in (merge_states(state, event), merge_states(event, state)):
+            read_value(more or state, state["at"])
+    except Exception:  # noqa: BLE001 - whatever stands there
+        return False
+    return True
 
 
 def stored_traits(stored: object) -> Traits:
@@ -153,7 +191,7 @@ def _readable_value(state: State, now: int) -> Any:
     """Return the value, or None where somebody edited the stored state: a lookup must not fail."""
     try:
         return read_value(state, now)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+    except Exception:  # noqa: BLE001 - a lookup must not fail, whatever stands there
         return None
 
 

@@ -23,6 +23,7 @@ from tagstitch.core.limits import (
 )
 from tagstitch.core.scalar_text import scalar_text
 from tagstitch.core.trait_hash import HASH_BYTES, hash_of, unpacked
+from tagstitch.core.trait_numbers import add_counts
 from tagstitch.core.trait_scalars import json_key
 from tagstitch.core.trait_terms import Reading, Terms
 
@@ -49,12 +50,12 @@ def count_text(value: Any, at: int, ordinal: int) -> Part:
 def add_tallies(one: Part, other: Part, terms: Terms) -> Part:
     """Return both together."""
     keys_max, sample_size = _sizes(terms)
-    count = one["n"] + other["n"]
+    count = add_counts(one["n"], other["n"], terms)
     sample = _sampled(_sample_of(one), _sample_of(other), sample_size)
     if "keys" in one and "keys" in other:
         counts = {key: entry[0] for key, entry in one["keys"].items()}
         for key, entry in other["keys"].items():
-            counts[key] = counts.get(key, 0) + entry[0]
+            counts[key] = add_counts(counts.get(key, 0), entry[0], terms)
         if len(counts) <= keys_max:
             return {"n": count, "keys": {k: [n, sample.get(k, b"")] for k, n in counts.items()}}
     return {"n": count, "sample": sample}
@@ -140,10 +141,9 @@ def count_slot(value: int, at: int, ordinal: int) -> dict[str, int]:
 
 def add_slots(one: dict[str, int], other: dict[str, int], terms: Terms) -> dict[str, int]:
     """Return both together."""
-    del terms
     added = dict(one)
     for slot, count in other.items():
-        added[slot] = added.get(slot, 0) + count
+        added[slot] = add_counts(added.get(slot, 0), count, terms)
     return added
 
 

@@ -22,6 +22,8 @@ class View:
     """The attributes it shows; None means every one."""
     identifier_types: frozenset[str] | None = None
     """The identifier types that may ask for it; None means every one."""
+    is_public: bool = False
+    """Whether visitors may know all of it of themselves, so that it may go to their browsers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,15 @@ def parse_views(definitions: Mapping[str, Mapping[str, Any]]) -> Views:
     """Return the views of the documents `views/{name}`.
 
     A document holds `attributes` (names; absent means all), `concealed` (names that only callers
-    with the scope `concealed` see, in every view) and `identifier_types`. What is malformed hides
-    more, never less: a view with unreadable attributes shows none.
+    with the scope `concealed` see, in every view), `identifier_types` and `public`. What is
+    malformed hides more, never less: a view with unreadable attributes shows none, and one whose
+    `public` is anything but true is not.
     """
     by_name = {
         name: View(
             _names(raw["attributes"]) if "attributes" in raw else None,
             frozenset(_names(raw["identifier_types"])) if "identifier_types" in raw else None,
+            is_public=raw.get("public") is True,
         )
         for name, raw in definitions.items()
     }

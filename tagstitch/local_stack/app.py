@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +15,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from tagstitch import __version__
 from tagstitch.adapters.backend_factory import close_backend, open_backend
@@ -23,22 +25,42 @@ from tagstitch.adapters.in_process_pubsub import InProcessPubSub
 from tagstitch.adapters.push_stream import push_response
 from tagstitch.adapters.settings import Settings
 from tagstitch.adapters.sqlite_database import SqliteDatabase
+from tagstitch.adapters.sqlite_documents import SqliteDocuments
 from tagstitch.adapters.topology import Schedule, Topology, read_topology
 from tagstitch.adapters.wiring import Wiring
 from tagstitch.core.errors import InvalidInput, Unavailable
-from tagstitch.core.limits import CALLBACK_BODY_BYTES_MAX
+from tagstitch.local_stack.audit_tap import with_tap
 from tagstitch.local_stack.functions import FunctionRouter, LoadFunctions, load_functions
 from tagstitch.local_stack.inspection import Inspection, LocalInspection, list_dead_letters
+from tagstitch.local_stack.live_feed import LiveFeed
 from tagstitch.local_stack.loopback_only import LoopbackOnly
 from tagstitch.local_stack.received_callbacks import ReceivedCallbacks
+from tagstitch.local_stack.simulated_container import SimulatedContainer
+from tagstitch.local_stack.stand_ins import GA4_PATH, StandIns
 from tagstitch.pipeline.backend import Backend
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.webhook_signature import verify_signature
+
+SHOP_DIR: Final = Path(__file__).resolve().parents[2] / "examples" / "browser"
+SHOP_PATH: Final = "/_local/shop"
+LISTEN_PATH: Final = "/_local/listen"
 
 _ENDPOINT_DEADLINE_S: Final = 30.0
 _SCHEDULE_EVERY_S_MIN: Final = 0.05
+_EXPIRY_EVERY_S: Final = 3600.0
+_EXPIRY_DEADLINE_S: Final = 10.0
 
 logger = logging.getLogger("tagstitch")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What runs around the functions: who may be told of it, and at which URL it all is."""
+
+    url: str = "http://127.0.0.1"
+    feed: LiveFeed = field(default_factory=LiveFeed)
+    container: SimulatedContainer | None = None
+    callback_secret: str = ""
+    """Signs what goes to the container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,28 +89,33 @@ def create_app(
     open_stack_backend: OpenStackBackend = open_local_stack_backend,
     load: LoadFunctions | None = None,
     topology: Topology | None = None,
+    surroundings: Surroundings | None = None,
 ) -> Starlette:
     """Return the application; everything is opened in its lifespan, inside the event loop.
 
     `load` gives the functions, by default those of the checkout: they read the same settings from
     the environment, which must hold them before.
     """
-    topology = topology or read_topology()
+    topology, around = topology or read_topology(), surroundings or Surroundings()
     names = tuple(topology.functions)
-    stack = _Stack(
-        settings, open_stack_backend, FunctionRouter(load or (lambda: load_functions(names)))
-    )
+    chosen = load or (lambda: load_functions(names))
+    router = FunctionRouter(lambda: with_tap(chosen(), around.feed))
+    stack = _Stack(settings, open_stack_backend, router, around)
+    stand_ins = stack.stand_ins
     app = Starlette(
         routes=[
             *_both("/", stack.answer_index, ["GET"]),
             *_both("/health", stack.answer_health, ["GET"]),
-            Route("/_local/sgtm", stack.receive_callback, methods=["POST"]),
-            Route("/_local/sgtm/{path:path}", stack.receive_callback, methods=["POST"]),
+            Route("/_local/sgtm", stand_ins.receive_callback, methods=["POST"]),
+            Route("/_local/sgtm/{path:path}", stand_ins.receive_callback, methods=["POST"]),
+            Route(f"{GA4_PATH}/{{path:path}}", stand_ins.receive_hit, methods=["GET", "POST"]),
+            *_both(LISTEN_PATH, stand_ins.listen, ["GET"]),
             *_both("/_local/callbacks", stack.list_callbacks, ["GET"]),
             *_both("/_local/audit", stack.list_audit, ["GET"]),
             *_both("/_local/deadletters", stack.list_dead_letters, ["GET"]),
             *_both("/_local/push", stack.push, ["GET"]),
             *_both("/_local/reset", stack.reset, ["POST"]),
+            *_shop(),
             Mount("/", app=stack.router),
         ],
         lifespan=lambda _: stack.running(topology),
@@ -102,11 +129,17 @@ class _Stack:
     """The running parts, and the stack's own endpoints."""
 
     def __init__(
-        self, settings: Settings, open_stack_backend: OpenStackBackend, router: FunctionRouter
+        self,
+        settings: Settings,
+        open_stack_backend: OpenStackBackend,
+        router: FunctionRouter,
+        around: Surroundings,
     ) -> None:
         self._settings = settings
         self._open = open_stack_backend
+        self._around = around
         self.router = router
+        self.stand_ins = StandIns(settings, around.feed, around.container)
         self._parts: StackBackend
         self._callbacks: ReceivedCallbacks
 
@@ -115,15 +148,17 @@ class _Stack:
         """Open everything, run the dispatcher and the schedules, and stop in the other order."""
         self._parts = await self._open(self._settings)
         received = SqliteDatabase(self._settings.data_dir)
-        self._callbacks = ReceivedCallbacks(received)
+        self._callbacks = self.stand_ins.callbacks = ReceivedCallbacks(received)
         self._wiring = Wiring(self._settings)
         self.router.load()
         schedules = [
             asyncio.create_task(self._run_schedule(name, schedule, topology))
             for name, schedule in topology.schedules.items()
         ]
+        if isinstance(documents := self._parts.backend.documents, SqliteDocuments):
+            schedules.append(asyncio.create_task(self._delete_expired(documents)))
         try:
-            async with self._delivering():
+            async with self._delivering(), self._container_running():
                 yield
         finally:
             for task in schedules:
@@ -148,6 +183,21 @@ class _Stack:
             dispatcher.stop()
             await task
 
+    @contextlib.asynccontextmanager
+    async def _container_running(self) -> AsyncIterator[None]:
+        around = self._around
+        if around.container is None:
+            yield
+            return
+        async with around.container.running(
+            stack_url=around.url,
+            ga4_url=around.url + GA4_PATH,
+            callback_secret=around.callback_secret,
+            data_dir=self._settings.data_dir,
+            feed=around.feed,
+        ):
+            yield
+
     async def _run_schedule(self, name: str, schedule: Schedule, topology: Topology) -> None:
         every_s = max(schedule.every_s * self._settings.retry_scale, _SCHEDULE_EVERY_S_MIN)
         timeout_s = topology.functions[schedule.function].timeout_s
@@ -162,11 +212,26 @@ class _Stack:
             if failed:
                 logger.warning("schedule_failed", extra={"fields": {"schedule": name}})
 
+    async def _delete_expired(self, documents: SqliteDocuments) -> None:
+        """Do what Firestore does by the policies of the deployment."""
+        while True:
+            try:
+                while await documents.delete_expired(
+                    now=self._parts.backend.clock(), deadline=Deadline.after(_EXPIRY_DEADLINE_S)
+                ):
+                    pass
+            except Unavailable:  # somebody else has the file: next time
+                logger.warning("expiry_failed")
+            await asyncio.sleep(_EXPIRY_EVERY_S)
+
     async def answer_index(self, request: Request) -> Response:
         """Say what is here."""
         base = str(request.base_url)
         functions = {name: f"{base}{name}" for name in sorted(self.router.names)}
-        local = ("callbacks", "audit", "deadletters", "push", "reset", "sgtm/callback")
+        local = (
+            "callbacks", "audit", "deadletters", "push", "listen", "shop/", "reset",
+            "sgtm/callback", "ga4/g/collect",
+        )  # fmt: skip
         return _json(
             {
                 "version": __version__,
@@ -180,25 +245,6 @@ class _Stack:
         """Say that the process serves."""
         del request
         return _json({"status": "ok", "function": "local_stack", "version": __version__})
-
-    async def receive_callback(self, request: Request) -> Response:
-        """Stand in for an sGTM endpoint: check the signature, keep what came."""
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > CALLBACK_BODY_BYTES_MAX:
-                return _error(InvalidInput("body_too_large", "a callback has at most 64 KiB"))
-        headers = dict(request.headers)
-        secrets = [
-            secret for endpoint in self._settings.callbacks for secret in endpoint.secret.split()
-        ]
-        valid = verify_signature(headers, body, secrets) is not None
-        await self._callbacks.add(
-            request.url.path, headers, body, signature_valid=valid, deadline=_soon()
-        )
-        if not valid:
-            return _error(InvalidInput("unauthorized", "the signature is not valid"))
-        return _json({"status": "ok"})
 
     async def list_callbacks(self, request: Request) -> Response:
         """Answer what the stand-in received."""
@@ -247,6 +293,13 @@ def _both(
     """Return the routes with and without a trailing slash."""
     paths = {path, path.rstrip("/") + "/"}
     return [Route(text, endpoint, methods=methods) for text in sorted(paths)]
+
+
+def _shop() -> list[BaseRoute]:
+    """Return the sample page, served beside the push stand-in: its scripts may listen there."""
+    if not SHOP_DIR.is_dir():
+        return []
+    return [Mount(SHOP_PATH, app=StaticFiles(directory=SHOP_DIR, html=True))]
 
 
 async def _answer_items(request: Request, list_items: Callable[..., Awaitable[Any]]) -> Response:

@@ -23,8 +23,15 @@ from tagstitch.adapters.log import configure_logging
 from tagstitch.adapters.settings import exported_settings, read_settings
 from tagstitch.core.callback import CallbackEndpoint
 from tagstitch.core.errors import Unavailable
-from tagstitch.local_stack.app import OpenStackBackend, create_app, open_local_stack_backend
+from tagstitch.local_stack.app import (
+    OpenStackBackend,
+    Surroundings,
+    create_app,
+    open_local_stack_backend,
+)
 from tagstitch.local_stack.functions import LoadFunctions
+from tagstitch.local_stack.live_feed import LiveFeed
+from tagstitch.local_stack.simulated_container import SimulatedContainer
 
 HOST: Final = "127.0.0.1"
 CALLBACK_PATH: Final = "/_local/sgtm/callback"
@@ -49,6 +56,8 @@ class StackOptions:
     open_stack_backend: OpenStackBackend = open_local_stack_backend
     load: LoadFunctions | None = None
     """Gives the functions; None loads those of the checkout."""
+    container: SimulatedContainer | None = None
+    """Runs beside the stack; its `url` is there once the stack answers."""
 
 
 def run_local_stack(options: StackOptions, announce: Callable[[str], None] = print) -> None:
@@ -131,10 +140,15 @@ class _Server(uvicorn.Server):
     """A server that says when it answers."""
 
     started_callback: Callable[[], None]
+    feed: LiveFeed
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.started_callback()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.feed.close()
+        await super().shutdown(sockets)
 
 
 @contextlib.contextmanager
@@ -148,10 +162,15 @@ def _prepared(options: StackOptions) -> Iterator[_Prepared]:
     values = {"TAGSTITCH_DATA_DIR": str(options.data_dir), **options.settings}
     if "TAGSTITCH_BACKEND" not in values:
         values["TAGSTITCH_BACKEND"] = "local"
-    defaults = {"TAGSTITCH_CALLBACKS": _own_callback(url, options.data_dir)}
+    callback_secret = read_local_secrets(options.data_dir)["LOCAL_CALLBACK_SECRET"]
+    defaults = {"TAGSTITCH_CALLBACKS": _own_callback(url, callback_secret)}
+    around = Surroundings(url, LiveFeed(), options.container, callback_secret)
     with listener, exported_settings(values, defaults=defaults):
         app = create_app(
-            read_settings(), open_stack_backend=options.open_stack_backend, load=options.load
+            read_settings(),
+            open_stack_backend=options.open_stack_backend,
+            load=options.load,
+            surroundings=around,
         )
         configure_logging("uvicorn", logging.WARNING)
         config = uvicorn.Config(
@@ -163,16 +182,19 @@ def _prepared(options: StackOptions) -> Iterator[_Prepared]:
             log_config=None,
             timeout_graceful_shutdown=_STOP_S,
         )
-        yield _Prepared(app, _Server(config), listener, url)
+        server = _Server(config)
+        server.feed = around.feed
+        yield _Prepared(app, server, listener, url)
 
 
-def _own_callback(url: str, data_dir: Path) -> str:
+def _own_callback(url: str, secret: str) -> str:
     """Return the setting that registers the stack's own stand-in for sGTM as `main`."""
     endpoint = CallbackEndpoint(
         id="main",
         url=url + CALLBACK_PATH,
-        secret=read_local_secrets(data_dir)["LOCAL_CALLBACK_SECRET"],
+        secret=secret,
         attributes=frozenset({"*"}),
         allow_private=True,
+        acknowledges=True,
     )
     return msgspec.json.encode([endpoint]).decode()

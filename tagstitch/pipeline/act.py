@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from tagstitch.core.action_delivery import ActionReason, Ending, action_record, denied_purposes
-from tagstitch.core.consent import resolve_consent
+from tagstitch.core.consent import ANALYTICS_STORAGE, resolve_consent
 from tagstitch.core.destination import Destination, choose_destination
 from tagstitch.core.destination_request import (
     DestinationRequest,
@@ -31,7 +31,7 @@ from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.outbox import Outbox, action_path
 from tagstitch.pipeline.publish_audit import encode_record
 from tagstitch.pipeline.push_inbox import PushMessage, inbox_path, inbox_with
-from tagstitch.pipeline.send_action import ActionSender
+from tagstitch.pipeline.send_action import ActionSender, watched
 from tagstitch.pipeline.visitor_of_profile import visitor_of_profile
 
 _MARK_S: Final = 5.0
@@ -155,6 +155,11 @@ class ActionDelivery:
         if denied := denied_purposes(fields, visitor.profile, consent):
             said = consent.to_record(*asked, *denied)
             return Ending("suppressed", "CONSENT_DENIED", _id(destination), consent=said)
+        replays = fields.get("replays", 0)
+        if destination is not None and await self._health.is_disabled(
+            watched(destination), replays=replays, deadline=deadline
+        ):
+            return Ending("dead_letter", "DISABLED", destination.id)
         claim = await self._claim(outbox_id, fields, visitor.profile, now, deadline=deadline)
         if claim is None:
             return Ending("suppressed", "DUPLICATE", _id(destination))
@@ -202,15 +207,15 @@ class ActionDelivery:
         now: datetime,
     ) -> DestinationRequest | PushMessage | Ending:
         if destination is None:
-            if fields["action"]["type"] != "push_message":
+            action = fields["action"]
+            if action["type"] != "push_message":
                 return Ending("dead_letter", "NO_DESTINATION")
             sent = _sent(fields)
+            purposes = (ANALYTICS_STORAGE, *action["purposes"], *fields["rule_purposes"])
             return PushMessage(
                 outbox_id, sent["channel"], sent["payload"], fields["useful_until"],
-                profile.profile_id,
+                profile.profile_id, purposes=purposes, decided_at=fields["created_at"],
             )  # fmt: skip
-        if self._health.is_disabled(f"destination:{destination.id}"):
-            return Ending("dead_letter", "DISABLED", destination.id)
         return self._request(outbox_id, fields, destination, profile, now)
 
     def _request(
@@ -255,8 +260,7 @@ class ActionDelivery:
         attempt_s = self._sender.attempt_s(destination)
         if deadline.remaining_s < attempt_s + _MARK_S:
             raise Unavailable("outbox", "too little time is left for an attempt")
-        key = f"destination:{destination.id}"
-        if wait_s := self._health.wait_s(key):
+        if wait_s := self._health.wait_s(watched(destination)):
             await self._outbox.postpone(document, wait_s, deadline=deadline)
             raise Unavailable("destination", "left alone after failures")
         leased = await self._outbox.take_lease(
@@ -264,7 +268,7 @@ class ActionDelivery:
         )
         if leased is None:
             raise Conflict
-        sent = await self._sender.send(destination, request, outbox_id, key=key)
+        sent = await self._sender.send(destination, request, outbox_id)
         if sent.verdict == "retry" or (sent.verdict == "unknown" and destination.repeatable):
             await self._outbox.release(outbox_id, leased, sent.wait_s, deadline=deadline)
             raise Unavailable("destination", "asks to try later")

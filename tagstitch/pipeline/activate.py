@@ -6,6 +6,8 @@ from tagstitch.core.activation import (
     ActivationAnswer,
     activation_answer,
     check_may_ask,
+    check_public,
+    is_for_browser,
     parse_activation,
 )
 from tagstitch.core.caller import Caller
@@ -32,12 +34,14 @@ class FeatureActivation:
         """Answer a request body; `request_id` is the one of the answer.
 
         The view is judged before the visitor, so that a mistake in a front end shows at once and
-        not only for visitors who are known. Raises InvalidInput for a body that cannot be used,
+        not only for visitors who are known. What goes to a browser comes of a public view, and
+        conceals what is concealed whatever the caller may see. Raises InvalidInput for a body that cannot be used,
         and nothing for a store that does not answer.
         """
         lookup = parse_activation(body, self._identity)
+        for_browser = is_for_browser(body)
         caller.require_view(lookup.view)
-        deadline = Deadline.after(lookup.deadline_ms / 1000)
+        deadline = Deadline.of_calls(lookup.deadline_ms / 1000)
         with timed("read"):
             views = await self._views.get(deadline)
         if views is None:  # nobody can say yet which attributes the view has
@@ -45,7 +49,11 @@ class FeatureActivation:
                 found=False, reason="ERROR", view=lookup.view, degraded=("profile",)
             )
             return activation_answer(silent, (), request_id=request_id)
-        names = feature_names(views, lookup.view, sees_concealed=caller.may("concealed"))
-        check_may_ask(views.get(lookup.view), lookup.identifiers[0])
+        sees_concealed = caller.may("concealed") and not for_browser
+        names = feature_names(views, lookup.view, sees_concealed=sees_concealed)
+        view = views.get(lookup.view)
+        if for_browser:
+            check_public(view)
+        check_may_ask(view, lookup.identifiers[0])
         answer = await self._lookup.look_up(lookup, caller, deadline=deadline, may_publish=False)
         return activation_answer(answer, names, request_id=request_id)

@@ -74,8 +74,8 @@ class Delete:
 Write = Put | Patch | Delete
 
 
-class DocumentStore(Protocol):
-    """Documents with versions: Firestore in the cloud, SQLite locally."""
+class DocumentReader(Protocol):
+    """What reads documents by their paths."""
 
     async def get(self, path: str, *, deadline: Deadline) -> Document | None:
         """Return the document, or None; one read RPC."""
@@ -84,6 +84,10 @@ class DocumentStore(Protocol):
     async def get_many(self, paths: Sequence[str], *, deadline: Deadline) -> Mapping[str, Document]:
         """Return the documents that exist, by path; one read RPC however many there are."""
         ...
+
+
+class DocumentStore(DocumentReader, Protocol):
+    """Documents with versions: Firestore in the cloud, SQLite locally."""
 
     async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:
         """Apply all writes or none; one write RPC.
@@ -98,7 +102,7 @@ class DocumentStore(Protocol):
         self,
         collection: str,
         *,
-        pending: int | None = None,
+        pending: int | Literal["any"] | None = None,
         subject: str | None = None,
         after: str | None = None,
         limit: int = 100,
@@ -108,7 +112,9 @@ class DocumentStore(Protocol):
 
         `after` is a path, the last one of the page before, whether or not it still exists.
         `pending` keeps only those whose field `pending` equals it, `subject` those of one
-        pseudonym: the two named queries that need an index, each alone.
+        pseudonym: the two named queries that need an index, each alone. With `pending="any"` those
+        come that have any integer from 0 on there, the smaller ones first and those of one number in
+        order of their path; that takes no `after`.
         """
         ...
 

@@ -34,7 +34,7 @@ from tagstitch.core.personalization import PersonalizationDecision
 from tagstitch.core.receipt import make_receipt
 from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attributes
 from tagstitch.core.visitor_writes import VisitorWrites
-from tagstitch.pipeline.backend import Backend, Document
+from tagstitch.pipeline.backend import Backend, Document, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decision import (
     CallDecision,
@@ -45,7 +45,7 @@ from tagstitch.pipeline.decision import (
     Stages,
 )
 from tagstitch.pipeline.decision_writes import decision_writes, outbox_paths
-from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
+from tagstitch.pipeline.idempotency import IdempotencyMark, is_live, was_committed
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.publish_audit import (
@@ -57,11 +57,15 @@ from tagstitch.pipeline.publish_audit import (
 from tagstitch.pipeline.publish_event import EventPublisher
 from tagstitch.pipeline.push_token import PushTokens
 from tagstitch.pipeline.refreshed import Refreshed
+from tagstitch.pipeline.renew_links import renewed_links
 from tagstitch.pipeline.sealed_receipt import WITHOUT_VALUES, seal_receipt
 from tagstitch.pipeline.stage_times import timed
 
 _DECISIONS_MAX: Final = 2
 """Decisions of one request: after a second lost race the state's actions are left out."""
+
+_LOOK_SHARE: Final = 0.5
+"""Part of what is left for publishing in which a look tells whether a failed commit was made."""
 
 logger = logging.getLogger("tagstitch")
 
@@ -181,7 +185,8 @@ class Decider:
         decided, is_counted = await self._tell_denial(call, decided)
         now = self._backend.clock()
         writes = decision_writes(call, decided, self._keyring, now=now)
-        records = self._records(call, decided, profile=writes[0].fields)
+        visitor = writes[0]
+        records = self._records(call, decided, profile=visitor.fields)
         body = self._body(call, decided)
         mark = call.mark.put(
             records,
@@ -191,10 +196,22 @@ class Decider:
         )
         try:
             with timed("commit"):
-                await self._backend.documents.commit([*writes, mark], deadline=call.stages.commit)
+                renewed = await renewed_links(
+                    self._backend.documents,
+                    visitor.path.partition("/")[2],
+                    _stored_fields(decided) or None,
+                    visitor.fields,
+                    deadline=call.stages.commit,
+                )
+                await self._backend.documents.commit(
+                    [*writes, *renewed, mark], deadline=call.stages.commit
+                )
         except InvalidInput as error:  # not the caller's fault: the event can be decided
             logger.warning("state_too_large", extra={"fields": {"code": error.code}})
             raise Unavailable("state", "no document can hold it") from None
+        except Unavailable:
+            if not await self._was_committed(call, mark):
+                raise
         until = call.stages.audit
         recorded = self._audit.publish_committed(
             encode_records(records), path=mark.path, deadline=until
@@ -208,6 +225,13 @@ class Decider:
                 return body
             _, is_told = await asyncio.gather(recorded, self._events.publish(call, deadline=until))
         return body if is_told else also_degraded(body, "stitch")
+
+    async def _was_committed(self, call: DecideCall, mark: Put) -> bool:
+        deadline = call.stages.audit.at_most(call.stages.audit.remaining_s * _LOOK_SHARE)
+        with timed("commit"):
+            return await was_committed(
+                self._backend.documents, mark, now=self._backend.clock(), deadline=deadline
+            )
 
     async def _record_and_hand_over(
         self, recorded: Coroutine[Any, Any, None], entries: Sequence[str], *, deadline: Deadline
@@ -298,6 +322,7 @@ class Decider:
             receipt=receipt,
             blocked_types=call.blocked_types,
             held_types=[call.identifiers[0].type] if decided.loaded.visitor.is_held else (),
+            is_uncommitted=not decided.situation.can_commit,
             is_replayable=receipt != WITHOUT_VALUES,
         )
         records = []

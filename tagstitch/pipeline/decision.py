@@ -34,8 +34,6 @@ _READ_SHARE: Final = 0.5
 """Part of the deadline that loading may take; what comes late is missing in the answer."""
 _COMMIT_SHARE: Final = 0.8
 """Part of the deadline by which state must be committed."""
-_AUDIT_SHARE: Final = 0.95
-"""Part of the deadline by which the audit record must be published; then it goes to the log."""
 
 _WITHOUT_PROFILE: Final = frozenset({"profile", "state"})
 
@@ -52,14 +50,14 @@ class Stages:
     read: Deadline
     commit: Deadline
     audit: Deadline
+    """By then the record must be published; then it goes to the log."""
 
     @classmethod
     def of(cls, seconds: float) -> Stages:
         """Return the stages of a request that has this many seconds."""
+        audit = Deadline.of_calls(seconds)
         return cls(
-            Deadline.after(seconds * _READ_SHARE),
-            Deadline.after(seconds * _COMMIT_SHARE),
-            Deadline.after(seconds * _AUDIT_SHARE),
+            audit.at_most(seconds * _READ_SHARE), audit.at_most(seconds * _COMMIT_SHARE), audit
         )
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from tagstitch.core.callback import (
+    NOT_ACKNOWLEDGED,
     CallbackEndpoint,
     CallbackVerdict,
     callback_body,
+    is_acknowledged,
     judge_status,
     unknown_callback,
 )
 from tagstitch.core.callback_delivery import CallbackOutcome, callback_record
 from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.hops import HOPS_HEADER
 from tagstitch.core.limits import (
     CALLBACK_BODY_BYTES_MAX,
     CALLBACK_DEADLINE_S,
@@ -26,14 +31,32 @@ from tagstitch.core.limits import (
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.pipeline.backend import Backend, Document, Patch, Put
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.endpoint_health import EndpointHealth
+from tagstitch.pipeline.endpoint_health import EndpointHealth, Watched
 from tagstitch.pipeline.idempotency import pending_records
 from tagstitch.pipeline.outbox import Outbox
+from tagstitch.pipeline.present_callback import PresentCallback, fields_to_look_again
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record
 from tagstitch.pipeline.webhook_signature import sign_callback
 
 _LEASE_S: Final = CALLBACK_DEADLINE_S + 3.0
 """Seconds for which one process owns an attempt: its deadline and the mark behind it."""
+
+_ENVELOPE_BYTES: Final = 256
+"""Room for what stands around `data` in a body."""
+
+logger = logging.getLogger("tagstitch")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came of one attempt."""
+
+    verdict: CallbackVerdict
+    wait_s: float | None = None
+    """How long the endpoint, or the breaker in front of it, asks to be left alone."""
+    why: str | None = None
+    """Why it failed, where its status does not say so."""
+    was_attempt: bool = True
 
 
 class CallbackDelivery:
@@ -45,13 +68,15 @@ class CallbackDelivery:
         endpoints: Mapping[str, CallbackEndpoint],
         *,
         audit: AuditPublisher,
+        present: PresentCallback,
+        health: EndpointHealth,
         retry_scale: float = 1.0,
-        health: EndpointHealth | None = None,
     ) -> None:
         self._backend = backend
         self._endpoints = endpoints
+        self._present = present
         self._outbox = Outbox(backend, audit, retry_scale=retry_scale)
-        self._health = health or EndpointHealth(backend.clock, scale=retry_scale)
+        self._health = health
 
     def endpoint(self, name: str | None) -> CallbackEndpoint | None:
         """Return the registered endpoint; raises InvalidInput for a name nobody registered."""
@@ -74,14 +99,10 @@ class CallbackDelivery:
     ) -> Put:
         """Return the outbox entry, leased to this process for the first attempt.
 
-        Raises InvalidInput when the body would be larger than an endpoint is sent.
+        It keeps no attributes: they are read again for any later attempt. Raises InvalidInput when
+        the body would be larger than an endpoint is sent.
         """
-        encoded = msgspec.json.encode(data)
-        if len(encoded) > CALLBACK_BODY_BYTES_MAX - 256:
-            raise InvalidInput(
-                "invalid_field", "the callback's body would be too large", "callback",
-                "list fewer attributes for this endpoint in TAGSTITCH_CALLBACKS",
-            )  # fmt: skip
+        _check_size(msgspec.json.encode(data))
         fields = {
             "kind": "callback",
             "status": "pending",
@@ -89,8 +110,10 @@ class CallbackDelivery:
             "request_id": request.request_id,
             "subject": subject,
             "event_name": request.event.name if request.event else None,
-            "data": encoded,
+            "data": msgspec.json.encode({**data, "attributes": {}}),
+            **fields_to_look_again(request),
             "preview": request.preview,
+            "hops": request.hops,
             "useful_until": request.expires_at,
             "attempts": 0,
             **self._outbox.lease(_LEASE_S),
@@ -100,14 +123,20 @@ class CallbackDelivery:
         return Put(f"outbox/{outbox_id}", fields | pending_records((), now=now), if_version="")
 
     async def deliver_first(
-        self, outbox_id: str, fields: Mapping[str, Any], *, deadline: Deadline
+        self,
+        outbox_id: str,
+        fields: Mapping[str, Any],
+        data: Mapping[str, Any],
+        *,
+        deadline: Deadline,
     ) -> None:
         """Make the first attempt of an entry that this process has just committed.
 
-        An attempt that may work later goes on through topic `actions`: a dead endpoint never
+        `data` is what `entry` was given. An attempt that may work later goes on through topic `actions`: a dead endpoint never
         delays linking. If even that cannot be published the sweep does it later.
         """
-        await self._attempt(outbox_id, fields, hands_over=True, deadline=deadline)
+        full = {**fields, "data": msgspec.json.encode(data)}
+        await self._attempt(outbox_id, full, hands_over=True, deadline=deadline)
 
     async def resume_first(self, outbox_id: str, *, deadline: Deadline) -> None:
         """Make sure that an entry of an earlier delivery of its request comes to its end.
@@ -124,9 +153,9 @@ class CallbackDelivery:
             if document.fields["attempts"]:
                 await self._outbox.publish_action(outbox_id, deadline=deadline)
                 return
-            leased = await self._outbox.take_lease(document, _LEASE_S, deadline=deadline)
+            leased = await self._lease_as_of_now(document, deadline=deadline)
             if leased is not None:
-                await self.deliver_first(outbox_id, leased, deadline=deadline)
+                await self._attempt(outbox_id, leased, hands_over=True, deadline=deadline)
                 return
 
     async def resume(
@@ -146,11 +175,30 @@ class CallbackDelivery:
             if document is None:
                 return
             await self._outbox.wait_for_its_time(document, deadline=deadline)
-            leased = await self._outbox.take_lease(document, _LEASE_S, deadline=deadline)
+            leased = await self._lease_as_of_now(document, deadline=deadline)
             if leased is not None:
                 break
         if not await self._attempt(outbox_id, leased, deadline=deadline):
             raise Unavailable("callback", "the endpoint asks to try later")
+
+    async def _lease_as_of_now(
+        self, document: Document, *, deadline: Deadline
+    ) -> dict[str, Any] | None:
+        """Return the entry under our lease, with what may be said now; None when it was leased.
+
+        Without `data` nothing may be sent: its view is gone, or its body has grown too large.
+        """
+        fields = document.fields
+        endpoint = self._endpoints.get(fields["endpoint"])
+        present: dict[str, Any] = {}
+        if endpoint is not None and fields["useful_until"] > self._backend.clock():
+            try:
+                present = await self._present.fill(fields, endpoint, deadline=deadline)
+                _check_size(present.get("data", b""))
+            except InvalidInput:
+                present = {"data": None}
+        leased = await self._outbox.take_lease(document, _LEASE_S, deadline=deadline)
+        return None if leased is None else {**leased, **present}
 
     async def _attempt(
         self,
@@ -170,33 +218,57 @@ class CallbackDelivery:
         if fields["useful_until"] <= now:
             await self._finish(outbox_id, fields, "expired", deadline=deadline)
             return True
-        verdict: CallbackVerdict = "rejected"
-        wait_s, was_attempt = None, True
-        key = f"callback:{fields['endpoint']}"
-        if endpoint is not None and not self._health.is_disabled(key):
-            if wait_s := self._health.wait_s(key):
-                verdict, was_attempt = "retry", False
-            else:
-                verdict, wait_s = await self._post(endpoint, fields, key, sent_at=now)
-        if verdict == "delivered":
+        answer = _Answer("rejected")
+        if endpoint is not None and fields["data"]:
+            answer = await self._ask(endpoint, fields, now=now, deadline=deadline)
+        if answer.verdict == "delivered":
             await self._finish(outbox_id, fields, "delivered", deadline=deadline)
-        elif verdict == "rejected":
+        elif answer.verdict == "rejected":
             await self._reject(outbox_id, fields, deadline=deadline)
         else:
             if hands_over:
                 await self._outbox.hand_over([f"outbox/{outbox_id}"], deadline=deadline)
             await self._outbox.release(
-                outbox_id, fields, wait_s, was_attempt=was_attempt, deadline=deadline
+                outbox_id,
+                fields,
+                answer.wait_s,
+                was_attempt=answer.was_attempt,
+                why=answer.why,
+                deadline=deadline,
             )
-        return verdict != "retry"
+        return answer.verdict != "retry"
 
-    async def _post(
-        self, endpoint: CallbackEndpoint, fields: Mapping[str, Any], key: str, *, sent_at: datetime
-    ) -> tuple[CallbackVerdict, float | None]:
-        """Return what the endpoint's answer means, and its Retry-After in seconds."""
+    async def _ask(
+        self,
+        endpoint: CallbackEndpoint,
+        fields: Mapping[str, Any],
+        *,
+        now: datetime,
+        deadline: Deadline,
+    ) -> _Answer:
+        """Make the attempt unless the endpoint is left alone; note what it says about it."""
+        watched = Watched(f"callback:{endpoint.id}", endpoint.url)
+        replays = fields.get("replays", 0)
+        if await self._health.is_disabled(watched, replays=replays, deadline=deadline):
+            return _Answer("rejected")
+        if wait_s := self._health.wait_s(watched):
+            return _Answer("retry", wait_s, fields.get("why"), was_attempt=False)
+        answer, status = await self._exchange(endpoint, fields, sent_at=now)
+        await self._health.note(watched, answer.verdict, status=status, retry_after_s=answer.wait_s)
+        if answer.why is not None:
+            told = {"endpoint": watched.key}
+            logger.warning("callback_not_acknowledged", extra={"fields": told})
+        return answer
+
+    async def _exchange(
+        self, endpoint: CallbackEndpoint, fields: Mapping[str, Any], *, sent_at: datetime
+    ) -> tuple[_Answer, int | None]:
+        """Return what the endpoint's answer means, and its status where there was one."""
+        webhook_id = fields["request_id"]
         body = callback_body(msgspec.Raw(fields["data"]), sent_at=sent_at)
-        headers = sign_callback(endpoint, fields["request_id"], body, sent_at=sent_at)
+        headers = sign_callback(endpoint, webhook_id, body, sent_at=sent_at)
         headers["content-type"] = "application/json"
+        headers[HOPS_HEADER] = str(fields["hops"] + 1)
         if fields.get("preview"):
             headers["x-gtm-server-preview"] = fields["preview"]
         try:
@@ -208,15 +280,15 @@ class CallbackDelivery:
                 deadline=Deadline.after(CALLBACK_DEADLINE_S),
             )
         except Unavailable:
-            self._health.note(key, "retry")
-            return "retry", None
+            return _Answer("retry"), None
         except InvalidInput:
-            self._health.note(key, "rejected")
-            return "rejected", None
+            return _Answer("rejected"), None
         verdict = judge_status(answer.status)
-        wait_s = answer.retry_after_s
-        self._health.note(key, verdict, status=answer.status, retry_after_s=wait_s)
-        return verdict, wait_s
+        why = None
+        must_name_it = verdict == "delivered" and endpoint.acknowledges
+        if must_name_it and not is_acknowledged(answer.body, webhook_id):
+            verdict, why = "retry", NOT_ACKNOWLEDGED
+        return _Answer(verdict, answer.retry_after_s, why), answer.status
 
     async def _finish(
         self,
@@ -232,7 +304,8 @@ class CallbackDelivery:
         ends once more, with a record of its own.
         """
         now = self._backend.clock()
-        record = callback_record(outbox_id, fields, outcome, now=now)
+        reason = fields.get("why") if outcome == "expired" else fields.get("withheld")
+        record = callback_record(outbox_id, fields, outcome, now=now, reason=reason)
         path = f"outbox/{outbox_id}"
         rows = [*fields.get("records", ()), encode_record(record)]
         ended = {"status": outcome, "ended_at": now}
@@ -255,3 +328,11 @@ class CallbackDelivery:
             deadline=deadline,
         )
         await self._finish(outbox_id, fields, "rejected", deadline=deadline)
+
+
+def _check_size(data: bytes) -> None:
+    if len(data) > CALLBACK_BODY_BYTES_MAX - _ENVELOPE_BYTES:
+        raise InvalidInput(
+            "invalid_field", "the callback's body would be too large", "callback",
+            "list fewer attributes for this endpoint in TAGSTITCH_CALLBACKS",
+        )  # fmt: skip

@@ -23,6 +23,7 @@ from tagstitch.core.callback_delivery import callback_record
 from tagstitch.core.erasure import is_tombstone, nobodys_row, tombstone_fields
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
+from tagstitch.core.stored_values import stored_map
 from tagstitch.pipeline.backend import Backend, Delete, Document, Patch, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.erasure_journal import (
@@ -166,7 +167,8 @@ class PersonEraser:
             told(kind)
             paths = [document.path for document in found]
             journal = await delete_counted(documents, journal, kind, paths, deadline=deadline)
-        journal = await self._forget_in_logs(journal, held["links"], others, deadline=deadline)
+        own = held["links"] + held["damaged_links"]
+        journal = await self._forget_in_logs(journal, own, others, deadline=deadline)
         told("audit")
         rows = await self._backend.audit_table.erase(subjects, deadline=deadline)
         return await self._end_pass(journal, rows, deadline=deadline)
@@ -206,7 +208,7 @@ class PersonEraser:
         """Delete what led to the entries, and take the person out of other profiles' entries."""
         gone = set(journal.profile_ids)
         emptied = [
-            entry for entry in others if not (entry.fields.get("merged") or {}).keys() - gone
+            entry for entry in others if not stored_map(entry.fields.get("merged")).keys() - gone
         ]
         paths = [*pointers_to((*links, *emptied)), *(entry.path for entry in emptied)]
         journal = await delete_counted(
@@ -229,10 +231,11 @@ class PersonEraser:
         """
         now = self._backend.clock()
         rows = [
-            msgspec.json.encode(nobodys_row(msgspec.json.decode(row)))
+            msgspec.json.encode(nobodys_row(row))
             for holder in holders
             if "pending" in holder.fields
-            for row in (*(holder.fields.get("records") or ()), *_ended(holder, now=now))
+            for row in map(_readable, (*_records(holder), *_ended(holder, now=now)))
+            if row is not None
         ]
         if rows:
             await self._audit.publish(rows, deadline=deadline)
@@ -293,15 +296,34 @@ class PersonEraser:
         return len(paths)
 
 
+def _records(holder: Document) -> list[Any]:
+    stored = holder.fields.get("records")
+    return stored if isinstance(stored, list) else []
+
+
+def _readable(row: object) -> dict[str, Any] | None:
+    """Return a stored record, or None for what somebody made of it: it goes unsent."""
+    try:
+        record = msgspec.json.decode(row) if isinstance(row, bytes | str) else None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
 def _ended(holder: Document, *, now: datetime) -> list[bytes]:
-    """Return the record of an outbox entry that an erasure brings to its end."""
+    """Return the record of an outbox entry that an erasure brings to its end.
+
+    None of what somebody edited: an erasure must get through whatever it meets.
+    """
     collection, _, outbox_id = holder.path.partition("/")
     fields = holder.fields
     if collection != "outbox" or fields.get("status") != "pending":
         return []
-    if fields["kind"] == "action":
-        ending = Ending("suppressed", "ERASED")
-        return [encode_record(action_record(outbox_id, fields, ending, now=now))]
-    return [
-        encode_record(callback_record(outbox_id, fields, "suppressed", now=now, reason="ERASED"))
-    ]
+    try:
+        if fields["kind"] == "action":
+            ending = Ending("suppressed", "ERASED")
+            return [encode_record(action_record(outbox_id, fields, ending, now=now))]
+        record = callback_record(outbox_id, fields, "suppressed", now=now, reason="ERASED")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []
+    return [encode_record(record)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
+from tagstitch.core.document_id import is_document_id
 from tagstitch.core.errors import InvalidInput
-from tagstitch.core.link_log import log_prefix, pointer_id
+from tagstitch.core.link_log import home_of, is_damaged, log_prefix, pointer_id
 from tagstitch.pipeline.backend import AuditQueries, Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
@@ -36,7 +37,10 @@ async def held_documents(
     split_from: Collection[str],
     deadline: Deadline,
 ) -> dict[str, list[Document]]:
-    """Return kind -> documents; `others_links` are entries of the logs of profiles that it left."""
+    """Return kind -> documents; `others_links` are entries of the logs of profiles that it left.
+
+    `damaged_links` are entries of its own log that somebody edited or cut.
+    """
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def listed(collection: str, subject: str) -> list[Document]:
@@ -54,12 +58,14 @@ async def held_documents(
     for collection in OF_KEY:
         paths = sorted(f"{collection}/{key}" for key in keys)
         held[collection] = list((await documents.get_many(paths, deadline=deadline)).values())
-    held["links"] = _joined(await asyncio.gather(*map(log, sorted(profile_ids))))
+    own = _joined(await asyncio.gather(*map(log, sorted(profile_ids))))
+    held["links"] = [entry for entry in own if not is_damaged(entry_id_of(entry), entry.fields)]
+    held["damaged_links"] = [entry for entry in own if entry not in held["links"]]
     others = _joined(await asyncio.gather(*map(log, sorted(split_from))))
     held["others_links"] = [entry for entry in others if _tells_of(entry, profile_ids)]
     marks = {
         f"processed/{marked[1]}"
-        for entry in held["links"]
+        for entry in own
         if (marked := _MARKED.match(str(entry.fields.get("record_id"))))
     } - {mark.path for mark in held["processed"]}
     held["processed"] += (await documents.get_many(sorted(marks), deadline=deadline)).values()
@@ -68,8 +74,13 @@ async def held_documents(
 
 def pointers_to(entries: Iterable[Document]) -> list[str]:
     """Return the paths of what leads from audit records to these entries of a log."""
-    merges = (entry.fields for entry in entries if entry.fields.get("kind") == "merge")
-    return [f"links/{pointer_id(str(fields.get('record_id')))}" for fields in merges]
+    records = (
+        entry.fields.get("record_id")
+        for entry in entries
+        if entry.fields.get("kind") not in ("link", "split")
+    )
+    ids = (pointer_id(record) for record in records if isinstance(record, str))
+    return [f"links/{id_}" for id_ in ids if is_document_id(id_)]
 
 
 def subjects_of(keyring: Keyring, profile_ids: Iterable[str]) -> list[str]:
@@ -92,15 +103,22 @@ async def count_rows(queries: AuditQueries, subjects: Sequence[str], *, deadline
 
 
 def _tells_of(entry: Document, profile_ids: Collection[str]) -> bool:
-    merged: Mapping[str, Any] = entry.fields.get("merged") or {}
+    merged = entry.fields.get("merged") or {}
+    if not isinstance(merged, Mapping):  # nobody can say whose documents stand in it
+        return True
     return entry.fields.get("other_id") in profile_ids or not merged.keys().isdisjoint(profile_ids)
+
+
+def entry_id_of(entry: Document) -> str:
+    """Return the id of an entry of a log."""
+    return entry.path.partition("/")[2]
 
 
 async def _log(documents: DocumentStore, profile_id: str, deadline: Deadline) -> list[Document]:
     """Return the log of one profile: ids that people chose may begin as its entries do."""
     prefix = f"links/{log_prefix(profile_id)}"
     found = await _all(documents, "links", deadline=deadline, prefix=prefix)
-    return [entry for entry in found if entry.fields.get("profile_id") == profile_id]
+    return [entry for entry in found if home_of(entry_id_of(entry)) == profile_id]
 
 
 async def _all(

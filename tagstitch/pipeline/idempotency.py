@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tagstitch.core.audit import AuditRecord
-from tagstitch.core.errors import InvalidInput
+from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.limits import IDEMPOTENCY_DAYS, PENDING_SHARDS
-from tagstitch.pipeline.backend import Document, Put
+from tagstitch.pipeline.backend import Document, DocumentStore, Put
+from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.publish_audit import encode_records
 
 
@@ -89,3 +90,21 @@ def is_live(document: Document | None, *, now: datetime) -> bool:
         return False
     expires_at = document.fields.get("expires_at")
     return not isinstance(expires_at, datetime) or expires_at > now
+
+
+async def was_committed(
+    documents: DocumentStore, mark: Put, *, now: datetime, deadline: Deadline
+) -> bool:
+    """Return whether a commit with this mark was made whose answer was lost, as far as one can tell.
+
+    Raises Conflict where another request of the same id has left its mark meanwhile.
+    """
+    try:
+        stored = await documents.get(mark.path, deadline=deadline)
+    except Unavailable:
+        return False
+    if stored is None or not is_live(stored, now=now):
+        return False
+    if [bytes(row) for row in stored.fields.get("records") or ()] != mark.fields["records"]:
+        raise Conflict
+    return True

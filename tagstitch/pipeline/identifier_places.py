@@ -8,7 +8,7 @@ from datetime import datetime
 from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.identity_graph import GraphNode
-from tagstitch.core.profile import Profile, own_shape, parse_profile
+from tagstitch.core.profile import Profile, own_shape, parse_profile, survivor_id
 from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document
 from tagstitch.pipeline.keyring import Keyring
@@ -28,9 +28,9 @@ class IdentifierPlaces:
         """
         ways = [self.place(identifier)]
         document = found.get(ways[0])
-        merged_into = document.fields.get("merged_into") if document else None
-        if isinstance(merged_into, str):
-            ways.append(f"profiles/{merged_into}")
+        survivor = survivor_id(document.fields) if document else None
+        if survivor is not None:
+            ways.append(f"profiles/{survivor}")
         return ways
 
     def has_left(self, identifier: Identifier, found: Mapping[str, Document]) -> bool:

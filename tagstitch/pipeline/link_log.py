@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identity_graph import Resolution
 from tagstitch.core.link_log import (
     LinkEntry,
@@ -25,17 +26,18 @@ _STEPS_MAX: Final = 200
 
 
 def log_writes(
-    resolution: Resolution, *, key: str, record_id: str, at: datetime, now: datetime
+    resolution: Resolution, *, key: str, record_id: str, at: datetime, now: datetime, days: int
 ) -> list[Put]:
     """Return the entry of a change, and for a merge what leads to it from the audit record.
 
-    `key` tells the request: ids of requests may come back after days.
+    `key` tells the request: ids of requests may come back after days. Both are kept for `days`.
     """
-    fields = change_fields(resolution, record_id=record_id, occurred_at=at, now=now)
+    fields = change_fields(resolution, record_id=record_id, occurred_at=at, now=now, days=days)
     entry = entry_id(str(resolution.profile_id), now, key)
     writes = [Put(f"links/{entry}", fields, "")]
     if resolution.merged:
-        writes.append(Put(f"links/{pointer_id(record_id)}", {"entry": entry}))
+        pointer = {"entry": entry, "expires_at": fields["expires_at"]}
+        writes.append(Put(f"links/{pointer_id(record_id)}", pointer))
     return writes
 
 
@@ -60,12 +62,24 @@ async def entries_of(
 
 
 async def home_as_of(
-    documents: DocumentStore, key: str, home: str | None, at: datetime, *, deadline: Deadline
+    documents: DocumentStore,
+    key: str,
+    home: str | None,
+    at: datetime,
+    *,
+    kept_since: datetime,
+    deadline: Deadline,
 ) -> str | None:
     """Return the profile to which an identifier belonged at a time, by commit times.
 
-    `home` is the profile to which it belongs today. None: nobody knew the identifier.
+    `home` is the profile to which it belongs today. None: nobody knew the identifier. Raises
+    InvalidInput for a time before `kept_since`: entries of then are gone.
     """
+    if at < kept_since:
+        raise InvalidInput(
+            "invalid_field", "longer ago than the log is kept", "time",
+            "link_log_days of TAGSTITCH_IDENTITY says how long",
+        )  # fmt: skip
     before: datetime | None = None
     for _ in range(_STEPS_MAX):
         if home is None:

@@ -79,7 +79,7 @@ class ProfileLookup:
         lookup = parse_lookup(body, self._identity)
         if lookup.mode == "async":
             return await self._accept(object_of(body, ""), caller, default_request_id=request_id)
-        deadline = Deadline.after(lookup.deadline_ms / 1000)
+        deadline = Deadline.of_calls(lookup.deadline_ms / 1000)
         answer = await self.look_up(lookup, caller, deadline=deadline, may_publish=may_publish)
         return replace(answer, request_id=request_id)
 
@@ -99,18 +99,17 @@ class ProfileLookup:
         if not usable and not bare_identifiers(lookup.bare_id or "", self._identity):
             return LookupAnswer(found=False, reason="BLOCKED_IDENTIFIER", view=lookup.view)
         read_deadline = deadline.at_most(deadline.remaining_s * _READ_SHARE)
+        silent = LookupAnswer(found=False, reason="ERROR", view=lookup.view, degraded=("profile",))
         try:
             with timed("read"):
                 views = await self._views.get(read_deadline)
+                if views is None:  # nobody can say what may be shown
+                    return silent
                 visitor = await self._find(
                     lookup, usable, asserted=asserted, deadline=read_deadline
                 )
         except Unavailable:
-            views = None
-        if views is None:
-            return LookupAnswer(
-                found=False, reason="ERROR", view=lookup.view, degraded=("profile",)
-            )
+            return silent
         answer = self._answer(lookup, visitor, views, caller)
         claims_link = (
             may_publish

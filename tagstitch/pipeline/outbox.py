@@ -110,8 +110,9 @@ class Outbox:
         *,
         deadline: Deadline,
         was_attempt: bool = True,
+        why: str | None = None,
     ) -> None:
-        """Give the lease back after an attempt that may work later, and say when.
+        """Give the lease back after an attempt that may work later, and say when and `why`.
 
         Only while it is still ours: whoever took it over may have delivered meanwhile. `wait_s` is
         what the endpoint, or the breaker in front of it, asks for.
@@ -127,6 +128,7 @@ class Outbox:
             "not_before": min(now + timedelta(seconds=delay_s), fields["useful_until"]),
             "pending": document.fields.get("pending", pending_shard()),
             "pending_since": now,
+            **({"why": why} if why or "why" in document.fields else {}),
         }
         patch = Patch(
             document.path, released, remove=("lease", "lease_until"), if_version=document.version

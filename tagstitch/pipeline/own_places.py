@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from tagstitch.core.identity_graph import alias_fields, identifier_fields
@@ -17,25 +18,31 @@ def lead_to(
     versions: Mapping[str, str],
     *,
     salts: Mapping[str, object],
+    expires_at: datetime | None,
 ) -> list[Write]:
     """Return the writes after which identifiers, and the ids of other profiles, lead to a profile.
 
     `links` are identifier keys with when they were seen. `salts` are the places that were a
     profile, or led to one, with the salt that their alias keeps. Everything holds only while the
-    places are as they were read.
+    places are as they were read, and until `expires_at`.
     """
     blocked = {own_profile_id(key): link.get("blocked_at") for key, link in links.items()}
     writes: list[Write] = [
         put_as_read(
             f"profiles/{place}",
-            alias_fields(profile_id, salt=salts.get(place), blocked_at=blocked.get(place)),
+            alias_fields(
+                profile_id,
+                expires_at=expires_at,
+                salt=salts.get(place),
+                blocked_at=blocked.get(place),
+            ),
             versions,
         )
         for place in sorted({*salts, *blocked} - {profile_id})
     ]
     # Each of these has its alias, or the profile that was there, as its precondition.
     writes += [
-        Put(f"identifiers/{key}", identifier_fields(key, profile_id, link))
+        Put(f"identifiers/{key}", identifier_fields(key, profile_id, link, expires_at=expires_at))
         for key, link in links.items()
         if own_profile_id(key) != profile_id
     ]

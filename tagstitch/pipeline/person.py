@@ -73,7 +73,8 @@ async def find_person(
     keys = tuple(dict.fromkeys((*asked.keys, *_keys_of(profile))))
     logs: dict[str, list[LinkEntry]] = {}
     unread = set(chain)
-    more = set(map(own_profile_id, keys)) - unread
+    former = profile.former_ids if profile is not None else ()
+    more = {*map(own_profile_id, keys), *former} - unread
     while unread or more:
         unread |= await _leading(documents, more, home, found, now=now, deadline=deadline)
         read = await _logs(documents, unread, deadline)

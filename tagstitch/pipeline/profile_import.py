@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-
 from tagstitch.core.attribute_times import merge_attributes
+from tagstitch.core.document_size import document_bytes
 from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.errors import Conflict
 from tagstitch.core.identity_graph import (
     SALT_BYTES,
     alias_fields,
+    identifier_fields,
+    links_expiry,
     new_profile_fields,
     touch_profile,
 )
@@ -30,10 +31,11 @@ from tagstitch.core.limits import (
     PROFILE_BYTES_MAX,
 )
 from tagstitch.core.profile import parse_profile, survivor_id, typed_profile
-from tagstitch.pipeline.backend import Document, DocumentStore, Put
+from tagstitch.pipeline.backend import Document, DocumentStore, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import own_profile_id
 from tagstitch.pipeline.profile_line import ConsentStatement, ProfileLine
+from tagstitch.pipeline.renew_links import renewed_links
 
 _BATCH_PROFILES: Final = 30
 """Profiles of one commit: 30 of the largest stay below Firestore's 10 MiB."""
@@ -117,7 +119,8 @@ async def import_profiles(
         if dry_run or not batch.changed:
             return batch.result
         try:
-            await documents.commit(batch.writes(), deadline=deadline)
+            for writes in (*await batch.renewals(documents, deadline=deadline), batch.writes()):
+                await documents.commit(writes, deadline=deadline)
         except Conflict:
             if attempt == _ATTEMPTS_MAX:
                 raise
@@ -173,15 +176,18 @@ class _Batch:
             self._reject(
                 number, "invalid_field", f"above {IDENTIFIERS_PER_PROFILE_MAX} identifiers"
             )
-        elif len(msgspec.msgpack.encode(profile)) > PROFILE_BYTES_MAX:
+        elif document_bytes(profile) > PROFILE_BYTES_MAX:
             self._reject(number, "invalid_field", f"the profile is above {PROFILE_BYTES_MAX} bytes")
         elif profile == stored and not links:
             self.result.unchanged += 1
             self.result.older_values += older
         else:
             self.result.older_values += older
-            self.changed[path] = touch_profile(profile, now=self._now)
-            self.changed |= links
+            touched = self.changed[path] = touch_profile(profile, now=self._now)
+            self.changed |= {
+                place: {**link, "expires_at": links_expiry(touched)}
+                for place, link in links.items()
+            }
             self.result.created += stored is None
             self.result.updated += stored is not None
 
@@ -199,6 +205,27 @@ class _Batch:
         return [
             Put(path, fields, self._found[path].version if path in self._found else "")
             for path, fields in self.changed.items()
+        ]
+
+    async def renewals(
+        self, documents: DocumentStore, *, deadline: Deadline
+    ) -> Sequence[Sequence[Write]]:
+        """Return commits that go before: with them links may live too long, but never too short."""
+        renewed: list[Write] = []
+        for path, fields in self.changed.items():
+            stored = self._found.get(path)
+            if path.startswith("profiles/") and stored is not None and "identifiers" in fields:
+                renewed += await renewed_links(
+                    documents,
+                    path.partition("/")[2],
+                    stored.fields,
+                    fields,
+                    written=self.changed,
+                    deadline=deadline,
+                )
+        return [
+            renewed[start : start + COMMIT_WRITES_MAX]
+            for start in range(0, len(renewed), COMMIT_WRITES_MAX)
         ]
 
     def _fields(self, path: str) -> Mapping[str, Any] | None:
@@ -282,9 +309,11 @@ class _Batch:
             # An alias of a profile that does not have the identifier was read before a split:
             # written again it is a condition, which does not hold then.
             if own_profile_id(key) != profile_id and (alias is None or is_new):
-                links[place] = alias_fields(profile_id, salt=(alias or {}).get("salt"))
-                kind = key.partition(":")[0]
-                links[f"identifiers/{key}"] = {"profile_id": profile_id, "type": kind, **seen}
+                salt = (alias or {}).get("salt")
+                links[place] = alias_fields(profile_id, expires_at=None, salt=salt)
+                links[f"identifiers/{key}"] = identifier_fields(
+                    key, profile_id, seen, expires_at=None
+                )
         return links
 
     def _holder(self, key: str) -> str | None:

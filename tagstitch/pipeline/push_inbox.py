@@ -10,10 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
+from tagstitch.core.consent import Purpose, was_denied
 from tagstitch.core.limits import PUSH_INBOX_BYTES_MAX, PUSH_MESSAGES_MAX
 from tagstitch.pipeline.backend import Clock, Document, DocumentStore, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.visitor import Visitor
 from tagstitch.pipeline.visitor_of_profile import visitor_of_profile
 
 _POLL_S: Final = 1.0
@@ -33,6 +35,9 @@ class PushMessage:
     until: datetime
     profile_id: str = ""
     """Whose it is, where it is on its way into an inbox."""
+    purposes: Sequence[Purpose] = ()
+    """What the visitor must not have denied since it was decided."""
+    decided_at: datetime | None = None
 
 
 def inbox_path(keyring: Keyring, profile_id: str) -> str:
@@ -51,6 +56,8 @@ def inbox_with(
         "channel": message.channel,
         "payload": payload,
         "until": message.until,
+        "purposes": list(message.purposes),
+        "decided_at": message.decided_at,
     }
     kept = [*waiting, added][-PUSH_MESSAGES_MAX:]
     while len(kept) > 1 and sum(len(m["payload"]) for m in kept) > PUSH_INBOX_BYTES_MAX:
@@ -84,8 +91,9 @@ class PushListener:
     ) -> AsyncIterator[Sequence[PushMessage]]:
         """Yield what waits behind the message `after`, then what comes, until the token ends.
 
-        Each look yields, be it nothing: whoever listens can tell that the line is alive. Ends when
-        the visitor was erased. May raise Unavailable.
+        Each look yields, be it nothing: whoever listens can tell that the line is alive. What the
+        visitor denied while it waited is left out. Ends when the visitor was erased. May raise
+        Unavailable.
         """
         path: str | None = None
         seen: set[str] = set()
@@ -103,17 +111,37 @@ class PushListener:
                 seen.update(ids[: ids.index(after) + 1])
             new = [_message(m) for m in waiting if m["id"] not in seen]
             seen = set(ids)
-            yield new
+            yield await self._allowed(new, profile_id) if new else new
             looks += 1
             await asyncio.sleep(self._poll_s)
 
-    async def _path(self, profile_id: str) -> str | None:
-        visitor = await visitor_of_profile(
+    async def _allowed(
+        self, messages: Sequence[PushMessage], profile_id: str
+    ) -> Sequence[PushMessage]:
+        """Return the messages whose purposes the visitor has not denied since."""
+        profile = (await self._visitor(profile_id)).profile
+        if profile is None:
+            return messages
+        return [
+            message
+            for message in messages
+            if message.decided_at is None
+            or not any(
+                was_denied(profile, purpose, since=message.decided_at)
+                for purpose in message.purposes
+            )
+        ]
+
+    async def _visitor(self, profile_id: str) -> Visitor:
+        return await visitor_of_profile(
             self._documents,
             profile_id,
             now=self._clock(),
             deadline=Deadline.after(_READ_TIMEOUT_S),
         )
+
+    async def _path(self, profile_id: str) -> str | None:
+        visitor = await self._visitor(profile_id)
         if visitor.is_erased:
             return None
         found = visitor.profile.profile_id if visitor.profile is not None else profile_id
@@ -126,4 +154,11 @@ def _stored(inbox: Document | None) -> list[Mapping[str, Any]]:
 
 def _message(stored: Mapping[str, Any]) -> PushMessage:
     payload = msgspec.json.decode(bytes(stored["payload"]))
-    return PushMessage(stored["id"], stored["channel"], payload, stored["until"])
+    return PushMessage(
+        stored["id"],
+        stored["channel"],
+        payload,
+        stored["until"],
+        purposes=stored["purposes"],
+        decided_at=stored["decided_at"],
+    )

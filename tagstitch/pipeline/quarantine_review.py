@@ -9,9 +9,10 @@ from typing import Any, Final, Literal
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
-from tagstitch.core.identity_graph import type_of
+from tagstitch.core.identity_graph import links_expiry, type_of
 from tagstitch.core.profile import Profile, parse_profile, survivor_id
 from tagstitch.core.quarantine import blocked_link, is_held, released_link
+from tagstitch.core.stored_values import stored_texts
 from tagstitch.pipeline.backend import Backend, Delete, Document, Patch, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
@@ -163,7 +164,7 @@ class QuarantineReview:
             own,
             _profile_with(key, home, now=self._backend.clock()),
             home.version if home is not None else "",
-            tuple(map(str, quarantine.fields.get("profiles") or ())) if quarantine else (),
+            stored_texts(quarantine.fields.get("profiles")) if quarantine else (),
         )
 
 
@@ -187,9 +188,10 @@ def _writes(key: str, verdict: Verdict, place: _Place, *, now: datetime) -> list
         )
         path = f"profiles/{place.home.profile_id}"
         writes.append(Patch(path, {"identifiers": links}, if_version=place.home_version))
-    if place.is_alias:  # says so even when the profile has gone
-        fields = {"blocked_at": now} if is_block else {}
-        remove = () if is_block else ("blocked_at",)
+    if place.is_alias:  # a block holds even when the profile has gone
+        until = links_expiry(place.home.fields) if place.home is not None else None
+        fields = {"blocked_at": now} if is_block else {"expires_at": until or now}
+        remove = ("expires_at",) if is_block else ("blocked_at",)
         writes.append(Patch(place.own.path, fields, remove, if_version=place.own.version))
     return writes
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tagstitch.pipeline.backend import Document, DocumentStore
+from tagstitch.pipeline.backend import Document, DocumentReader
 from tagstitch.pipeline.deadline import Deadline
 
 
 async def read_documents(
-    documents: DocumentStore, paths: Sequence[str], *, deadline: Deadline
+    documents: DocumentReader, paths: Sequence[str], *, deadline: Deadline
 ) -> dict[str, Document]:
     """Return the documents that exist, in one call; a single one comes by the cheaper one."""
     if len(paths) != 1:

@@ -19,7 +19,8 @@ _LOAD_TIMEOUT_S: Final = 30.0
 
 _REFRESH_WAIT_S: Final = 0.05
 """Seconds that the request which starts a refresh waits for it: a pointer read takes one or two
-milliseconds, and on request-based CPU little runs after the answer."""
+milliseconds, and on request-based CPU little runs after the answer. Nor does anybody wait longer
+for a first load that another request began after an earlier one had failed."""
 
 _RETRY_S: Final = 1.0
 """Seconds until a failed load is tried again, when the interval is longer."""
@@ -58,7 +59,8 @@ class Refreshed(Generic[T]):
     async def get(self, deadline: Deadline) -> T | None:
         """Return the value; None only while nothing could be loaded yet.
 
-        Waits for the first load until the deadline, for a refresh a few milliseconds.
+        Waits for the first load until the deadline, for a refresh a few milliseconds. Once the
+        first load has failed, only the request that starts another one waits for longer.
         """
         if self.value is not None and time.monotonic() < self._next_load_at:
             return self.value
@@ -69,7 +71,10 @@ class Refreshed(Generic[T]):
                 wait_s = min(wait_s, _REFRESH_WAIT_S)
             await asyncio.wait({self._loading}, timeout=wait_s)
         elif self._loading is not None and self.value is None:
-            await asyncio.wait({self._loading}, timeout=deadline.remaining_s)
+            wait_s = deadline.remaining_s
+            if self.is_stale:
+                wait_s = min(wait_s, _REFRESH_WAIT_S)
+            await asyncio.wait({self._loading}, timeout=wait_s)
         return self.value
 
     def start(self) -> None:

@@ -36,7 +36,7 @@ _COMMIT_BYTES_MAX: Final = 8_000_000
 """Bytes of one commit: Firestore's limit is 10 MiB."""
 
 
-_SCANNED_PER_MINUTE: Final = 1_000
+SCANNED_PER_MINUTE: Final = 1_000
 """Definitions that a schedule may read per minute and only look whether somebody edited them: a
 document read costs money. 100,000 rules are looked through every 100 minutes."""
 
@@ -200,7 +200,7 @@ async def publish_edited_rules(
 def _is_scan_due(pointer: RulePointer | None, now: datetime) -> bool:
     """Return whether this minute is one in which a set of this size is looked through."""
     published = pointer.published if pointer is not None else 0
-    every_minutes = -(-published // _SCANNED_PER_MINUTE) or 1
+    every_minutes = -(-published // SCANNED_PER_MINUTE) or 1
     return int(now.timestamp() // 60) % every_minutes == 0
 
 

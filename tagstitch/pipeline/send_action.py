@@ -17,7 +17,7 @@ from tagstitch.core.errors import InvalidInput, NotSent, Unavailable
 from tagstitch.pipeline.access_tokens import TOKEN_TIMEOUT_S, AccessTokens
 from tagstitch.pipeline.backend import Backend, CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.endpoint_health import EndpointHealth
+from tagstitch.pipeline.endpoint_health import EndpointHealth, Watched
 from tagstitch.pipeline.webhook_signature import sign_body
 
 _UNAUTHORIZED: Final = 401
@@ -57,7 +57,7 @@ class ActionSender:
         return destination.timeout_s
 
     async def send(
-        self, destination: Destination, request: DestinationRequest, webhook_id: str, *, key: str
+        self, destination: Destination, request: DestinationRequest, webhook_id: str
     ) -> Sent:
         """Make the attempt and note what it says about the destination."""
         deadline = Deadline.after(self.attempt_s(destination))
@@ -72,7 +72,12 @@ class ActionSender:
         else:
             verdict = judge_answer(destination, answer.status)
             sent = Sent(verdict, answer.status, answer.retry_after_s)
-        self._health.note(key, _HEALTH[sent.verdict], status=sent.status, retry_after_s=sent.wait_s)
+        await self._health.note(
+            watched(destination),
+            _HEALTH[sent.verdict],
+            status=sent.status,
+            retry_after_s=sent.wait_s,
+        )
         return sent
 
     async def _exchange(
@@ -114,6 +119,11 @@ class ActionSender:
             deadline=deadline.at_most(destination.timeout_s),
             method=request.method,
         )
+
+
+def watched(destination: Destination) -> Watched:
+    """Return how a destination's health is asked for."""
+    return Watched(f"destination:{destination.id}", destination.url or "")
 
 
 def _bearer(token: str) -> dict[str, str]:

@@ -55,6 +55,8 @@ class StepIdentifier:
     part: Part
     profile_id: str | None
     """To whom it leads after the step."""
+    demoted_for: str | None = None
+    """Why it is kept apart, at the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,7 @@ class Simulation:
                 given.value,
                 self._part(request, nodes.get(given), entry, profile_id),
                 _home(nodes.get(given)),
+                _demoted_for(nodes.get(given), entry),
             )
             for given in request.identifiers
         )
@@ -252,3 +255,8 @@ def _counts(request: StitchRequest, identifier: Identifier) -> bool:
 
 def _home(node: GraphNode | None) -> str | None:
     return node.profile.profile_id if node is not None and node.profile is not None else None
+
+
+def _demoted_for(node: GraphNode | None, entry: Mapping[str, Any]) -> str | None:
+    reasons: Mapping[str, str] = entry.get("demoted_for", {})
+    return reasons.get(node.key) if node is not None else None

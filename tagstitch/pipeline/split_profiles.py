@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from tagstitch.core.audit import AuditRecord
@@ -14,9 +14,11 @@ from tagstitch.core.contribution import (
     distant_contributors,
     held_contributions,
     read_contribution,
+    unmergeable_traits,
 )
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
-from tagstitch.core.identity_graph import SALT_BYTES
+from tagstitch.core.identity_graph import SALT_BYTES, links_expiry
+from tagstitch.core.identity_limits import LINK_LOG_DAYS
 from tagstitch.core.link_log import LinkEntry, entry_id, pointer_id, read_entry, time_of_change
 from tagstitch.core.profile import Profile, parse_profile
 from tagstitch.core.profile_split import Merge, Split, former_ids_of, split_profile
@@ -28,6 +30,7 @@ from tagstitch.pipeline.keyring import Keyring, own_profile_id
 from tagstitch.pipeline.link_log import entries_of
 from tagstitch.pipeline.own_places import lead_to, put_as_read, salts_in
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record
+from tagstitch.pipeline.renew_links import renewed_links
 
 _ATTEMPTS_MAX: Final = 10
 
@@ -42,6 +45,9 @@ class SplitResult:
     """The id of the profile that they have now."""
     moved: tuple[str, ...]
     record_id: str
+    left_out: tuple[str, ...] = ()
+    """Traits whose stored states somebody edited: they could not be computed anew, as far as
+    several identifiers contributed to them."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the command prints it."""
@@ -50,6 +56,7 @@ class SplitResult:
             "leaves": self.leaves,
             "moved": list(self.moved),
             "record_id": self.record_id,
+            **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 
 
@@ -74,11 +81,13 @@ class ProfileSplitter:
         *,
         audit: AuditPublisher,
         definitions: TraitDefinitions,
+        log_days: int = LINK_LOG_DAYS,
     ) -> None:
         self._backend = backend
         self._keyring = keyring
         self._audit = audit
         self._definitions = definitions
+        self._log_days = log_days
 
     async def undo_merge(
         self, record_id: str, *, merged_id: str | None = None, deadline: Deadline
@@ -145,6 +154,7 @@ class ProfileSplitter:
         now = time_of_change((together,), now=self._backend.clock())
         salt = salts_in((target,), wanted.found)[target]
         contributions = self._contributions(wanted)
+        left_out = unmergeable_traits(contributions.values())
         split = split_profile(
             together,
             wanted.keys,
@@ -165,11 +175,20 @@ class ProfileSplitter:
                 links,
                 versions,
                 salts=salts_in(led, wanted.found),
+                expires_at=links_expiry(split.leaves),
             ),
             # Whose own place is the profile needs no record of the link, and the old one misleads.
             *(Delete(f"identifiers/{key}") for key in links if own_profile_id(key) == target),
         ]
         writes += _contribution_writes(contributions, split)
+        writes += await renewed_links(
+            self._backend.documents,
+            together.profile_id,
+            together.fields,
+            split.stays,
+            written=[write.path for write in writes],
+            deadline=deadline,
+        )
         key = self._keyring.derived_id("split", together.profile_id, target, now.isoformat())
         record_id = f"split_{key}"
         for home, other, arrives in (
@@ -177,6 +196,7 @@ class ProfileSplitter:
             (target, together.profile_id, True),
         ):
             fields = _log(home, other, moved, record_id=record_id, is_arrival=arrives, now=now)
+            fields["expires_at"] = now + timedelta(days=self._log_days)
             writes.append(Put(f"links/{entry_id(home, now, key)}", fields, ""))
         record = AuditRecord(
             record_id=record_id,
@@ -184,13 +204,14 @@ class ProfileSplitter:
             occurred_at=now,
             outcome="split",
             subject=self._keyring.pseudonym(together.profile_id),
+            degraded=("traits",) if left_out else (),
             extra={
                 "reason": "MERGE_UNDONE" if wanted.merge else "IDENTIFIER_TAKEN_OUT",
                 "moved": [moved_key.partition(":")[0] for moved_key in moved],
             },
         )
         mark = IdempotencyMark(key, record_id)
-        result = SplitResult(together.profile_id, target, moved, record_id)
+        result = SplitResult(together.profile_id, target, moved, record_id, left_out)
         writes.append(mark.put([record], result.to_json(), now=now, replaces=None))
         await self._backend.documents.commit(writes, deadline=deadline)
         await self._audit.publish_committed(

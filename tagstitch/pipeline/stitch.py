@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import datetime
 from typing import Final
 
-from tagstitch.core.callback import CallbackEndpoint
 from tagstitch.core.errors import Conflict, Unavailable
 from tagstitch.core.event import UNASSERTED_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.json_input import decode_json
 from tagstitch.core.link_log import time_of_change
 from tagstitch.core.stitch_request import StitchRequest, parse_stitch_request
-from tagstitch.pipeline.backend import Backend, Put
+from tagstitch.pipeline.backend import Backend
 from tagstitch.pipeline.claims import STITCH_TOPIC
 from tagstitch.pipeline.dead_letter import Message
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.deliver import CallbackDelivery
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
 from tagstitch.pipeline.keyring import Keyring
-from tagstitch.pipeline.load_graph import GraphLoader, LoadedGraph
+from tagstitch.pipeline.load_graph import GraphLoader
 from tagstitch.pipeline.own_places import put_as_read
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record, publish_stored
 from tagstitch.pipeline.stitch_plan import StitchPlan, StitchPlanner
@@ -73,7 +71,8 @@ class Stitcher:
         delivered again. Repeating it at any point, also at the same time, has one effect.
         """
         endpoint = self._delivery.endpoint(request.callback)
-        key = self._keyring.derived_id("stitch_async", STITCH_TOPIC, request.request_id)
+        origin = (STITCH_TOPIC,) if request.caller is None else (STITCH_TOPIC, request.caller)
+        key = self._keyring.derived_id("stitch_async", *origin, request.request_id)
         mark = IdempotencyMark(key, request.fingerprint())
         for attempt in range(_ATTEMPTS_MAX):
             now = self._backend.clock()
@@ -96,7 +95,13 @@ class Stitcher:
             plan = await self._planner.plan(
                 request, loaded, mark, endpoint, now=now, deadline=deadline
             )
-            entry = self._callback_entry(request, plan, mark, endpoint, loaded, now=now)
+            data = plan.result.callback_data(request, plan.attributes)
+            entry = None
+            if endpoint is not None:
+                entry = self._delivery.entry(
+                    key, request, endpoint, data, subject=plan.record.subject, now=now
+                )
+                entry = put_as_read(entry.path, entry.fields, loaded.versions)
             writes = [*plan.writes, *([entry] if entry else [])]
             if plan.needs_mark:
                 answer = plan.result.to_json()
@@ -111,7 +116,7 @@ class Stitcher:
                 continue
             await self._publish(plan, mark, deadline=deadline)
             if entry is not None:
-                await self._delivery.deliver_first(key, entry.fields, deadline=deadline)
+                await self._delivery.deliver_first(key, entry.fields, data, deadline=deadline)
             return
         raise Unavailable("firestore", "too many concurrent changes of one visitor")
 
@@ -134,21 +139,3 @@ class Stitcher:
             await self._audit.publish_committed(records, path=mark.path, deadline=deadline)
         else:
             await self._audit.publish(records, deadline=deadline)
-
-    def _callback_entry(
-        self,
-        request: StitchRequest,
-        plan: StitchPlan,
-        mark: IdempotencyMark,
-        endpoint: CallbackEndpoint | None,
-        loaded: LoadedGraph,
-        *,
-        now: datetime,
-    ) -> Put | None:
-        if endpoint is None:
-            return None
-        data = plan.result.callback_data(request, plan.attributes)
-        entry = self._delivery.entry(
-            mark.key, request, endpoint, data, subject=plan.record.subject, now=now
-        )
-        return put_as_read(entry.path, entry.fields, loaded.versions)

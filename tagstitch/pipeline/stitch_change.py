@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -21,14 +21,24 @@ from tagstitch.core.contribution import (
     held_contributions,
     merge_contributors,
     read_contribution,
+    unmergeable_traits,
 )
-from tagstitch.core.identity_graph import SALT_BYTES, GraphNode, Resolution, profile_fields
+from tagstitch.core.graph_consent import profiles_led_to
+from tagstitch.core.identity_graph import (
+    SALT_BYTES,
+    GraphNode,
+    IdentityGraph,
+    Resolution,
+    links_expiry,
+    profile_fields,
+)
+from tagstitch.core.identity_limits import LINK_LOG_DAYS
 from tagstitch.core.profile import Profile, is_grant, update_consent
 from tagstitch.core.profile_traits import TraitDefinitions
-from tagstitch.core.quarantine import Meeting
+from tagstitch.core.quarantine import Meeting, was_held
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.core.stitch_result import StitchResult
-from tagstitch.pipeline.backend import Put, Write
+from tagstitch.pipeline.backend import Patch, Put, Write
 from tagstitch.pipeline.keyring import own_profile_id
 from tagstitch.pipeline.link_log import log_writes
 from tagstitch.pipeline.load_graph import LoadedGraph
@@ -47,6 +57,7 @@ class StitchSituation:
     definitions: TraitDefinitions
     now: datetime
     met: Sequence[Meeting] = ()
+    log_days: int = LINK_LOG_DAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +70,16 @@ class StitchChange:
     """The profile's whole document; None when it stays."""
     contributions: Contributions | None = None
     counted: CountedEvent = UNCOUNTED
+    left_out: tuple[str, ...] = ()
+    """Traits of merged profiles that could not be merged."""
     is_update: bool = False
     """Whether the graph or the consent changes, and not traits alone."""
+    denials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Profile id -> consent, of the other profiles that the request leads to and that hear of its
+    denial."""
 
 
-def places_to_change(result: StitchResult) -> set[str]:
+def places_to_change(result: StitchResult, graph: IdentityGraph) -> set[str]:
     """Return the documents that the changes overwrite or look at, besides the request's own."""
     resolution, person = result.resolution, result.person
     places = {
@@ -75,10 +91,23 @@ def places_to_change(result: StitchResult) -> set[str]:
     distant = distant_contributors(person.fields) if person is not None else ()
     if strongest is not None and strongest.key in distant:
         places.add(f"contributions/{strongest.key}")
-    for node in resolution.held:
+    for node in _may_have_counted(resolution, graph):
         if node.profile is not None and node.key in distant_contributors(node.profile.fields):
             places.add(f"contributions/{node.key}")
     return places
+
+
+def _may_have_counted(resolution: Resolution, graph: IdentityGraph) -> Sequence[GraphNode]:
+    """Return for whom else the event may have counted when it was delivered before.
+
+    For a stronger identifier that is held now; for a weaker one while the strongest was held.
+    """
+    strongest = resolution.strongest
+    if strongest is None or strongest.profile is None:
+        return resolution.held
+    if not was_held(strongest.profile, strongest.key):
+        return resolution.held
+    return [node for node in graph.nodes if node.key != strongest.key]
 
 
 def change_of(situation: StitchSituation, result: StitchResult, consent: Consent) -> StitchChange:
@@ -87,12 +116,14 @@ def change_of(situation: StitchSituation, result: StitchResult, consent: Consent
     resolution, person = result.resolution, result.person
     if result.is_erased:
         return StitchChange(resolution)
+    denials: Mapping[str, Mapping[str, Any]] = {}
     if not result.may_link:
+        denials = _denials(situation, resolution, consent)
         person = resolution.before
         profile_id = person.profile_id if person is not None else None
         resolution = Resolution("unchanged", profile_id, person)
     consent_update = _consent_update(request, consent, person)
-    is_update = consent_update is not None or resolution.changes_graph
+    is_update = consent_update is not None or bool(denials) or resolution.changes_graph
     event = request.event if result.may_link else None
     if resolution.profile_id is None or not (is_update or event):
         return StitchChange(resolution)
@@ -106,8 +137,10 @@ def change_of(situation: StitchSituation, result: StitchResult, consent: Consent
     )
     fields["identifiers"] |= met_links(situation.met, resolution.profile_id)
     moved: Contributions = {}
+    left_out: tuple[str, ...] = ()
     if resolution.merged and resolution.before is not None:
         people = (resolution.before, *resolution.merged)
+        left_out = unmergeable_traits(read_contribution(each.fields) for each in people)
         _, moved = merge_contributors(people, situation.definitions)
         if former := former_ids(resolution.before, resolution.merged):
             fields["former_ids"] = former
@@ -124,7 +157,9 @@ def change_of(situation: StitchSituation, result: StitchResult, consent: Consent
         {**fields, **counted.profile},
         {**moved, **counted.documents},
         counted,
+        left_out,
         is_update,
+        denials,
     )
 
 
@@ -137,10 +172,12 @@ def _count(
 ) -> CountedEvent:
     """Count the event for the strongest identifier: a split takes it along with what it did.
 
-    Not one that counted for a stronger identifier before that was held: a replay changes nothing.
+    Not one that counted for another identifier before: a replay changes nothing, though one of
+    them was held or released meanwhile.
     """
+    others = _may_have_counted(resolution, situation.loaded.graph)
     if resolution.strongest is None or any(
-        _has_counted(node, situation.loaded, counting) for node in resolution.held
+        _has_counted(node, situation.loaded, counting) for node in others
     ):
         return UNCOUNTED
     key = resolution.strongest.key
@@ -174,24 +211,35 @@ def change_writes(
         return []
     loaded, at = situation.loaded, situation.request.occurred_at
     writes: list[Write] = [put_as_read(f"profiles/{profile_id}", fields, loaded.versions)]
+    writes += [
+        Patch(f"profiles/{each}", {"consent": said}, if_version=loaded.versions[f"profiles/{each}"])
+        for each, said in change.denials.items()
+    ]
     # Nobody changes contributions without the profile: its precondition holds for them too.
     writes += [
         Put(f"contributions/{each}", contribution.to_fields(fields))
         for each, contribution in (change.contributions or {}).items()
     ]
-    writes += _link_writes(resolution, profile_id, fields["identifiers"], loaded)
+    writes += _link_writes(resolution, profile_id, fields, loaded)
     writes += meeting_writes(
         situation.met, loaded.graph, loaded.versions, survivor_id=profile_id, now=situation.now
     )
     if resolution.changes_graph:
-        writes += log_writes(resolution, key=key, record_id=record_id, at=at, now=situation.now)
+        writes += log_writes(
+            resolution,
+            key=key,
+            record_id=record_id,
+            at=at,
+            now=situation.now,
+            days=situation.log_days,
+        )
     return writes
 
 
 def _link_writes(
     resolution: Resolution,
     profile_id: str,
-    links: Mapping[str, Mapping[str, Any]],
+    fields: Mapping[str, Any],
     loaded: LoadedGraph,
 ) -> list[Write]:
     """Return the writes after which all that was linked or merged leads to the profile.
@@ -204,10 +252,48 @@ def _link_writes(
     merged.update(former for profile in resolution.merged for former in profile.former_ids)
     return lead_to(
         profile_id,
-        {key: links[key] for key in keys},
+        {key: fields["identifiers"][key] for key in keys},
         loaded.versions,
         salts=salts_in(merged, loaded.documents),
+        expires_at=links_expiry(fields),
     )
+
+
+def _denials(
+    situation: StitchSituation, resolution: Resolution, consent: Consent
+) -> dict[str, Mapping[str, Any]]:
+    """Return what the denial of a request means for the profiles that it leads to besides the first.
+
+    What a browser denies holds for everybody who used it; what else a person denies does not hold
+    for another user of that browser.
+    """
+    request = situation.request
+    one, apart = profiles_led_to(situation.loaded.graph, resolution)
+    recordable = [
+        *((each, _recordable(request, each)) for each in one),
+        *((each, frozenset(CONSENT_MODE_PURPOSES)) for each in apart),
+    ]
+    updates = {
+        profile.profile_id: update_consent(
+            profile.consent,
+            dict.fromkeys(consent.denied_by_request & purposes, False),
+            at=request.occurred_at,
+            source="request",
+        )
+        for profile, purposes in recordable
+    }
+    return {each: update for each, update in updates.items() if update is not None}
+
+
+def _recordable(request: StitchRequest, profile: Profile | None) -> frozenset[str]:
+    """Return the purposes that the profile or the publisher names.
+
+    A browser could fill a document with others.
+    """
+    named = {*CONSENT_MODE_PURPOSES, *(profile.consent if profile is not None else ())}
+    if request.asserted and request.consent:
+        named |= request.consent.keys()
+    return frozenset(named)
 
 
 def _consent_update(
@@ -215,14 +301,11 @@ def _consent_update(
 ) -> dict[str, Any] | None:
     """Return the profile's new consent map, or None when it stays.
 
-    Denials are always recorded, of the purposes that the profile or the publisher names: a browser
-    could fill a document with others. Grants are recorded only when the publisher vouches for the request, and never
+    Denials are always recorded. Grants are recorded only when the publisher vouches for the request, and never
     from an event's own signals, which a browser can forge.
     """
     stored = profile.consent if profile is not None else {}
-    recordable = stored.keys() | set(CONSENT_MODE_PURPOSES)
-    if request.asserted and request.consent:
-        recordable |= request.consent.keys()
+    recordable = _recordable(request, profile)
     changes = dict.fromkeys(consent.denied_by_request & recordable, False)
     if request.asserted and request.consent:
         granted = {p for p, value in request.consent.items() if is_grant(value)}

@@ -10,14 +10,13 @@ from typing import Any
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.callback import CallbackEndpoint
-from tagstitch.core.consent import resolve_consent
-from tagstitch.core.contribution import (
-    FAILED,
-)
+from tagstitch.core.consent import ANALYTICS_STORAGE, Consent, resolve_consent
+from tagstitch.core.contribution import FAILED
 from tagstitch.core.document_size import document_bytes
 from tagstitch.core.errors import Unavailable
+from tagstitch.core.graph_consent import consenting_graph
 from tagstitch.core.identifier import IdentitySettings
-from tagstitch.core.identity_graph import Resolution, resolve
+from tagstitch.core.identity_graph import IdentityGraph, Resolution, resolve
 from tagstitch.core.limits import MERGED_BYTES_MAX, PROFILE_BYTES_MAX
 from tagstitch.core.link_log import snapshot
 from tagstitch.core.profile import Profile, typed_profile
@@ -27,14 +26,16 @@ from tagstitch.core.quarantine import Meeting, meetings
 from tagstitch.core.stitch_request import StitchRequest
 from tagstitch.core.stitch_result import StitchResult, stitch_record, stitch_result
 from tagstitch.core.view import Views, visible_attributes
-from tagstitch.pipeline.backend import Write
+from tagstitch.pipeline.backend import DocumentStore, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import IdempotencyMark
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.load_graph import GraphLoader, LoadedGraph
 from tagstitch.pipeline.quarantine import held_records
 from tagstitch.pipeline.refreshed import Refreshed
+from tagstitch.pipeline.renew_links import renewed_links
 from tagstitch.pipeline.stitch_change import (
+    StitchChange,
     StitchSituation,
     change_of,
     change_writes,
@@ -66,6 +67,7 @@ class StitchPlanner:
 
     def __init__(
         self,
+        documents: DocumentStore,
         keyring: Keyring,
         identity: IdentitySettings,
         *,
@@ -75,6 +77,7 @@ class StitchPlanner:
         traits: Refreshed[TraitDefinitions],
         consent_default_granted: bool,
     ) -> None:
+        self._documents = documents
         self._keyring = keyring
         self._identity = identity
         self._finder = finder
@@ -105,33 +108,28 @@ class StitchPlanner:
         loaded, resolution, person = await self._resolve(
             request, loaded, definitions, now=now, deadline=deadline
         )
-        consent = resolve_consent(
-            requested=request.consent,
-            event=request.event,
-            profile=person,
-            default_granted=self._consent_default_granted,
-        )
+        consent = self._consent(request, person)
         result = stitch_result(
             resolution,
             person,
-            consent_allows=consent.allows("analytics_storage"),
+            consent_allows=consent.allows(ANALYTICS_STORAGE),
             is_erased=loaded.is_erased,
             blocked=[i.type for i in request.identifiers if self._identity.is_blocked(i)],
         )
         if result.may_link:
-            loaded = await self._graphs.load_more(
-                loaded, places_to_change(result), deadline=deadline
-            )
+            places = places_to_change(result, loaded.graph)
+            loaded = await self._graphs.load_more(loaded, places, deadline=deadline)
         met = self._met(request, loaded, result, now=now)
-        situation = StitchSituation(request, loaded, definitions, now, met)
+        situation = StitchSituation(
+            request, loaded, definitions, now, met, self._identity.link_log_days
+        )
         change = change_of(situation, result, consent)
         # With the body's hash: a request that changes nothing leaves no mark, and another body
         # under the same id is another record.
         record_id = f"stitch_{mark.key}_{mark.fingerprint[:12]}"
-        writes = change_writes(situation, change, key=mark.key, record_id=record_id)
-        subject = None
-        if result.profile_id is not None:
-            subject = self._keyring.pseudonym(result.profile_id)
+        writes = await self._writes(
+            situation, change, key=mark.key, record_id=record_id, deadline=deadline
+        )
         needs_mark = change.is_update or endpoint is not None
         record = stitch_record(
             result,
@@ -140,9 +138,9 @@ class StitchPlanner:
             # Delivered again, what left no mark may change something: the table must not take the
             # record of that for one that it has.
             record_id=record_id if needs_mark else f"{record_id}_unmarked",
-            subject=subject,
+            subject=result.profile_id and self._keyring.pseudonym(result.profile_id),
             counted=change.counted.counted,
-            degraded=("traits",) if change.counted is FAILED else (),
+            degraded=("traits",) if change.counted is FAILED or change.left_out else (),
             is_updated=change.fields is not None,
             now=now,
         )
@@ -176,13 +174,66 @@ class StitchPlanner:
                 return loaded, Resolution("unknown", None, None), None
             loaded = loaded.with_version(f"profiles/{found.profile_id}", visitor.version)
             return loaded, Resolution("unchanged", found.profile_id, found), found
+        resolution, person = self._together(loaded.graph, request, definitions, now=now)
+        if resolution.merged and self._refuses_silently(request, person):
+            graph = consenting_graph(loaded.graph, default_granted=self._consent_default_granted)
+            if graph is not None:
+                resolution, person = self._together(graph, request, definitions, now=now)
+        return loaded, resolution, person
+
+    def _together(
+        self,
+        graph: IdentityGraph,
+        request: StitchRequest,
+        definitions: TraitDefinitions,
+        *,
+        now: datetime,
+    ) -> tuple[Resolution, Profile | None]:
         at, strategies = request.occurred_at, self._identity.merge_strategies
-        resolution = resolve(loaded.graph, self._identity, at=at)
+        resolution = resolve(graph, self._identity, at=at)
         person = merged_person(resolution, strategies, definitions, now=now)
         if resolution.merged and _is_too_large(resolution, person):
-            resolution = resolve(loaded.graph, self._identity, at=at, may_merge=False)
+            resolution = resolve(graph, self._identity, at=at, may_merge=False)
             person = resolution.before
-        return loaded, resolution, person
+        return resolution, person
+
+    def _refuses_silently(self, request: StitchRequest, person: Profile | None) -> bool:
+        """Return whether the person may not be looked up though the request does not say so."""
+        consent = self._consent(request, person)
+        is_denied = ANALYTICS_STORAGE in consent.denied_by_request
+        return not is_denied and not consent.allows(ANALYTICS_STORAGE)
+
+    def _consent(self, request: StitchRequest, profile: Profile | None) -> Consent:
+        return resolve_consent(
+            requested=request.consent,
+            event=request.event,
+            profile=profile,
+            default_granted=self._consent_default_granted,
+        )
+
+    async def _writes(
+        self,
+        situation: StitchSituation,
+        change: StitchChange,
+        *,
+        key: str,
+        record_id: str,
+        deadline: Deadline,
+    ) -> list[Write]:
+        """Return the writes of the change, and those that keep what leads to the profile alive."""
+        writes = change_writes(situation, change, key=key, record_id=record_id)
+        profile_id, before = change.resolution.profile_id, change.resolution.before
+        if change.fields is None or profile_id is None:
+            return writes
+        written = [write.path for write in writes]
+        return writes + await renewed_links(
+            self._documents,
+            profile_id,
+            before.fields if before is not None else None,
+            change.fields,
+            written=written,
+            deadline=deadline,
+        )
 
     def _met(
         self, request: StitchRequest, loaded: LoadedGraph, result: StitchResult, *, now: datetime

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -68,7 +69,7 @@ class SweepResult:
 async def sweep(
     backend: Backend, audit: AuditPublisher, eraser: PersonEraser, *, deadline: Deadline
 ) -> SweepResult:
-    """Publish again what has waited too long, shard by shard, and rules that were edited.
+    """Publish again what has waited too long, and rules that were edited.
 
     What fails is left to the next one. Raises Unavailable when the store or the topic cannot be
     reached; neither rules nor erasures ever fail a sweep.
@@ -96,18 +97,40 @@ async def _sweep_pending(
     backend: Backend, audit: AuditPublisher, *, now: datetime, deadline: Deadline
 ) -> SweepResult:
     slots = asyncio.Semaphore(_QUERIES_AT_ONCE)
+    results = await asyncio.gather(
+        *(
+            _sweep_collection(backend, audit, collection, slots, now=now, deadline=deadline)
+            for collection in ("processed", "outbox")
+        )
+    )
+    return _sum(results)
 
-    async def one(collection: str, shard: int) -> SweepResult:
+
+async def _sweep_collection(
+    backend: Backend,
+    audit: AuditPublisher,
+    collection: str,
+    slots: asyncio.Semaphore,
+    *,
+    now: datetime,
+    deadline: Deadline,
+) -> SweepResult:
+    """Sweep what is pending: by one query where that is little, shard by shard where it is much."""
+
+    async def one(shard: int) -> SweepResult:
         async with slots:
             return await _sweep_shard(backend, audit, collection, shard, now=now, deadline=deadline)
 
-    results = await asyncio.gather(
-        *(
-            one(collection, s)
-            for collection in ("processed", "outbox")
-            for s in range(PENDING_SHARDS)
+    async with slots:
+        some = await backend.documents.list_documents(
+            collection, pending="any", limit=_PAGE, deadline=deadline
         )
-    )
+    if len(some) < _PAGE:
+        return await _publish_forgotten(backend, audit, some, now=now, deadline=deadline)
+    return _sum(await asyncio.gather(*(one(shard) for shard in range(PENDING_SHARDS))))
+
+
+def _sum(results: Sequence[SweepResult]) -> SweepResult:
     return SweepResult(sum(r.records for r in results), sum(r.actions for r in results))
 
 
@@ -180,26 +203,39 @@ async def _sweep_shard(
     now: datetime,
     deadline: Deadline,
 ) -> SweepResult:
-    records = actions = 0
+    results: list[SweepResult] = []
     after = None
     while True:
         page = await backend.documents.list_documents(
             collection, pending=shard, after=after, limit=_PAGE, deadline=deadline
         )
-        for document in page:
-            if not _is_forgotten(document, now=now):
-                continue
-            if document.fields.get("status") == "pending":
-                outbox_id = document.path.partition("/")[2]
-                message = msgspec.json.encode({"v": 1, "outbox_id": outbox_id})
-                await backend.publisher.publish(ACTIONS_TOPIC, message, deadline=deadline)
-                actions += 1
-            else:
-                await publish_stored(audit, document, deadline=deadline)
-                records += 1
+        results.append(await _publish_forgotten(backend, audit, page, now=now, deadline=deadline))
         if len(page) < _PAGE:
-            return SweepResult(records, actions)
+            return _sum(results)
         after = page[-1].path
+
+
+async def _publish_forgotten(
+    backend: Backend,
+    audit: AuditPublisher,
+    documents: Sequence[Document],
+    *,
+    now: datetime,
+    deadline: Deadline,
+) -> SweepResult:
+    records = actions = 0
+    for document in documents:
+        if not _is_forgotten(document, now=now):
+            continue
+        if document.fields.get("status") == "pending":
+            outbox_id = document.path.partition("/")[2]
+            message = msgspec.json.encode({"v": 1, "outbox_id": outbox_id})
+            await backend.publisher.publish(ACTIONS_TOPIC, message, deadline=deadline)
+            actions += 1
+        else:
+            await publish_stored(audit, document, deadline=deadline)
+            records += 1
+    return SweepResult(records, actions)
 
 
 def _is_forgotten(document: Document, *, now: datetime) -> bool:

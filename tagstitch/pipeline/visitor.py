@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from tagstitch.core.document_id import is_document_id
 from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.event import ANONYMOUS_TYPES
 from tagstitch.core.identifier import Identifier, IdentitySettings, bare_identifiers
@@ -16,7 +16,7 @@ from tagstitch.core.identity_graph import GraphNode, IdentityGraph, resolve
 from tagstitch.core.limits import PROFILE_HINTS_MAX
 from tagstitch.core.profile import Profile, parse_profile
 from tagstitch.core.quarantine import is_held
-from tagstitch.pipeline.backend import Document, DocumentStore
+from tagstitch.pipeline.backend import Document, DocumentReader
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.identifier_places import (
     IdentifierPlaces,
@@ -30,9 +30,6 @@ from tagstitch.pipeline.read_documents import read_documents
 _FIRST_CANDIDATES: Final = 2
 """Identifiers whose documents the first read asks for: stronger ones are rarely unknown, and
 each costs two document reads."""
-
-_RESERVED_ID: Final = re.compile(r"__.*__")
-_DOCUMENT_ID_BYTES_MAX: Final = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ class VisitorFinder:
     """Finds profiles by identifier; remembers in this process where it found them."""
 
     def __init__(
-        self, documents: DocumentStore, keyring: Keyring, settings: IdentitySettings
+        self, documents: DocumentReader, keyring: Keyring, settings: IdentitySettings
     ) -> None:
         self._documents = documents
         self._keyring = keyring
@@ -131,7 +128,7 @@ class VisitorFinder:
             return NOBODY
         if not asserted:
             candidates = tuple(i for i in candidates if i.type in ANONYMOUS_TYPES)
-        own_path = f"profiles/{bare_id}" if _is_document_id(bare_id) else ""
+        own_path = f"profiles/{bare_id}" if is_document_id(bare_id) else ""
         first, rest = candidates[:_FIRST_CANDIDATES], candidates[_FIRST_CANDIDATES:]
         paths = self._places_of(first)
         found = await read_documents(
@@ -314,16 +311,3 @@ class VisitorFinder:
         self._hints.move_to_end(key)
         if len(self._hints) > PROFILE_HINTS_MAX:
             self._hints.popitem(last=False)
-
-
-def _is_document_id(text: str) -> bool:
-    """Return whether Firestore accepts the text as a document id.
-
-    https://cloud.google.com/firestore/quotas#collections_documents_and_fields
-    """
-    return (
-        "/" not in text
-        and text not in (".", "..")
-        and not _RESERVED_ID.fullmatch(text)
-        and len(text.encode()) <= _DOCUMENT_ID_BYTES_MAX
-    )

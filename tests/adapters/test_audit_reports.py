@@ -4,19 +4,22 @@ from __future__ import annotations
 
 # ruff: noqa: S608 - queries are made of our own words
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.cost import read_prices
+from bench.cost_counts import OFFER, CountedDocuments, Usage
 from tagstitch.adapters.bigquery_audit import BigQueryAuditTable
 from tagstitch.adapters.bigquery_audit_queries import BigQueryAuditQueries
 from tagstitch.adapters.duckdb_audit_queries import DuckDbAuditQueries
 from tagstitch.core.caller import Caller
 from tagstitch.core.sample_ratio import judge_sample_ratio, sample_ratio_mismatch
-from tagstitch.pipeline.backend import AuditQueries
+from tagstitch.pipeline.backend import AuditQueries, AuditTable
 from tagstitch.pipeline.deadline import Deadline
 from tests.emulators import PROJECT
 from tests.pipeline.world import START, World
@@ -24,7 +27,24 @@ from tests.pipeline.world import START, World
 QUERIES = Path(__file__).resolve().parents[2] / "schemas" / "queries"
 SERVER = Caller("server", frozenset({"decide", "lookup", "stitch", "assert", "explain"}))
 
-Ask = Callable[[str], Any]
+
+@dataclass
+class Ask:
+    """Run a query over everything that the world's pipeline has published for the audit."""
+
+    world: World
+    queries: AuditQueries
+    table: AuditTable
+    is_stored: bool = False
+    """Whether the table has the rows already."""
+
+    async def __call__(self, sql: str) -> Sequence[Mapping[str, Any]]:
+        await self.world.store_audit()
+        if self.table is not self.world.audit_rows and not self.is_stored:
+            await self.table.append(await self.world.rows(), deadline=Deadline.after(60))
+        return await self.queries.run(
+            sql.replace("${dataset}", "tagstitch"), deadline=Deadline.after(60)
+        )
 
 
 @pytest.fixture
@@ -42,36 +62,25 @@ def name() -> str:
 
 @pytest.fixture(params=["duckdb", pytest.param("bqemulator", marks=pytest.mark.emulators)])
 async def ask(request: pytest.FixtureRequest, world: World) -> AsyncIterator[Ask]:
-    """Run a query over everything that the world's pipeline has published for the audit."""
-    queries: AuditQueries
     if request.param == "duckdb":
         queries = DuckDbAuditQueries(world.database, world.audit_rows, dataset="tagstitch")
-        table = None
-    else:
-        emulators = request.getfixturevalue("emulators")
-        dataset = request.getfixturevalue("audit_dataset")
-        queries = BigQueryAuditQueries(PROJECT, dataset, emulator=emulators.bigquery)
-        table = BigQueryAuditTable(PROJECT, dataset, storage_emulator=emulators.bigquery_storage)
-
-    async def run(sql: str) -> Sequence[Mapping[str, Any]]:
-        await world.store_audit()
-        if table is not None:
-            await table.append(await world.rows(), deadline=Deadline.after(60))
-        return await queries.run(
-            sql.replace("${dataset}", "tagstitch"), deadline=Deadline.after(60)
-        )
-
-    yield run
-    if isinstance(queries, BigQueryAuditQueries):
-        await queries.close()
-    if table is not None:
-        await table.close()
+        yield Ask(world, queries, world.audit_rows)
+        return
+    emulators = request.getfixturevalue("emulators")
+    dataset = request.getfixturevalue("audit_dataset")
+    asked = BigQueryAuditQueries(PROJECT, dataset, emulator=emulators.bigquery)
+    table = BigQueryAuditTable(
+        PROJECT, dataset, emulator=emulators.bigquery, storage_emulator=emulators.bigquery_storage
+    )
+    yield Ask(world, asked, table)
+    await asked.close()
+    await table.close()
 
 
 def query(file: str, **values: str) -> str:
     sql = (QUERIES / f"{file}.sql").read_text("utf-8")
     for name, value in values.items():
-        assert "${" + name + "}" in sql
+        assert "${" + name + "}" in sql, name
         sql = sql.replace("${" + name + "}", value)
     return sql
 
@@ -187,7 +196,7 @@ class TestExperiments:
 
 class TestErasure:
     async def test_the_proof_counts_what_is_left_of_a_visitor(
-        self, world: World, name: str
+        self, world: World, ask: Ask, name: str
     ) -> None:
         identifiers = [
             {"type": "client_id", "value": f"{name}.1"},
@@ -198,13 +207,103 @@ class TestErasure:
         await world.decider().decide({"event": event, "deadline_ms": 5000}, SERVER)
         await world.store_audit()
         subject = (await world.rows())[-1]["subject"]
-        queries = DuckDbAuditQueries(world.database, world.audit_rows, dataset="tagstitch")
-        proof = query("erasure_proof", dataset="tagstitch", subject=subject)
+        proof = query("erasure_proof", subject=subject)
 
-        (before,) = await queries.run(proof, deadline=Deadline.after(20))
-        await world.audit_rows.erase([subject], deadline=Deadline.after(20))
-        (after,) = await queries.run(proof, deadline=Deadline.after(20))
+        (before,) = await ask(proof)
+        ask.is_stored = True
+        await ask.table.erase([subject], deadline=Deadline.after(60))
+        (after,) = await ask(proof)
 
         assert before["rows_left"] == 3
         assert (before["request_ids_left"], before["receipts_left"]) == (1, 1)
         assert tuple(after.values()) == (0, 0, 0, 0, None)
+
+
+class TestCostEstimate:
+    """A month in which three visitors came, five events changed nothing and two changed state."""
+
+    @pytest.fixture
+    async def used(self, world: World, name: str) -> Usage:
+        """What Firestore counted; the month is one that no other test uses."""
+        world.now = self.month(name) + timedelta(days=14)
+        world.store = CountedDocuments(world.store, used := Usage())
+        for number in range(3):
+            identifiers = [{"type": "client_id", "value": f"55512345{number}.1763700000"}]
+            await world.stitch({"request_id": f"{name}-{number}", "identifiers": identifiers})
+        known = {"type": "client_id", "value": "555123450.1763700000"}
+        login = [known, {"type": "user_id", "value": f"u-{name}"}]
+        await world.stitch({"request_id": f"{name}-login", "identifiers": login})
+        decider = world.decider(personalization_rules={"offer": OFFER})
+        for event_name, visitor in [("purchase", 0)] * 5 + [("view_item", 1), ("view_item", 2)]:
+            event = {"event_name": event_name, "client_id": f"55512345{visitor}.1763700000"}
+            body = {"event": event, "include": ["event", "personalization"], "deadline_ms": 5000}
+            await decider.decide(body, SERVER)
+        await world.store_audit()
+        return used
+
+    @staticmethod
+    def month(name: str) -> datetime:
+        number = int(name.removeprefix("t"), 16)
+        return datetime(1980 + number % 40, 1 + number // 40 % 12, 1, tzinfo=UTC)
+
+    async def estimate(self, ask: Ask, name: str, **values: str) -> dict[str, Mapping[str, Any]]:
+        filled = {"first_day": f"{self.month(name):%Y-%m-%d}", "lookups": "0", "definitions": "0"}
+        rows = await ask(query("cost_estimate", **{**filled, **values}))
+        return {row["function"]: row for row in rows}
+
+    async def test_it_says_what_the_pipeline_used(self, used: Usage, ask: Ask, name: str) -> None:
+        found = await self.estimate(ask, name)
+        minutes = ((self.month(name) + timedelta(days=31)).replace(day=1) - self.month(name)).days
+        minutes *= 24 * 60
+
+        assert sum(row["writes"] for row in found.values()) == used.writes
+        assert sum(row["reads"] for row in found.values()) == used.reads + 9 * minutes
+        assert {name: row["requests"] for name, row in found.items()} == {
+            "decide": 7, "stitch_async": 4 + minutes, "audit_sink": 7 + 4, "stitch_sync": 0,
+        }  # fmt: skip
+        assert sum(row["messages"] for row in found.values()) == 7 + 4 * 2
+
+    async def test_it_is_priced_as_the_table_of_prices_says(
+        self, used: Usage, ask: Ask, name: str
+    ) -> None:
+        prices = read_prices()
+        found = await self.estimate(ask, name, lookups="1000000")
+
+        assert used.reads > 0
+        for row in found.values():
+            documents = (
+                row["reads"] / 1e5 * prices.firestore_reads_100k
+                + row["writes"] / 1e5 * prices.firestore_writes_100k
+            )
+            busy_s = row["requests"] * 0.1 / 4
+            requests = row["requests"] / 1e6 * prices.run_requests_million + busy_s * (
+                prices.run_vcpu_s + prices.run_gib_s
+            )
+            parts = [row[f"{what}_cost"] for what in (
+                "documents", "messages", "audit", "requests", "idle",
+            )]  # fmt: skip
+            assert row["documents_cost"] == pytest.approx(documents)
+            assert row["requests_cost"] == pytest.approx(requests)
+            assert row["cost"] == pytest.approx(sum(parts))
+        assert found["stitch_sync"]["requests"] == 1_000_000
+        assert found["decide"]["messages_cost"] == pytest.approx(
+            2 * 7 * 2060 / 2**40 * prices.pubsub_tib
+        )
+        per_row = (prices.bigquery_append_gib + prices.bigquery_storage_gib_month) / 2**30
+        assert found["audit_sink"]["audit_cost"] == pytest.approx((14 * 1400 + 4 * 660) * per_row)
+        idle_s = prices.run_idle_vcpu_s + prices.run_idle_gib_s
+        assert found["decide"]["idle_cost"] == pytest.approx(
+            idle_s * 86400 * ((self.month(name) + timedelta(days=31)).replace(day=1)
+            - self.month(name)).days
+        )  # fmt: skip
+
+    async def test_a_month_without_records_costs_the_sweep(
+        self, used: Usage, ask: Ask, name: str
+    ) -> None:
+        found = await self.estimate(ask, name, first_day="1970-02-01", definitions="300")
+
+        assert used.reads > 0
+        assert {name: row["reads"] for name, row in found.items()} == {
+            "decide": 0, "audit_sink": 0, "stitch_sync": 0,
+            "stitch_async": (9 + 300) * 28 * 24 * 60,
+        }  # fmt: skip

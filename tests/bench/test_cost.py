@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bench.cost import (
+    ASKED_ALWAYS,
     SWEEPS,
     Prices,
     Volumes,
@@ -17,10 +20,14 @@ from bench.cost import (
     main,
     published_usage,
     read_prices,
+    sweeps_of,
     usage_of,
 )
-from bench.cost_counts import RULES, Usage
-from tagstitch.core.limits import PENDING_SHARDS
+from bench.cost_counts import RENAME, RULES, CountedDocuments, Usage
+from tagstitch.core.rule_definitions import RuleDefinitions
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.rule_publication import SCANNED_PER_MINUTE, publish_rules
+from tests.pipeline.world import World
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "cost.md"
 
@@ -43,11 +50,17 @@ def test_an_event_costs_one_read_and_writes_only_when_state_changes(
     assert (counted["lookup"].reads, counted["lookup"].writes) == (1, 0)
 
 
-def test_a_sweep_reads_every_shard_and_every_definition(counted: dict[str, Usage]) -> None:
-    shards = 2 * PENDING_SHARDS
+def test_what_expires_is_deleted_once(counted: dict[str, Usage]) -> None:
+    deletes = {kind: usage.deletes for kind, usage in counted.items() if usage.deletes}
 
-    assert counted["sweep"].reads >= shards + RULES
-    assert counted["sweep"].reads <= shards + RULES + 10
+    assert deletes == {
+        "stitch: a new visitor": 1, "stitch: a link": 1, "event: state changes": 1,
+    }  # fmt: skip
+
+
+def test_a_sweep_reads_every_definition_and_asks_ten_questions(counted: dict[str, Usage]) -> None:
+    """What is pending in two collections, erasures, the pointer, and six kinds of definitions."""
+    assert RULES < counted["sweep"].reads <= RULES + 10
     assert counted["sweep"].writes == 0
 
 
@@ -63,6 +76,30 @@ def test_the_usage_of_a_month_adds_up(counted: dict[str, Usage]) -> None:
     assert more_rules.reads - idle.reads == SWEEPS
     assert one_event.reads - idle.reads == counted["event: nothing is written"].reads
     assert one_event.message_bytes == counted["event: nothing is written"].message_bytes
+
+
+def test_a_sweep_that_looks_through_no_rules_asks_what_is_always_asked(tmp_path: Path) -> None:
+    asyncio.run(sweep_of_many(tmp_path, usage := Usage()))
+
+    assert usage.reads == ASKED_ALWAYS
+
+
+async def sweep_of_many(folder: Path, usage: Usage) -> None:
+    """Sweep once in a minute in which a set of more than a thousand definitions is not looked at."""
+    world = World(folder, now=datetime.fromtimestamp(61 * 60, UTC))
+    rules = {f"r{number}": RENAME for number in range(SCANNED_PER_MINUTE + 1)}
+    await publish_rules(world.store, RuleDefinitions(rules), world.now, Deadline.after(30))
+    world.store = CountedDocuments(world.store, usage)
+    await world.sweep()
+    world.database.close()
+
+
+def test_large_sets_are_looked_through_less_often(counted: dict[str, Usage]) -> None:
+    reads = {n: sweeps_of(n, counted["sweep"]).reads for n in (1000, 1001, 10_000, 100_000)}
+
+    assert reads[1000] == (counted["sweep"].reads + 1000 - RULES) * SWEEPS
+    assert reads[1001] == pytest.approx(reads[1000] / 2, rel=0.01)
+    assert reads[100_000] == pytest.approx(reads[10_000], rel=0.01)
 
 
 def test_the_published_design_reads_every_rule_in_every_instance_each_minute() -> None:
@@ -121,3 +158,25 @@ def test_the_document_tells_what_is_counted(counted: dict[str, Usage]) -> None:
     assert {kind: tuple(map(float, figures)) for kind, *figures in rows} == {
         kind: (usage.reads, usage.writes, usage.messages) for kind, usage in counted.items()
     }
+
+
+def test_the_query_over_a_past_month_counts_the_same_work(counted: dict[str, Usage]) -> None:
+    sql = (DOCUMENT.parents[1] / "schemas" / "queries" / "cost_estimate.sql").read_text("utf-8")
+    work = {
+        kind: dict(zip(("reads", "writes", "message_bytes", "row_bytes"), map(int, n), strict=True))
+        for kind, *n in re.findall(
+            r"SELECT '([^']+)'(?: AS kind)?, '\w+'(?: AS `function`)?, \d+(?: AS requests)?,"
+            r" (\d+)(?: AS reads)?, (\d+)(?: AS writes)?,\s+\d+(?: AS messages)?,"
+            r" (\d+)(?: AS message_bytes)?, (\d+)",
+            sql,
+        )
+    }
+    event, new = counted["event: nothing is written"], counted["stitch: a new visitor"]
+
+    assert len(work) == 13
+    assert work["sweep"]["reads"] == counted["sweep"].reads - RULES
+    assert work["decision"]["reads"] == event.reads
+    assert work["stitch request"]["reads"] == new.reads
+    assert work["decision"]["message_bytes"] == pytest.approx(event.message_bytes, rel=0.1)
+    assert work["record of a decision"]["row_bytes"] == pytest.approx(event.row_bytes / 2, rel=0.1)
+    assert work["other record"]["row_bytes"] == pytest.approx(new.row_bytes, rel=0.1)

@@ -51,6 +51,30 @@ def test_an_identifier_that_is_taken_out_has_a_profile_of_its_own(known: Cli) ->
     assert then.document["profile_id"] == before["profile_id"]
 
 
+def test_the_log_says_why_an_identifier_was_kept_apart(known: Cli, tmp_path: Path) -> None:
+    events = tmp_path / "events.jsonl"
+    logins = [
+        {
+            "event_name": "purchase",
+            "client_id": "100.200",
+            "user_id": user,
+            "event_timestamp_ms": 1_763_700_000_000,
+        }
+        for user in ("u-2", "u-1")
+    ]
+    events.write_text("".join(json.dumps(event) + "\n" for event in logins))
+    traits = tmp_path / "traits.json"
+    traits.write_text(json.dumps({"traits": {"orders": {"event": "*", "operation": "count"}}}))
+    assert known("rules", "push", traits).exit_code == 0
+    assert known("traits", "backfill", events).exit_code == 0
+
+    shown = known("identity", "show", "user_id", "u-2", "--json").document
+
+    [entry] = shown["log"]
+    assert entry["demoted_for"] == [{"type": "client_id", "reason": "USER_SWITCH"}]
+    assert "≠client_id (USER_SWITCH)" in known("identity", "show", "user_id", "u-2").out
+
+
 @pytest.mark.parametrize("arguments", [(), ("client_id",), ("client_id", "1.2", "--undo", "x")])
 def test_a_split_needs_one_of_both(known: Cli, arguments: tuple[str, ...]) -> None:
     assert known("identity", "split", *arguments).exit_code == 2

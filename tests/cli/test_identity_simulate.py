@@ -64,6 +64,8 @@ def test_every_step_says_what_became_of_each_identifier(cli: Cli, file: Path) ->
     assert steps[3]["merged"] == [steps[2]["profile_id"]]
     assert len({steps[n]["profile_id"] for n in (0, 3, 4, 5, 6)}) == 1
     assert steps[1]["reason"] == "PROFILE_CREATED"
+    assert [each["demoted_for"] for each in steps[1]["identifiers"]] == [None, "USER_SWITCH"]
+    assert steps[1]["recorded"]["demoted_for"] == [{"type": "client_id", "reason": "USER_SWITCH"}]
 
 
 def test_the_graph_at_the_end_names_identifiers_as_they_were_given(cli: Cli, file: Path) -> None:
@@ -90,6 +92,7 @@ def test_nothing_is_written_anywhere(cli: Cli, file: Path, tmp_path: Path) -> No
     assert ran.exit_code == 0
     assert sorted(tmp_path.iterdir()) == before
     assert "+user_id ann  +client_id 100.1" in ran.out
+    assert "+user_id bob  ≠client_id 100.1 (USER_SWITCH)" in ran.out
     assert "≠ client_id 100.1" in ran.out
     assert "ann" not in ran.err
 

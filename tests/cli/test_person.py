@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from tagstitch.cli.opened_backend import opened_backend
+from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.list_all import list_all
 from tests.cli.conftest import Cli
 
 LINE = {
@@ -64,7 +68,49 @@ def test_without_a_yes_it_asks_and_does_nothing(known: Cli) -> None:
     ran = known("identity", "erase", "user_id", "u-1")
 
     assert ran.exit_code == 1
+    assert "a profile with 2 identifiers" in ran.err
     assert known("identity", "show", "user_id", "u-1").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        (("user_id", "u-9"), "nobody is known by this"),
+        (("--profile", "card-9"), "nobody is known by this"),
+        (("user_id", "u-1"), "erased already"),
+    ],
+)
+def test_before_it_asks_it_says_whom_it_would_meet(
+    known: Cli, named: tuple[str, str], told: str
+) -> None:
+    known("identity", "erase", "user_id", "u-1", "--yes")
+
+    ran = known("identity", "erase", *named)
+
+    assert ran.exit_code == 1
+    assert told in ran.err
+    assert known("identity", "erasure-proof", "user_id", "u-9").exit_code == 1
+
+
+@pytest.mark.parametrize("command", ["erase", "export", "erasure-proof", "unerase"])
+@pytest.mark.parametrize("profile_id", ["", ".", "..", "a/b", "__all__", "x" * 1_501])
+def test_what_cannot_be_a_profiles_id_is_refused_and_leaves_nothing(
+    known: Cli, command: str, profile_id: str
+) -> None:
+    before = asyncio.run(paths())
+
+    ran = known("identity", command, "--profile", profile_id, *(["--yes"] * (command == "erase")))
+
+    assert ran.exit_code == 1
+    assert "cannot be a profile's id" in ran.err
+    assert asyncio.run(paths()) == before
+
+
+async def paths() -> list[str]:
+    """Return what lies where profiles and tombstones lie."""
+    async with opened_backend() as opened:
+        found = await list_all(opened.backend.documents, "profiles", deadline=Deadline.after(10))
+    return [document.path for document in found]
 
 
 def test_the_proof_runs_in_the_audit_too(known: Cli) -> None:

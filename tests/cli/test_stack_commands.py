@@ -35,6 +35,8 @@ def running_up(
 ) -> Iterator[tuple[subprocess.Popen[str], Any]]:
     """Run `tagstitch up --json` and give the process and its document; ends it if need be."""
     command = [sys.executable, "-m", "tagstitch.cli", "up", "--port", "0", "--json", *options]
+    if not any("container" in option for option in options):
+        command.append("--no-container")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if by_setting:
         environment["TAGSTITCH_DATA_DIR"] = str(data_dir)
@@ -91,7 +93,7 @@ def test_samples_come_only_into_an_empty_folder(tmp_path: Path) -> None:
 
 def test_a_second_stack_on_a_folder_is_refused(cli: Cli, tmp_path: Path) -> None:
     with running_up(tmp_path):
-        ran = cli("up", "--port", "0", "--data-dir", tmp_path, "--json")
+        ran = cli("up", "--port", "0", "--no-container", "--data-dir", tmp_path, "--json")
 
     assert ran.exit_code == 1
     assert "data folder" in ran.document["error"]["message"]
@@ -122,7 +124,7 @@ def test_a_rule_that_is_pushed_holds_within_a_second_or_so(cli: Cli, tmp_path: P
 
 
 def test_the_curl_lines_name_every_function(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tagstitch.cli", "up", "--port", "0"]
+    command = [sys.executable, "-m", "tagstitch.cli", "up", "--port", "0", "--no-container"]
     process = subprocess.Popen(
         [*command, "--data-dir", str(tmp_path)],
         stdout=subprocess.PIPE,

@@ -236,6 +236,39 @@ class AuditTableContract:
 
         assert rows == [full]
 
+    @pytest.mark.parametrize("is_first", [True, False], ids=["before", "behind"])
+    async def test_of_a_decision_that_was_committed_after_all_the_committed_record_counts(
+        self,
+        audit_table: AuditTable,
+        audit_queries: AuditQueries,
+        full: dict[str, Any],
+        request_id: str,
+        *,
+        is_first: bool,
+    ) -> None:
+        uncommitted = {**full, "record_id": full["record_id"] + ":uncommitted"}
+        at = NOON + timedelta(hours=-1 if is_first else 1)
+        for row in (uncommitted | {"recorded_at": at}, full):
+            assert await audit_table.append([row], deadline=soon()) == []
+
+        rows = await self._rows(audit_queries, "`tagstitch.audit_deduplicated`", request_id)
+
+        assert rows == [full]
+
+    async def test_one_that_was_never_committed_counts(
+        self,
+        audit_table: AuditTable,
+        audit_queries: AuditQueries,
+        full: dict[str, Any],
+        request_id: str,
+    ) -> None:
+        uncommitted = {**full, "record_id": full["record_id"] + ":uncommitted"}
+        assert await audit_table.append([uncommitted], deadline=soon()) == []
+
+        rows = await self._rows(audit_queries, "`tagstitch.audit_deduplicated`", request_id)
+
+        assert rows == [uncommitted]
+
     @pytest.mark.parametrize("name", BAD_ROWS)
     async def test_a_bad_row_is_returned_and_the_good_ones_stored(
         self,

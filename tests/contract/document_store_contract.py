@@ -509,6 +509,23 @@ class DocumentStoreContract:
         assert [d.path[-1] for d in second] == ["f"]
         assert dict(first[1].fields) == {"n": 7, "pending": 7}
 
+    async def test_listing_anything_pending_keeps_what_has_a_shard(
+        self, store: DocumentStore, collection: str
+    ) -> None:
+        shards: dict[str, Any] = {"a": 63, "b": 8, "c": None, "d": 0, "e": 8, "f": True, "g": "7"}
+        others = [Put(f"{collection}a/x", {"pending": 1}), Put(f"{collection}/h", {"n": 7})]
+        await store.commit(
+            [*(Put(f"{collection}/{name}", {"pending": n}) for name, n in shards.items()), *others],
+            deadline=soon(),
+        )
+
+        all_of_them = await store.list_documents(collection, pending="any", deadline=soon())
+        some = await store.list_documents(collection, pending="any", limit=3, deadline=soon())
+
+        assert [d.path[-1] for d in all_of_them] == ["d", "b", "e", "a"]
+        assert [d.path[-1] for d in some] == ["d", "b", "e"]
+        assert dict(all_of_them[0].fields) == {"pending": 0}
+
     async def test_listing_a_subject_keeps_what_is_of_that_one(
         self, store: DocumentStore, collection: str
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import pytest
@@ -70,6 +71,38 @@ def test_the_hash_of_a_word_is_blocked(word: str) -> None:
 
     assert is_blocked("email_sha256", digest)
     assert is_blocked("email_sha256", digest.upper())
+
+
+NO_ADDRESSES = (
+    "@", "@@", "x@", "@example.com", "anna@", "anna@localhost", "anna@example.", "anna@.com",
+    "undefined@undefined", "null@null", "Undefined@Undefined", "None@None", "nan@nan.nan",
+    "undefined@undefined.undefined", "{{email}}@", ' "@" ', '"undefined@undefined"',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_ADDRESSES)
+def test_what_is_no_address_is_blocked_where_an_address_is_given(text: str) -> None:
+    assert is_blocked("email_sha256", text)
+    assert not is_blocked("user_id", "x@y")
+
+
+@pytest.mark.parametrize("text", ["@", "undefined@", "undefined@undefined", "None@None", "@null"])
+def test_the_hash_of_two_words_is_blocked(text: str) -> None:
+    assert is_blocked("email_sha256", hashlib.sha256(text.encode()).hexdigest())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "anna@example.com", "guest@hotel.example", "id@firm.example", "0@qq.com", "a@b.c",
+        '"anna b"@example.com', "null@null.example", "anna@sub.example.co.uk", "anna@xn--bcher-kva.ch",
+    ],
+)  # fmt: skip
+def test_an_address_somebody_may_have_is_hashed(text: str) -> None:
+    made = make_identifier("email_sha256", text, path="x")
+
+    assert re.fullmatch("[0-9a-f]{64}", made.value)
+    assert not IdentitySettings().is_blocked(made)
 
 
 @pytest.mark.parametrize("value", EVERYBODYS_CLIENT_IDS)

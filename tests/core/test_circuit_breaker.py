@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tagstitch.core.circuit_breaker import CircuitBreaker, CircuitBreakers, Judged
+from tagstitch.core.circuit_breaker import STORE, CircuitBreaker, CircuitBreakers, Judged
 
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 
@@ -114,3 +114,44 @@ def test_every_endpoint_has_its_own() -> None:
 
     assert breakers.of("a").wait_s(START) == 10
     assert breakers.of("b").wait_s(START) == 0
+
+
+class TestAStore:
+    """What answers wait for: left alone later than an endpoint, and never for long."""
+
+    @staticmethod
+    def failing(*seconds: float) -> CircuitBreaker:
+        breaker = CircuitBreaker(patience=STORE)
+        for second in seconds:
+            breaker.note("fails", at(second))
+        return breaker
+
+    def test_a_hiccup_of_less_than_a_second_leaves_it_closed(self) -> None:
+        assert self.failing(*[0.01 * n for n in range(99)]).wait_s(at(0.99)) == 0
+
+    def test_failures_over_a_second_open_it_for_half_of_one(self) -> None:
+        breaker = self.failing(0, 0.2, 0.4, 0.6, 1.0)
+
+        assert breaker.wait_s(at(1.0)) == 0.5
+        assert (breaker.is_open(at(1.4)), breaker.is_open(at(1.6))) == (True, False)
+
+    def test_four_failures_are_too_few_however_long_they_take(self) -> None:
+        assert self.failing(0, 10, 20, 30).wait_s(at(30)) == 0
+
+    def test_a_success_among_the_failures_begins_the_second_anew(self) -> None:
+        breaker = self.failing(0, 0.3, 0.6)
+        breaker.note("works", at(0.7))
+        for second in (0.8, 0.9, 1.0, 1.1, 1.2, 1.7):
+            breaker.note("fails", at(second))
+
+        assert breaker.wait_s(at(1.7)) == 0
+
+    def test_it_is_probed_every_two_seconds_however_long_it_fails(self) -> None:
+        breaker, now, waits = self.failing(0, 0.2, 0.4, 0.6, 1.0), 1.0, []
+        for _ in range(5):
+            waits.append(breaker.wait_s(at(now)))
+            now += waits[-1]
+            assert breaker.wait_s(at(now)) == 0
+            breaker.note("fails", at(now))
+
+        assert waits == [0.5, 1, 2, 2, 2]

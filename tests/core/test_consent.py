@@ -1,9 +1,12 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import itertools
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tagstitch.core.consent import (
     CONSENT_MODE_PURPOSES,
@@ -13,7 +16,7 @@ from tagstitch.core.consent import (
     resolve_consent,
 )
 from tagstitch.core.event import Event
-from tagstitch.core.profile import Profile
+from tagstitch.core.profile import Profile, update_consent
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -243,3 +246,41 @@ class TestSignalsOfAnotherShape:
         event: dict[str, Any] = {"x-sst-system_properties": {"consent": {}}}
 
         assert resolve(event=event, default_granted=True).allows("analytics_storage")
+
+
+STATEMENTS = st.lists(
+    st.tuples(st.sampled_from(["email", "crm"]), st.booleans(), st.integers(0, 3)), max_size=5
+)
+"""(purpose, granted, minutes after AT)."""
+
+
+@given(STATEMENTS)
+def test_in_whatever_order_statements_arrive_the_newest_holds_and_a_tie_is_a_denial(
+    statements: list[tuple[str, bool, int]],
+) -> None:
+    newest: dict[str, tuple[int, bool]] = {}
+    for purpose, granted, minute in statements:
+        newest[purpose] = max(newest.get(purpose, (-1, False)), (minute, not granted))
+
+    for order in itertools.permutations(statements):
+        stored: dict[str, Any] = {}
+        for purpose, granted, minute in order:
+            at = AT + timedelta(minutes=minute)
+            stored = update_consent(stored, {purpose: granted}, at=at, source="r") or stored
+        held = {purpose: (said["granted"], said["at"]) for purpose, said in stored.items()}
+        assert held == {
+            purpose: (not denied, AT + timedelta(minutes=minute))
+            for purpose, (minute, denied) in newest.items()
+        }
+
+
+@given(st.integers(0, 10), st.integers(0, 10))
+def test_a_grant_of_an_older_event_never_overrides_a_denial(
+    granted_at: int, denied_at: int
+) -> None:
+    denial = {"granted": False, "at": AT + timedelta(minutes=denied_at), "source": "r"}
+    at = AT + timedelta(minutes=granted_at)
+
+    updated = update_consent({"email": denial}, {"email": True}, at=at, source="r")
+
+    assert (updated is None) == (granted_at <= denied_at)

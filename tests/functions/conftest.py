@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,6 +10,9 @@ import httpx
 import pytest
 from functions_framework.aio import create_asgi_app
 from starlette.types import ASGIApp
+
+from tests.end_to_end.running_stack import RunningStack, running_stack
+from tests.end_to_end.samples import load_samples
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,3 +38,12 @@ async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             )
 
         yield begin
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """One stack with the samples for a whole file, for requests over HTTP."""
+    folder = tmp_path_factory.mktemp("stack")
+    with running_stack(folder, TAGSTITCH_RULES_REFRESH_S="0.2") as stack:
+        load_samples(stack.data_dir, folder)
+        yield stack

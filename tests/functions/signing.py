@@ -34,8 +34,14 @@ def signed(
     secret: str = SECRET,
 ) -> dict[str, Any]:
     """Return content and headers of a signed request."""
+    return signed_text(json.dumps(body), webhook_id, at=at, secret=secret)
+
+
+def signed_text(
+    content: str, webhook_id: str, *, at: datetime | None = None, secret: str = SECRET
+) -> dict[str, Any]:
+    """Return content and headers of a signed request whose body is this text."""
     at = at or datetime.now(UTC)
-    content = json.dumps(body)
     return {
         "content": content,
         "headers": {

@@ -30,6 +30,12 @@ VIEWS: dict[str, dict[str, Any]] = {
         "concealed": ["margin"],
         "identifier_types": ["anonymous_id"],
     },
+    "public_features": {
+        "public": True,
+        "attributes": ["tier", "margin"],
+        "identifier_types": ["anonymous_id"],
+    },
+    "nearly_public": {"public": "yes", "attributes": ["tier"]},
     "features_by_user_id": {"attributes": ["tier"], "identifier_types": ["user_id"]},
     "everything": {"identifier_types": ["anonymous_id"]},
     "nothing": {"attributes": []},
@@ -187,10 +193,47 @@ BAD_ACTIVATIONS: list[tuple[str, dict[str, Any], str, str]] = [
     ("a view of everything", {**BODY, "view": "everything"}, "invalid_field", "view"),
     ("a view of nothing", {**BODY, "view": "nothing"}, "invalid_field", "view"),
     ("a view for others", {**BODY, "view": "features_by_user_id"}, "invalid_field", "id.type"),
+    ("a view that is not public", {**BODY, "public": True}, "invalid_field", "view"),
+    ("public in other words", {**BODY, "public": True, "view": "nearly_public"}, "invalid_field", "view"),
+    ("public as text", {**BODY, "public": "yes"}, "invalid_field", "public"),
     ("consent as text", {**BODY, "consent": CANARY}, "invalid_field", "consent"),
     ("deadline as text", {**BODY, "deadline_ms": CANARY}, "invalid_field", "deadline_ms"),
     ("request id with dots", {**BODY, "request_id": CANARY}, "invalid_field", "request_id"),
 ]  # fmt: skip
+
+
+class TestBrowsers:
+    """Answers that are to reach a browser: `public` in the request."""
+
+    @pytest.mark.parametrize("letter", ["s", "i"])
+    async def test_a_public_view_conceals_what_is_concealed_from_every_key(
+        self, site: httpx.AsyncClient, letter: str
+    ) -> None:
+        body = {**BODY, "view": "public_features", "public": True}
+
+        answer = await site.post("/activation", json=body, headers=key(letter))
+
+        assert answer.json()["data"] == {"public_features": {"tier": "Gold"}}
+
+    async def test_a_view_that_is_not_public_is_refused_whoever_is_asked_about(
+        self, site: httpx.AsyncClient
+    ) -> None:
+        known = await site.post("/activation", json={**BODY, "public": True}, headers=key("i"))
+        unknown = await site.post(
+            "/activation", json={**asking("nobody"), "public": True}, headers=key("i")
+        )
+
+        error = check_error(known, 400, "invalid_field")
+        other = check_error(unknown, 400, "invalid_field")
+        assert "public: true" in error["hint"]
+        assert {**error, "error_id": ""} == {**other, "error_id": ""}
+
+    async def test_servers_may_ask_for_a_public_view_too(self, site: httpx.AsyncClient) -> None:
+        answer = await site.post(
+            "/activation", json={**BODY, "view": "public_features"}, headers=key("i")
+        )
+
+        assert answer.json()["data"] == {"public_features": {"tier": "Gold", "margin": 0.4}}
 
 
 class TestRefusals:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.functions.conftest import Start
+from tests.functions.signing import SIGNATURE, signed_text
 
 CANARY = "anna.canary@example.com"
 
@@ -34,6 +35,11 @@ BAD_BODIES = [
     ("lone surrogate", b'{"event":{"event_name":"\\ud800"}}', "invalid_unicode"),
     ("invalid UTF-8", b'{"event":{"event_name":"\xff"}}', "invalid_unicode"),
     ("UTF-16", '{"event":{}}'.encode("utf-16"), "invalid_unicode"),
+    ("UTF-16, little end first", '{"event":{}}'.encode("utf-16-le"), "invalid_unicode"),
+    ("UTF-16, big end first", '{"event":{}}'.encode("utf-16-be"), "invalid_unicode"),
+    ("UTF-32", '{"event":{}}'.encode("utf-32"), "invalid_unicode"),
+    ("UTF-32, big end first", '{"event":{}}'.encode("utf-32-be"), "invalid_unicode"),
+    ("UTF-16 with letters", '{"event":{"ü":"☃"}}'.encode("utf-16-be"), "invalid_unicode"),
     ("byte order mark", b"\xef\xbb\xbf{}", "invalid_unicode"),
     ("a list", b"[]", "invalid_field"),
     ("a string", json.dumps(CANARY).encode(), "invalid_field"),
@@ -177,6 +183,70 @@ class TestBodies:
         assert answer.json()["resolved_event_payload"] == event
 
 
+class TestKeysThatStandTwice:
+    async def test_the_last_one_counts(self, start: Start) -> None:
+        decide, stitch_sync = await start("decide"), await start("stitch_sync")
+        event = b'{"event_name":"first","event_name":"second","a":{"b":1,"b":2}}'
+        lookup = b'{"request_id":"first","id":"x","request_id":"second"}'
+
+        decided = await decide.post("/make-event-decision", content=event, headers=JSON)
+        found = await stitch_sync.post("/", content=lookup, headers=JSON)
+
+        assert decided.json()["original_event_name"] == "second"
+        assert decided.json()["resolved_event_payload"] == {"event_name": "second", "a": {"b": 2}}
+        assert found.json()["request_id"] == "second"
+
+    async def test_a_signature_covers_the_bytes_as_they_came(self, start: Start) -> None:
+        client = await start("decide", **SIGNATURE)
+        twice = '{"event":{"event_name":"a","event_name":"b"}}'
+        once = '{"event":{"event_name":"b"}}'
+        request = signed_text(twice, "msg-1")
+
+        sent = await client.post("/", **request)
+        changed = await client.post("/", **{**request, "content": once})
+
+        assert sent.status_code == 200
+        check_error(changed, 401, "unauthorized")
+
+
+class TestForeignPages:
+    @pytest.mark.parametrize(
+        ("function", "path"),
+        [
+            ("stitch_sync", "/?client_id=1.2"),
+            ("stitch_sync", "/activation"),
+            ("decide", "/decide"),
+            ("decide", "/make-event-decision"),
+            ("stitch_async", "/"),
+            ("stitch_async", "/sweep"),
+            ("audit_sink", "/"),
+            ("decide", "/nowhere"),
+            ("stitch_sync", "/health"),
+        ],
+    )
+    async def test_no_answer_lets_a_foreign_page_read_it(
+        self, start: Start, function: str, path: str
+    ) -> None:
+        client = await start(function)
+        origin = {"Origin": "https://evil.example.com"}
+        preflight = {
+            **origin,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type, x-tagstitch-key",
+        }
+
+        answers = [
+            await client.get(path, headers=origin),
+            await client.post(path, json={"event": {"event_name": "a"}}, headers=origin),
+            await client.post(path, content=b"{", headers=origin),
+            await client.options(path, headers=preflight),
+        ]
+
+        for answer in answers:
+            assert [name for name in answer.headers if name.startswith("access-control-")] == []
+        assert answers[-1].status_code in (404, 405)
+
+
 class TestPaths:
     @pytest.mark.parametrize(
         ("function", "method", "path", "status"),
@@ -224,6 +294,7 @@ KEYS = json.dumps(
     [
         {"id": "full", "secret": "f" * 32, "scopes": ["lookup", "decide", "stitch", "assert"]},
         {"id": "reader", "secret": "r" * 32, "scopes": ["lookup"]},
+        {"id": "author", "secret": "e" * 32, "scopes": ["decide", "explain"]},
     ]
 )
 
@@ -254,6 +325,30 @@ class TestKeys:
         accepted = await client.post("/", json={**LOOKUP, "mode": "async"}, headers=reader)
 
         assert (looked_up.status_code, accepted.status_code) == (200, 401)
+
+    @pytest.mark.parametrize(("function", "path"), [("decide", "/"), ("decide", "/decide")])
+    async def test_a_trace_is_for_keys_with_the_scope_explain(
+        self, start: Start, function: str, path: str
+    ) -> None:
+        client = await start(function, TAGSTITCH_AUTH="key", TAGSTITCH_KEYS=KEYS)
+
+        answers = [
+            await client.post(path, json=body, headers={"X-Tagstitch-Key": secret * 32})
+            for secret in ("f", "e")
+            for body in ({**EVENT, "explain": True}, {**EVENT, "explain": False})
+        ]
+
+        check_error(answers[0], 401, "unauthorized")
+        assert [answer.status_code for answer in answers] == [401, 200, 200, 200]
+        assert ["trace" in answer.json() for answer in answers[1:]] == [False, True, False]
+
+    @pytest.mark.parametrize("path", ["/make-event-decision", "/make-personalization-decision"])
+    async def test_an_event_cannot_ask_for_a_trace(self, start: Start, path: str) -> None:
+        client = await start("decide")
+
+        answer = await client.post(path, json={**EVENT["event"], "explain": True})
+
+        assert "trace" not in answer.json()
 
     async def test_a_wrong_key_is_refused_before_the_body_is_understood(self, start: Start) -> None:
         client = await start("decide", TAGSTITCH_AUTH="key", TAGSTITCH_KEYS=KEYS)

@@ -64,7 +64,7 @@ def test_it_is_staged_like_a_function(tmp_path: Path, monkeypatch: pytest.Monkey
 
     folder = package.stage("push_service", tmp_path)
 
-    assert {"main.py", "Procfile", "requirements.txt", "tagstitch"} <= {
+    assert {"main.py", "Procfile", ".python-version", "requirements.txt", "tagstitch"} <= {
         path.name for path in folder.iterdir()
     }
     assert not (folder / "README.md").exists()

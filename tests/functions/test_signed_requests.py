@@ -162,7 +162,15 @@ class TestSignatures:
             ("webhook-timestamp", "soon"),
             ("webhook-timestamp", "nan"),
             ("webhook-timestamp", "1e400"),
+            ("webhook-timestamp", ""),
+            ("webhook-timestamp", "-1"),
+            ("webhook-timestamp", "9" * 400),
+            ("webhook-timestamp", "\u0661\u0667" * 5),
             ("webhook-signature", ""),
+            ("webhook-signature", ","),
+            ("webhook-signature", "v1, "),
+            ("webhook-signature", " ".join(["v1,AAAA"] * 500)),
+            ("webhook-signature", "v1a,\x80\xff"),
             ("webhook-signature", "v1"),
             ("webhook-signature", "v1,"),
             ("webhook-signature", "v1,****"),
@@ -183,6 +191,15 @@ class TestSignatures:
         answer = await send(service, function, {**request, "headers": raw})
 
         check_error(answer, 401, "unauthorized")
+
+    @pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+    async def test_a_missing_header_is_a_wrong_signature(
+        self, service: Service, function: str, body: dict[str, Any], name: str
+    ) -> None:
+        request = signed(body, "msg-1")
+        del request["headers"][name]
+
+        check_error(await send(service, function, request), 401, "unauthorized")
 
     async def test_a_later_time_is_no_longer_what_was_signed(
         self, service: Service, function: str, body: dict[str, Any]

@@ -13,18 +13,20 @@ import pytest
 
 from infra.secrets_file import new_secrets
 from infra.secrets_file import write as write_secrets
-from infra.tests.plan import Plan, Resource
-from infra.tests.policies import (
+from infra.tests.expected import (
     EXPIRING,
     KEPT,
     PLAIN_SETTINGS,
     PUSH_HANDLER_S,
+    PUSH_TOKEN_S,
     QUERIED,
     SECRET_SETTINGS,
 )
+from infra.tests.plan import Plan, Resource
 from tagstitch.adapters.http_function import PUSH_DEADLINE_S
 from tagstitch.adapters.settings import Settings, read_settings
 from tagstitch.adapters.topology import read_topology
+from tagstitch.core import limits
 from tagstitch.core.rule_definitions import COLLECTIONS
 from tagstitch.pipeline.holdings import OF_SUBJECT
 from tests.infra.conftest import Planned
@@ -117,6 +119,10 @@ def test_the_policies_know_how_long_a_handler_works() -> None:
     assert PUSH_DEADLINE_S + 5 == PUSH_HANDLER_S
 
 
+def test_the_policies_know_how_long_a_browser_may_listen() -> None:
+    assert limits.PUSH_TOKEN_S == PUSH_TOKEN_S
+
+
 def test_every_line_that_is_counted_is_one_that_the_code_writes() -> None:
     logging = (INFRA / "logging.tf").read_text("utf-8")
     counted = set(re.findall(r'message=\\"(\w+)\\"', logging)) | {
@@ -199,6 +205,38 @@ def test_each_function_starts_with_what_is_deployed(
         "tagstitch-push@my-project.iam.gserviceaccount.com"
     }
     assert len(started["stitch_async"].push_accounts) == 2
+
+
+def test_the_push_service_starts_with_what_is_deployed(planned: Planned, tmp_path: Path) -> None:
+    origins = ["https://shop.example.com", "https://www.example.com"]
+    plan = Plan.of(planned(push_service={"image": "registry/push:1", "origins": origins}))
+    for name, value in new_secrets(None).items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "value").write_text(value)
+
+    [(name, service, template, container)] = plan.services()
+    environment = {
+        entry["name"]: entry["value"].replace("/secrets/", f"{tmp_path}/")
+        for entry in container["env"]
+    }
+    settings = read_settings({**environment, "K_SERVICE": service.values["name"]})
+
+    spec = read_topology().services[name]
+    assert settings.push_origins == set(origins)
+    assert container["image"] == "registry/push:1"
+    assert template["timeout"] == f"{spec.timeout_s:g}s"
+    assert template["max_instance_request_concurrency"] == spec.concurrency
+    assert template["scaling"][0]["max_instance_count"] == spec.max_instances
+    assert {mount["name"] for mount in container["volume_mounts"]} == {
+        volume["name"] for volume in template["volumes"]
+    }
+
+
+def test_there_is_no_push_service_unless_it_is_asked_for(plan: dict[str, Any]) -> None:
+    addresses = [resource.address for resource in Plan.of(plan).resources]
+
+    assert len(addresses) > 100
+    assert [address for address in addresses if "push_service" in address] == []
 
 
 def test_the_plan_is_the_topology_of_the_local_stack(plan: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput
+from tagstitch.core.identity_limits import LINK_LOG_DAYS, LINKS_MARGIN_DAYS
 from tagstitch.core.limits import (
     DEAD_LETTER_EXPIRY_DAYS,
     EXPOSURE_EXPIRY_DAYS,
@@ -33,10 +34,9 @@ DAYS = {
     "dead_letters": DEAD_LETTER_EXPIRY_DAYS,
     "dead_letter_parts": DEAD_LETTER_EXPIRY_DAYS,
     "exposures": EXPOSURE_EXPIRY_DAYS,
+    "identifiers": PROFILE_EXPIRY_DAYS + LINKS_MARGIN_DAYS,
+    "links": LINK_LOG_DAYS,
 }
-
-WITHOUT_EXPIRY = {"identifiers", "links"}
-"""What the pipeline writes without `expires_at`: nothing deletes it, whatever the policy says."""
 
 SERVER = Caller("server", frozenset({"decide", "lookup", "stitch", "assert", "explain"}))
 BANNER = {
@@ -88,10 +88,3 @@ async def test_the_policies_delete_what_the_pipeline_wants_deleted(world: World)
         assert deployed[collection]["ttl"] == "expires_at"
         assert all(isinstance(time, datetime) for time in times)
         assert {time - START for time in times} == {timedelta(days=days)}
-
-
-async def test_links_do_not_expire_yet(world: World) -> None:
-    await do_something_of_everything(world)
-
-    for collection in WITHOUT_EXPIRY:
-        assert set(await expiries(world, collection)) == {None}

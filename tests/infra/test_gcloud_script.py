@@ -18,14 +18,15 @@ import pytest
 
 from infra.gcloud_script import COMMON_SECRETS, SECRETS, definitions, script
 from infra.secrets_file import write as write_secrets
-from infra.tests.plan import Plan, last_part
-from infra.tests.policies import (
+from infra.tests.expected import (
     ERASING,
     PERMISSIONS,
     PROJECT_ROLES,
     RESOURCE_ROLES,
     SECRET_SETTINGS,
 )
+from infra.tests.plan import Plan, last_part
+from tests.infra.conftest import Planned
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,8 +42,15 @@ esac
 
 Command = list[str]
 
+ORIGINS = ("https://shop.example.com", "https://www.example.com")
 
-def run_script(folder: Path, *, there: bool) -> list[Command]:
+WITH_TERRAFORM_ONLY = {
+    "LOG_EXECUTION_ID", "TAGSTITCH_RULES_REFRESH_S", "TAGSTITCH_AUDIT_PARAMETERS",
+    "TAGSTITCH_TIME_ZONE", "TAGSTITCH_IDENTITY", "TAGSTITCH_RATE_LIMIT",
+}  # fmt: skip
+
+
+def run_script(folder: Path, *, there: bool, push_origins: str = "") -> list[Command]:
     """Run the script with programs that only write down how they were called."""
     (folder / "deploy.sh").write_text(script(*definitions()))
     log = folder / "log"
@@ -53,6 +61,8 @@ def run_script(folder: Path, *, there: bool) -> list[Command]:
         program.chmod(0o755)
     for part in ("infra/schemas", "schemas"):
         shutil.copytree(ROOT / part, folder / part)
+    (folder / "build").mkdir()
+    (folder / "build" / "push_service.zip").write_bytes(b"what the service is made of")
     write_secrets(folder / "infra" / "secrets.auto.tfvars.json", None)
     run = subprocess.run(
         ["bash", str(folder / "deploy.sh")],
@@ -60,6 +70,7 @@ def run_script(folder: Path, *, there: bool) -> list[Command]:
         env={
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
             "PROJECT": "my-project", "REGION": "europe-west1", "CONSENT_DEFAULT": "denied",
+            "PUSH_ORIGINS": push_origins,
         },
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
@@ -127,17 +138,12 @@ def test_every_function_runs_as_it_does_with_terraform(
     commands: list[Command], plan: dict[str, Any]
 ) -> None:
     deployed = dict(of(commands, "gcloud", "functions", "deploy"))
-    with_terraform_only = {
-        "LOG_EXECUTION_ID", "TAGSTITCH_RULES_REFRESH_S", "TAGSTITCH_AUDIT_PARAMETERS",
-        "TAGSTITCH_TIME_ZONE", "TAGSTITCH_IDENTITY", "TAGSTITCH_RATE_LIMIT",
-    }  # fmt: skip
 
     for name, function, config in Plan.of(plan).functions():
         flags = deployed[function.values["name"]]
-        separator, _, variables = flags["--set-env-vars"].removeprefix("^").partition("^")
-        environment = dict(pair.partition("=")[::2] for pair in variables.split(separator))
+        environment = variables_of(flags)
         mounted = {pair.partition("=")[0] for pair in flags["--set-secrets"].split(",")}
-        kept = config["environment_variables"].keys() - with_terraform_only
+        kept = config["environment_variables"].keys() - WITH_TERRAFORM_ONLY
         assert environment == {key: config["environment_variables"][key] for key in kept}
         assert mounted == {value for value in environment.values() if value.startswith("/secrets/")}
         assert flags["--entry-point"] == name
@@ -151,30 +157,90 @@ def test_every_function_runs_as_it_does_with_terraform(
         assert (flags["--ingress-settings"] == "all") == (config["ingress_settings"] == "ALLOW_ALL")
 
 
-def test_everybody_has_the_role_that_terraform_gives(
-    commands: list[Command], plan: dict[str, Any]
-) -> None:
-    granted = {
+def granted_by(commands: list[Command]) -> set[tuple[str, str]]:
+    return {
         (flags["--member"], last_part(flags["--role"]))
         for command in commands
         if "add-iam-policy-binding" in command
         for _, flags in of([command], *command[:1])
         if "--member" in flags
     }
+
+
+def granted_in(plan: dict[str, Any]) -> set[tuple[str, str]]:
     planned: set[tuple[str, str]] = set()
     for grant in Plan.of(plan).resources:
         if re.search(r"_iam_(member|binding)$", grant.type):
             members = grant.values.get("members") or [grant.values["member"]]
             planned |= {(member, last_part(grant.values["role"])) for member in members}
-    ours = {
+    return {
         (re.sub(r"number-of-it", "123456789012", member), role)
         for member, role in planned
         if "@example.com" not in member and "crm@" not in member  # the test's own variables
     }
 
-    assert granted == ours
+
+def variables_of(flags: dict[str, str]) -> dict[str, str]:
+    separator, _, variables = flags["--set-env-vars"].removeprefix("^").partition("^")
+    return dict(pair.partition("=")[::2] for pair in variables.split(separator))
+
+
+def test_everybody_has_the_role_that_terraform_gives(
+    commands: list[Command], plan: dict[str, Any]
+) -> None:
+    granted = granted_by(commands)
+
+    assert granted == granted_in(plan)
     roles = {last_part(role) for role in PROJECT_ROLES | RESOURCE_ROLES}
     assert {role for _, role in granted if not role.startswith("tagstitch_")} <= roles
+
+
+@pytest.fixture(scope="module")
+def with_browsers(tmp_path_factory: pytest.TempPathFactory) -> list[Command]:
+    """What the script calls where pages may listen."""
+    folder = tmp_path_factory.mktemp("browsers")
+    return run_script(folder, there=False, push_origins=",".join(ORIGINS))
+
+
+def test_browsers_listen_only_where_pages_are_named(
+    commands: list[Command], with_browsers: list[Command]
+) -> None:
+    assert list(of(commands, "gcloud", "run", "deploy")) == []
+    assert [name for name, _ in of(with_browsers, "gcloud", "run", "deploy")] == [
+        "tagstitch-push-service"
+    ]
+
+
+def test_the_push_service_runs_as_it_does_with_terraform(
+    with_browsers: list[Command], planned: Planned
+) -> None:
+    push_service = {"image": "registry/push:1", "origins": list(ORIGINS)}
+    plan = planned(push_service=push_service)
+    [(_, service, template, container)] = Plan.of(plan).services()
+    [(name, flags)] = of(with_browsers, "gcloud", "run", "deploy")
+    [(source, built)] = of(with_browsers, "gcloud", "builds", "submit")
+    image = built["--pack"].removeprefix("image=")
+
+    assert name == service.values["name"]
+    assert (source, flags["--image"]) == ("build/push_service", image)
+    assert re.fullmatch(
+        r"europe-west1-docker.pkg.dev/my-project/tagstitch-functions/push-service:[0-9a-f]{12}",
+        image,
+    )
+    assert variables_of(flags) == {
+        entry["name"]: entry["value"]
+        for entry in container["env"]
+        if entry["name"] not in WITH_TERRAFORM_ONLY
+    }
+    assert flags["--service-account"] == template["service_account"]
+    assert flags["--concurrency"] == str(template["max_instance_request_concurrency"])
+    assert flags["--max-instances"] == str(template["scaling"][0]["max_instance_count"])
+    assert flags["--timeout"] == template["timeout"]
+    assert flags["--memory"] == container["resources"][0]["limits"]["memory"]
+    assert granted_by(with_browsers) == granted_in(plan)
+    for command in with_browsers:
+        if command[0] == "gcloud":
+            assert unknown_flags(command, known_commands()) == set(), command
 
 
 def test_documents_expire_and_are_indexed_as_with_terraform(

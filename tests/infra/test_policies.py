@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,6 +16,12 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
     "identities": {"auth": "iam", "callers": ["serviceAccount:sgtm@other.iam.gserviceaccount.com"]},
     "nobody may call yet": {"auth": "iam"},
     "the audit archived too": {"audit_archive": True},
+    "browsers listen": {
+        "push_service": {
+            "image": "europe-west1-docker.pkg.dev/my-project/tagstitch-functions/push-service:1",
+            "origins": ["https://shop.example.com", "https://www.example.com:8443"],
+        },
+    },
     "as little as possible": {
         "alert_emails": [], "audit_readers": [], "backup_days": 0, "billing_account": None,
         "deletion_protection": False, "point_in_time_recovery": False, "publishers": [],
@@ -196,6 +203,13 @@ MUTATIONS = [
         "decide has a secret in its environment",
     ),
     Mutation(
+        1, "secrets_are_read_where_they_are_mounted", "secrets.tf",
+        "google_service_account.function[each.value.function].member",
+        "google_service_account.build.member",
+        'google_secret_manager_secret_iam_member.function["decide/keys"]'
+        " lets somebody read a secret that they do not mount",
+    ),
+    Mutation(
         1, "each_function_has_an_account_of_its_own", "functions.tf",
         "google_service_account.function[each.key].email",
         'google_service_account.function["decide"].email',
@@ -236,7 +250,12 @@ MUTATIONS = [
         " 'serviceAccount:tagstitch-stitch-async@my-project.iam.gserviceaccount.com']",
     ),
     Mutation(
-        0, "lookups_are_not_logged_by_the_platform", "logging.tf",
+        3, "query_strings_are_not_logged_by_the_platform", "logging.tf",
+        "${var.prefix}-push-service", "${var.prefix}-push",
+        "the platform logs the query strings of push_service",
+    ),
+    Mutation(
+        0, "query_strings_are_not_logged_by_the_platform", "logging.tf",
         'local.service_name["stitch_sync"]', 'local.service_name["decide"]',
         "the platform logs the query strings of stitch_sync",
     ),
@@ -245,7 +264,90 @@ MUTATIONS = [
         "    audit_lag = {", "    audit_late = {",
         "there is no alert audit_lag",
     ),
+    Mutation(
+        0, "what_goes_wrong_is_told", "monitoring.tf",
+        '"ALIGN_PERCENTILE_99"', '"ALIGN_PERCENTILE_50"',
+        "the alert decide_slow does not watch ALIGN_PERCENTILE_99",
+    ),
+    Mutation(
+        1, "what_goes_wrong_is_told", "monitoring.tf",
+        "[for channel in google_monitoring_notification_channel.email : channel.id]", "[]",
+        "the alert audit_lag reaches nobody",
+    ),
+    Mutation(
+        0, "somebody_watches", "budget.tf",
+        "var.billing_account == null ? 0 : 1", "0",
+        "there is no budget, though there is a billing account",
+    ),
+    Mutation(
+        1, "somebody_watches", "budget.tf",
+        "[0.5, 0.9, 1.0]", "[1.0]",
+        "google_billing_budget.monthly[0] warns only when it is spent",
+    ),
+    Mutation(
+        1, "somebody_watches", "budget.tf",
+        '"FORECASTED_SPEND"', '"CURRENT_SPEND"',
+        "google_billing_budget.monthly[0] does not look ahead",
+    ),
+    Mutation(
+        3, "each_function_has_an_account_of_its_own", "push_service.tf",
+        "google_service_account.service[each.key].email",
+        'google_service_account.function["decide"].email',
+        "push_service runs as tagstitch-decide@my-project.iam.gserviceaccount.com, like decide",
+    ),
+    Mutation(
+        4, "browsers_reach_what_only_reads", "push_service.tf",
+        'google_project_iam_custom_role.firestore["reader"]',
+        'google_project_iam_custom_role.firestore["writer"]',
+        "push_service may do more than read:"
+        ' google_project_iam_member.service_reads["push_service"]',
+    ),
+    Mutation(
+        3, "browsers_reach_what_only_reads", "push_service.tf",
+        'join(",", sort(each.value.origins))', '"*"',
+        "push_service lets pages of * listen",
+    ),
+    Mutation(
+        3, "browsers_reach_what_only_reads", "topology.json",
+        '"push_service": {"timeout_s": 1200', '"push_service": {"timeout_s": 300',
+        "push_service ends a connection before its token does",
+    ),
+    Mutation(
+        3, "browsers_reach_what_only_reads", "push_service.tf",
+        "max_instance_count = each.value.max_instances", "max_instance_count = null",
+        "push_service may start any number of instances",
+    ),
+    Mutation(
+        3, "browsers_reach_what_only_reads", "push_service.tf",
+        'local.secret_settings[secret] => "/secrets/${secret}/value" }',
+        'local.secret_settings[secret] => "a-value" }',
+        "push_service: TAGSTITCH_RECEIPT_KEY is no mounted file",
+    ),
+    Mutation(
+        4, "browsers_reach_what_only_reads", "push_service.tf",
+        "for secret in local.common_secrets : local",
+        'for secret in concat(local.common_secrets, ["keys"]) : local',
+        "push_service has TAGSTITCH_KEYS and does not need it",
+    ),
+    Mutation(
+        4, "browsers_reach_what_only_reads", "push_service.tf",
+        "          value = env.value\n",
+        "          value_source {\n"
+        "            secret_key_ref {\n"
+        "              secret = env.key\n"
+        "            }\n"
+        "          }\n",
+        "push_service has a secret in its environment",
+    ),
+    Mutation(
+        3, "browsers_reach_what_only_reads", "push_service.tf",
+        "name     = google_cloud_run_v2_service.service[each.key].name", 'name     = "another"',
+        "push_service has no closed list of who may call it",
+    ),
 ]  # fmt: skip
+
+BROWSERS = {3, 4}
+"""The batches that break the service by which browsers listen."""
 
 BATCHES = sorted({mutation.batch for mutation in MUTATIONS})
 
@@ -259,10 +361,30 @@ def test_the_policies_hold(planned: Planned, name: str) -> None:
 def test_each_policy_fails_on_a_copy_that_breaks_it(planned: Planned, batch: int) -> None:
     mutations = [mutation for mutation in MUTATIONS if mutation.batch == batch]
 
-    found = violations(planned([mutation[2:5] for mutation in mutations]))
+    variables = DEPLOYMENTS["browsers listen" if batch in BROWSERS else "keys"]
+    found = violations(planned([mutation[2:5] for mutation in mutations], **variables))
 
     assert [m for m in mutations if m.sentence not in found.get(m.policy, ())] == []
 
 
 def test_every_policy_is_shown_to_fail() -> None:
     assert {mutation.policy for mutation in MUTATIONS} == {policy.__name__ for policy in POLICIES}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "google_cloud_run_service_iam_member", "google_cloud_run_v2_service_iam_member",
+        "google_cloudfunctions2_function_iam_member", "google_cloudfunctions2_function_iam_binding",
+        "google_cloudfunctions2_function_iam_policy",
+    ],
+)  # fmt: skip
+def test_nobody_is_let_in_beside_the_list(plan: dict[str, Any], kind: str) -> None:
+    shown = deepcopy(plan)
+    values = {"role": "roles/run.invoker", "member": "allUsers", "members": ["allUsers"]}
+    beside = {"type": kind, "name": "beside", "mode": "managed", "values": values}
+    shown["planned_values"]["root_module"]["resources"].append(beside)
+
+    assert violations(shown)["only_the_platform_calls_workers"] == [
+        f"{kind}.beside stands beside the closed list"
+    ]

@@ -103,7 +103,16 @@ def test_a_reset_leaves_nothing_behind(stack: httpx.Client) -> None:
 
 @pytest.mark.usefixtures("installed_emulators")
 def test_the_command_brings_everything_up_and_ends_all_of_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tagstitch.cli", "up", "--backend", "emulators", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "tagstitch.cli",
+        "up",
+        "--backend",
+        "emulators",
+        "--no-container",
+        "--json",
+    ]
     log = tmp_path / "log"
     with (
         log.open("wb") as errors,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from tagstitch.core.attribute_times import times_of
+from tagstitch.core.contribution import distant_contributors
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.trait_state import stored_traits, trait_values
 from tagstitch.pipeline.backend import Document, DocumentStore
@@ -34,6 +35,8 @@ class Stored:
     links: Mapping[str, Fields]
     processed: Mapping[str, Fields]
     contributions: Mapping[str, Fields]
+    led: Sequence[tuple[str, Fields]]
+    """The documents of aliases and links, each with the profile that it leads to."""
 
     def graph(self) -> tuple[Any, ...]:
         """Return what an audit record must tell of when it changes."""
@@ -48,14 +51,18 @@ async def read_stored(documents: DocumentStore) -> Stored:
     every = await _all(documents, "profiles")
     aliases = {name: str(f["merged_into"]) for name, f in every.items() if "merged_into" in f}
     tombstones = {name: f["erased_at"] for name, f in every.items() if "erased_at" in f}
+    identifiers = await _all(documents, "identifiers")
+    led = [(str(f["merged_into"]), f) for f in every.values() if "merged_into" in f]
+    led += [(str(fields["profile_id"]), fields) for fields in identifiers.values()]
     return Stored(
         {n: fields for n, fields in every.items() if n not in aliases and n not in tombstones},
         aliases,
         tombstones,
-        await _all(documents, "identifiers"),
+        identifiers,
         await _all(documents, "links"),
         await _all(documents, "processed"),
         await _all(documents, "contributions"),
+        led,
     )
 
 
@@ -99,6 +106,19 @@ def check_graph(stored: Stored, limits: Limits, *, exempt: Iterable[str]) -> Non
     for place in own_places.keys() & stored.aliases.keys():
         linked = stored.profiles[stored.aliases[place]]["identifiers"]
         assert own_places[place] in linked, "an alias of a profile without the identifier"
+
+
+def check_expiries(stored: Stored) -> None:
+    """Check that what leads to somebody, or was counted for them, does not expire before them."""
+    counted = [
+        (profile_id, stored.contributions[key])
+        for profile_id, fields in stored.profiles.items()
+        for key in distant_contributors(fields)
+    ]
+    for profile_id, fields in (*stored.led, *counted):
+        home = stored.profiles.get(profile_id)
+        if home is not None and "blocked_at" not in fields:
+            assert fields["expires_at"] >= home["expires_at"], f"outlived by {profile_id}"
 
 
 def check_apart(stored: Stored, apart: Iterable[frozenset[Identifier]], keys: Keys) -> None:

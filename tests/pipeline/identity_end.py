@@ -27,7 +27,7 @@ def _check_as_of(run: IdentityRun, identifier: Identifier, at: datetime) -> None
     found = run.stepper.run(
         home_as_of(
             run.world.store, KEYS.of(identifier), today.profile_id if today else None, at,
-            deadline=Deadline.after(20),
+            kept_since=at, deadline=Deadline.after(20),
         )
     )  # fmt: skip
     expected = home_at(run.history, at, identifier)

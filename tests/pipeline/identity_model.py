@@ -121,17 +121,16 @@ class Model:
         is_erased = self._is_of_the_erased(usable, request.occurred_at)
         erased = [i for i in usable if self.is_erased(i)]
         usable = tuple(i for i in usable if i not in erased)
-        joined, people, apart = self._join(usable, request.occurred_at)
-        apart += erased  # they count as if they were not there, and are remembered
-        people.sort(key=Person.seniority)
-        together = self._merged(people) if people else None
         now = said_now(request)
-        is_allowed = now.get(
-            "analytics_storage",
-            together.consent.get("analytics_storage", (True,))[0] if together else True,
-        )
-        if not is_allowed:
-            changed = not is_erased and bool(people) and self._say(people[0], request)
+        led_to = [person for i in usable if (person := self.home(i)) is not None]
+        joined, people, apart, together = self._together(usable, request)
+        says_nothing = "analytics_storage" not in now
+        if says_nothing and len(people) > 1 and not _allows(together) and _grants(led_to[0]):
+            willing = [i for i in usable if _allows(self.home(i)) or self.home(i) is led_to[0]]
+            joined, people, apart, together = self._together(willing, request)
+        apart += erased  # they count as if they were not there, and are remembered
+        if not now.get("analytics_storage", _allows(together)):
+            changed = not is_erased and self._deny(people, led_to, request)
             effect = "suppressed"
         elif is_erased:
             changed, effect = False, "unknown"
@@ -147,6 +146,30 @@ class Model:
             self.changed.add(request.request_id)
             self.effects[request.request_id] = effect
         return None
+
+    def _together(
+        self, usable: Sequence[Identifier], request: StitchRequest
+    ) -> tuple[list[Identifier], list[Person], list[Identifier], Person | None]:
+        """Return who is one, the oldest first, who stays apart, and the one that they become."""
+        joined, people, apart = self._join(usable, request.occurred_at)
+        people.sort(key=Person.seniority)
+        return joined, people, apart, self._merged(people) if people else None
+
+    def _deny(
+        self, people: Sequence[Person], led_to: Iterable[Person], request: StitchRequest
+    ) -> bool:
+        """Record a denial with everybody; return whether that changes anything.
+
+        With another user of the same browser only what a browser says.
+        """
+        if not people:
+            return False
+        changed = self._say(people[0], request)
+        for person in {person.profile_id: person for person in (*people, *led_to)}.values():
+            if person is not people[0]:
+                is_one = any(person is one for one in people)
+                changed |= self._say(person, request, denials="all" if is_one else "of a browser")
+        return changed
 
     def _count(self, request: StitchRequest, strongest: Identifier, person: Person | None) -> bool:
         """Count the request's event, once; return whether it counts for any trait."""
@@ -311,13 +334,19 @@ class Model:
             self.exempt.add(together.profile_id)
         return together
 
-    def _say(self, person: Person, request: StitchRequest) -> bool:
-        """Record what the request says about consent; return whether that changes anything."""
+    def _say(self, person: Person, request: StitchRequest, *, denials: str = "") -> bool:
+        """Record what the request says about consent; return whether that changes anything.
+
+        With `denials` nothing else, and of them "all" or those "of a browser".
+        """
         now = said_now(request)
         vouched = dict(request.consent or {}) if request.asserted else {}
         recordable = {*person.consent, *CONSENT_MODE_PURPOSES, *vouched}
+        if denials == "of a browser":
+            recordable = set(CONSENT_MODE_PURPOSES)
         news = {p: False for p, granted in now.items() if not granted and p in recordable}
-        news |= {p: True for p, granted in vouched.items() if granted is True and p not in news}
+        if not denials:
+            news |= {p: True for p, granted in vouched.items() if granted is True and p not in news}
         before = dict(person.consent)
         for purpose, granted in news.items():
             at = request.occurred_at
@@ -454,3 +483,11 @@ class Model:
                 person.attributes[name] = (value, line.at)
         self.exempt.add(profile_id)
         self._settle_in(person)
+
+
+def _allows(person: Person | None) -> bool:
+    return person is None or person.consent.get("analytics_storage", (True,))[0]
+
+
+def _grants(person: Person) -> bool:
+    return person.consent.get("analytics_storage", (False,))[0]

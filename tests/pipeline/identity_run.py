@@ -30,6 +30,7 @@ from tests.pipeline.identity_checks import (
     Stored,
     check_apart,
     check_consent,
+    check_expiries,
     check_graph,
     read_stored,
     records_of,
@@ -310,6 +311,7 @@ class IdentityRun:
 
     def check(self, before: Stored, jobs: Sequence[Job]) -> None:
         check_graph(self.stored, self.limits, exempt=self.model.exempt)
+        check_expiries(self.stored)
         check_apart(self.stored, self.model.apart, KEYS)
         granted = {
             purpose

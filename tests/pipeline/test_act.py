@@ -389,22 +389,24 @@ class TestHealth:
 
         assert len(world.callbacks) == 1
 
-    async def test_410_disables_a_destination_until_the_process_starts_anew(
-        self, world: World
-    ) -> None:
+    async def test_410_disables_a_destination_until_a_replay_arrives(self, world: World) -> None:
         register(world, destination(HUB))
         world.answers = [410]
         for _ in range(2):
             await decide(world, HOOK)
             await world.act()
+            world.restart()
         asked = len(world.callbacks)
-        world.restart()
+        letter_id = await world.store_dead_letter()
+        await replay_dead_letter(world.backend, KEYRING, letter_id, deadline=Deadline.after(5))
+        await world.act()
         await decide(world, HOOK)
         await world.act()
 
-        assert (asked, len(world.callbacks)) == (1, 2)
+        assert (asked, len(world.callbacks)) == (1, 3)
         assert await told(world) == [
-            ("dead_letter", "REFUSED"), ("dead_letter", "DISABLED"), ("delivered", "SENT"),
+            ("dead_letter", "REFUSED"), ("dead_letter", "DISABLED"),
+            ("delivered", "SENT"), ("delivered", "SENT"),
         ]  # fmt: skip
 
     async def test_without_the_profile_nothing_is_sent(self, world: World) -> None:

@@ -433,7 +433,7 @@ class TestServicesDown:
             get = get_many
 
         decider = world.decider(RENAME)
-        decider._maker._finder._documents = Hanging()  # type: ignore[assignment]
+        decider._maker._finder._documents = Hanging()
         started = time.perf_counter()
 
         answer = await decide(decider, {"event": event(value=7.5), "deadline_ms": 200})

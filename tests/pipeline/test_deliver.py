@@ -6,15 +6,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tagstitch.core.callback import retry_delay_s
+from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.hops import HOPS_MAX
 from tagstitch.pipeline.backend import CallbackAnswer
 from tagstitch.pipeline.deadline import Deadline
-from tagstitch.pipeline.deliver import CallbackDelivery
+from tagstitch.pipeline.endpoint_health import Watched
 from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
 from tests.pipeline.world import KEYRING, MAIN, World
 
+WRITER = Caller("writer", frozenset({"lookup", "stitch", "assert"}))
 REQUEST = {
     "request_id": "r1",
     "identifiers": [{"type": "client_id", "value": "1294673677.1747154479"}],
@@ -76,10 +80,7 @@ class TestWhen:
     async def test_a_message_that_is_a_little_early_waits_instead_of_going_round_again(
         self, world: World
     ) -> None:
-        delivery = CallbackDelivery(
-            world.backend, {"main": MAIN}, audit=world.audit, retry_scale=0.00001
-        )
-        world.delivery = delivery
+        world.delivery = world.callback_delivery(retry_scale=0.00001)
         world.answers = [503]
         await world.stitch(REQUEST)
         due_at = (await entry(world))["not_before"]
@@ -195,6 +196,191 @@ class TestHealth:
 
         assert (asked, len(world.callbacks)) == (1, 2)
         assert world.callbacks[1]["headers"]["webhook-id"] == "r1"
+
+    async def test_410_is_remembered_by_the_next_process_and_known_to_others(
+        self, world: World
+    ) -> None:
+        other = world.callback_delivery()
+        world.answers = [410]
+        await world.stitch(REQUEST)
+        await world.stitch({**REQUEST, "request_id": "same"})
+        world.delivery = other
+        await world.stitch({**REQUEST, "request_id": "other"})
+        world.restart()
+        await world.stitch({**REQUEST, "request_id": "next"})
+
+        assert len(world.callbacks) == 1
+        assert len(world.published["dead-letter"]) == 4
+
+    async def test_an_endpoint_whose_replay_arrives_is_enabled_again(self, world: World) -> None:
+        world.answers = [410]
+        await world.stitch(REQUEST)
+        letter = await world.store_dead_letter()
+        world.restart()
+        await replay_dead_letter(world.backend, KEYRING, letter, deadline=Deadline.after(5))
+        await world.act()
+        await world.stitch({**REQUEST, "request_id": "r2"})
+        world.restart()
+        await world.stitch({**REQUEST, "request_id": "r3"})
+
+        assert await world.paths("disabled_endpoints") == []
+        sent = [call["headers"]["webhook-id"] for call in world.callbacks]
+        assert sent == ["r1", "r1", "r2", "r3"]
+
+    async def test_a_replay_that_meets_410_again_enables_nothing(self, world: World) -> None:
+        world.answers = [410, 410]
+        await world.stitch(REQUEST)
+        letter = await world.store_dead_letter()
+        await replay_dead_letter(world.backend, KEYRING, letter, deadline=Deadline.after(5))
+        await world.act()
+        await world.stitch({**REQUEST, "request_id": "r2"})
+
+        assert len(world.callbacks) == 2
+
+    async def test_an_endpoint_at_another_address_is_another(self, world: World) -> None:
+        world.answers = [410]
+        await world.stitch(REQUEST)
+        world.endpoints = {"main": structs.replace(MAIN, url="https://other.example.com/cb")}
+        world.restart()
+
+        await world.stitch({**REQUEST, "request_id": "r2"})
+
+        assert len(world.callbacks) == 2
+
+    async def test_one_that_was_gone_is_asked_again_after_a_week(self, world: World) -> None:
+        world.answers = [410]
+        await world.stitch(REQUEST)
+        world.now += timedelta(days=8)
+        world.restart()
+
+        await world.stitch({**REQUEST, "request_id": "r2"})
+
+        assert len(world.callbacks) == 2
+
+    async def test_a_store_that_does_not_remember_is_made_up_for_by_the_process(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        health = world.endpoint_health()
+        endpoint = Watched("callback:main", MAIN.url)
+        world.down = {"documents"}
+
+        await health.note(endpoint, "rejected", status=410)
+
+        assert await health.is_disabled(endpoint, replays=0, deadline=Deadline.after(1))
+        messages = [record.message for record in caplog.records]
+        assert messages == ["endpoint_disabled", "endpoint_not_remembered"]
+
+
+class TestAcknowledgement:
+    """Of an endpoint that acknowledges a 2xx alone says nothing: anybody may have answered it."""
+
+    NAMED = CallbackAnswer(200, body=b'{"acknowledged": "r1", "more": [1]}')
+
+    @pytest.fixture(autouse=True)
+    def _acknowledges(self, world: World) -> None:
+        world.endpoints = {"main": structs.replace(MAIN, acknowledges=True)}
+        world.restart()
+
+    async def test_an_answer_that_names_the_callback_has_taken_it(self, world: World) -> None:
+        world.answers = [self.NAMED]
+
+        await world.stitch(REQUEST)
+
+        assert (await entry(world))["status"] == "delivered"
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"", b"OK", b"{}", b"null", b'"r1"', b'["r1"]', b'{"acknowledged": true}', b"\xff",
+            b'{"acknowledged": "r2"}', b'{"acknowledged": "r1"', b"[" * 60_000,
+            b'{"a": ' * 9_000,
+        ],
+        ids=range(12),
+    )  # fmt: skip
+    async def test_any_other_answer_is_a_failed_attempt(self, world: World, body: bytes) -> None:
+        world.answers = [CallbackAnswer(200, body=body), self.NAMED]
+        await world.stitch(REQUEST)
+        status = (await entry(world))["status"]
+        world.now += timedelta(seconds=10)
+
+        await world.act()
+
+        assert (status, (await entry(world))["status"]) == ("pending", "delivered")
+
+    async def test_one_that_is_never_named_expires_with_the_reason(self, world: World) -> None:
+        world.answers = [200]
+        await world.stitch(REQUEST)
+        world.now += timedelta(minutes=11)
+        await world.act()
+
+        await world.store_audit()
+        [row] = [r for r in await world.rows() if r["record_type"] == "callback_delivery"]
+        assert (row["outcome"], row["extra"]["reason"]) == ("expired", "NOT_ACKNOWLEDGED")
+
+    async def test_the_reason_is_that_of_the_last_attempt(self, world: World) -> None:
+        world.answers = [200, 503]
+        await world.stitch(REQUEST)
+        world.now += timedelta(seconds=10)
+        with pytest.raises(Unavailable):
+            await world.act()
+        world.now += timedelta(minutes=11)
+        await world.act()
+
+        await world.store_audit()
+        [row] = [r for r in await world.rows() if r["record_type"] == "callback_delivery"]
+        assert "reason" not in row["extra"]
+
+    async def test_it_opens_the_breaker_like_any_failure(self, world: World) -> None:
+        world.answers = [200] * 9
+        for number in range(8):
+            await world.stitch({**REQUEST, "request_id": f"r{number}"})
+
+        assert len(world.callbacks) == 5
+
+    async def test_other_endpoints_have_taken_what_they_answer_with_2xx(self, world: World) -> None:
+        world.endpoints = {"main": MAIN}
+        world.restart()
+        world.answers = [CallbackAnswer(204, body=b"")]
+
+        await world.stitch(REQUEST)
+
+        assert (await entry(world))["status"] == "delivered"
+
+
+class TestHops:
+    async def relay(self, world: World, hops: int | None) -> int:
+        """Ask for a stitch with so many hops; return the count that its callback passes on."""
+        body = {"identifiers": {"client_id": "1.2"}, "mode": "async", "callback": "main",
+                "request_id": f"r{hops}", "hops": hops}  # fmt: skip
+        await world.lookup().answer(body, WRITER, request_id="x")
+        await world.stitch(world.published["stitch-requests"][-1])
+        return int(world.callbacks[-1]["headers"]["x-tagstitch-hops"])
+
+    async def test_a_callback_that_sets_off_the_next_one_ends_after_the_fourth(
+        self, world: World
+    ) -> None:
+        hops = [await self.relay(world, None)]
+        for _ in range(HOPS_MAX):
+            hops.append(await self.relay(world, hops[-1]))
+        with pytest.raises(InvalidInput) as caught:
+            await self.relay(world, hops[-1])
+
+        assert hops == [1, 2, 3, 4]
+        assert caught.value.path == "hops"
+
+    async def test_a_message_beyond_the_limit_changes_nothing(self, world: World) -> None:
+        with pytest.raises(InvalidInput):
+            await world.stitch(REQUEST | {"hops": 4})
+
+        assert await world.paths("profiles") == []
+
+    async def test_a_later_attempt_passes_on_the_same_count(self, world: World) -> None:
+        world.answers = [503]
+        await world.stitch(REQUEST | {"hops": 2})
+        world.now += timedelta(seconds=10)
+        await world.act()
+
+        assert [c["headers"]["x-tagstitch-hops"] for c in world.callbacks] == ["3", "3"]
 
 
 class TestSweep:

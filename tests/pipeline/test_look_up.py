@@ -447,6 +447,11 @@ class TestAccepting:
 
         assert world.published["stitch-requests"][0]["asserted"] is False
 
+    async def test_the_request_says_whose_it_is_whatever_the_body_says(self, world: World) -> None:
+        await world.lookup().answer({**self.BODY, "caller": "other"}, WRITER, request_id="x")
+
+        assert world.published["stitch-requests"][0]["caller"] == WRITER.id
+
     async def test_an_unregistered_callback_is_refused_at_once(self, world: World) -> None:
         with pytest.raises(InvalidInput) as caught:
             await world.lookup().answer({**self.BODY, "callback": "evil"}, WRITER, request_id="x")

@@ -460,6 +460,16 @@ async def test_a_profile_that_would_be_too_large_is_rejected(store: SqliteDocume
     assert await everything(store) == {}
 
 
+async def test_its_size_is_what_the_store_counts(store: SqliteDocuments) -> None:
+    """As a merge counts it: a number has 8 bytes, however few of them a file needs."""
+    line = {"profile_id": "a", "attributes": {"numbers": [1] * 40_000}}
+
+    result = await load(store, line)
+
+    assert len(result.rejections) == 1
+    assert await everything(store) == {}
+
+
 def test_batches_fit_one_commit() -> None:
     small = parse_profile_line({"profile_id": "a"}, SETTINGS, KEYRING)
     keys = [f"client_id:{'A' * 24}{c}{d}" for c in "ABCDEFG" for d in "ABCDEFG"]

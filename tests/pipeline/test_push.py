@@ -23,6 +23,7 @@ from tests.pipeline.acting import (
     decide,
     delivery_rows,
     known_visitor,
+    patch_profile,
     run_sweep,
     told,
 )
@@ -128,6 +129,27 @@ class TestInbox:
 
         assert await heard(world, profile_id) == []
         assert await told(world) == [("suppressed", "CONSENT_DENIED")]
+
+    @pytest.mark.parametrize("purpose", ["ad_personalization", "analytics_storage"])
+    async def test_what_is_denied_while_it_waits_is_not_heard(
+        self, world: World, purpose: str
+    ) -> None:
+        profile_id = await known_visitor(world)
+        await push(world)
+        denied = {purpose: {"granted": False, "at": START + timedelta(seconds=1)}}
+        await patch_profile(world, profile_id, consent=denied)
+
+        assert await heard(world, profile_id) == []
+
+    async def test_an_older_denial_that_the_event_overruled_withholds_nothing(
+        self, world: World
+    ) -> None:
+        profile_id = await known_visitor(world)
+        await push(world)
+        denied = {"ad_personalization": {"granted": False, "at": START - timedelta(days=1)}}
+        await patch_profile(world, profile_id, consent=denied)
+
+        assert len(await heard(world, profile_id)) == 1
 
     async def test_an_inbox_names_its_subject_and_when_it_expires(self, world: World) -> None:
         profile_id = await known_visitor(world)

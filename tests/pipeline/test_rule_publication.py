@@ -318,7 +318,7 @@ async def test_a_store_that_lost_most_of_its_rules_is_not_published_by_accident(
 async def test_a_large_set_is_looked_through_less_often(
     store: SqliteDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rule_publication, "_SCANNED_PER_MINUTE", 1)
+    monkeypatch.setattr(rule_publication, "SCANNED_PER_MINUTE", 1)
     await publish(store, one=DROP, two=DROP, three=DROP)
     await store.commit([Put("event_rules/four", DROP)], deadline=soon())
     start = datetime.fromtimestamp(3 * 60 * 1_000_000, UTC)

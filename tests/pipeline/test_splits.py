@@ -11,6 +11,7 @@ import pytest
 from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import Identifier
+from tagstitch.core.identity_limits import LINK_LOG_DAYS
 from tagstitch.core.profile_traits import compile_traits
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.link_log import home_as_of
@@ -70,6 +71,7 @@ async def as_of(world: World, identifier: Identifier, at: datetime) -> str | Non
         KEYRING.identifier_key(identifier),
         await profile_of(world, identifier),
         at,
+        kept_since=world.now - timedelta(days=LINK_LOG_DAYS),
         deadline=Deadline.after(5),
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.identifier import Identifier, IdentitySettings
 from tagstitch.core.limits import CONSENT_PURPOSES_MAX
@@ -135,6 +136,32 @@ class TestLinking:
         consent = (await world.document(path))["consent"]
         assert consent["analytics_storage"]["granted"] is False
         assert "one_more" not in consent
+
+    async def test_a_time_of_the_future_is_cut_to_five_minutes_ahead(self, world: World) -> None:
+        """Otherwise one wrong clock would hold against every later statement."""
+        tomorrow = (START + timedelta(days=1)).isoformat()
+        await world.stitch(
+            message(consent={"marketing": "denied"}, event={"event_name": "login"},
+                    occurred_at=tomorrow)
+        )  # fmt: skip
+        path = f"profiles/{KEYRING.profile_id(CLIENT)}"
+        first = await world.document(path)
+        world.now = START + timedelta(minutes=6)
+        await world.stitch(message(request_id="r2", consent={"marketing": "granted"}))
+
+        latest = START + timedelta(minutes=5)
+        assert first["consent"]["marketing"]["at"] == latest
+        assert first["identifiers"][KEYRING.identifier_key(CLIENT)]["first_seen"] == latest
+        assert (await world.document(path))["consent"]["marketing"]["granted"] is True
+        await world.store_audit()
+        assert (await world.rows())[0]["event_at"] == latest
+
+    async def test_a_time_of_long_ago_is_kept(self, world: World) -> None:
+        await world.stitch(message(occurred_at="1999-12-31T23:59:59Z"))
+
+        profile = await world.document(f"profiles/{KEYRING.profile_id(CLIENT)}")
+        seen = profile["identifiers"][KEYRING.identifier_key(CLIENT)]["first_seen"]
+        assert seen == datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
     async def test_an_old_grant_that_arrives_late_does_not_undo_a_denial(
         self, world: World
@@ -371,6 +398,47 @@ class TestIdempotency:
 
 def crash_points() -> list[tuple[int, str]]:
     return [(effect, where) for effect in range(5) for where in ("before", "behind")]
+
+
+class TestCallers:
+    """Request ids are a caller's own; what publishers send has the topic's."""
+
+    SHOP = Identifier("client_id", "1.2")
+    BLOG = Identifier("client_id", "3.4")
+
+    async def accept(self, world: World, key_id: str, identifier: Identifier) -> None:
+        """Have a caller ask for a stitch under the id that everybody uses."""
+        caller = Caller(key_id, frozenset({"lookup", "stitch", "assert"}))
+        body = {"identifiers": {identifier.type: identifier.value}, "mode": "async",
+                "request_id": "1", "callback": "main"}  # fmt: skip
+        await world.lookup().answer(body, caller, request_id="x")
+        await world.stitch(world.published["stitch-requests"][-1])
+
+    async def test_two_callers_may_use_the_same_id(self, world: World) -> None:
+        await self.accept(world, "shop", self.SHOP)
+        await self.accept(world, "blog", self.BLOG)
+
+        assert len(await world.paths("profiles")) == 2
+        said = [callback["body"]["data"] for callback in world.callbacks]
+        assert [data["request_id"] for data in said] == ["1", "1"]
+        assert len({data["profile_id"] for data in said}) == 2
+        assert "dead-letter" not in world.published
+
+    async def test_a_publisher_may_use_it_too(self, world: World) -> None:
+        await self.accept(world, "shop", self.SHOP)
+
+        await world.stitch(message(request_id="1", callback="main"))
+
+        assert len(await world.paths("profiles")) == 2
+
+    async def test_one_caller_has_it_once(self, world: World) -> None:
+        await self.accept(world, "shop", self.SHOP)
+        await self.accept(world, "shop", self.SHOP)
+        with pytest.raises(InvalidInput) as caught:
+            await self.accept(world, "shop", self.BLOG)
+
+        assert caught.value.code == "idempotency_conflict"
+        assert len(world.callbacks) == 1
 
 
 class TestCrashes:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tagstitch.core.limits import PENDING_SHARDS
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline import sweep as sweep_module
 from tagstitch.pipeline.backend import Delete, Put
@@ -109,3 +110,33 @@ async def test_a_bug_in_publishing_does_not_stop_the_rest(
     monkeypatch.setattr(sweep_module, "publish_edited_rules", crash)
 
     assert await swept(world) == {"records": 0, "actions": 1, "rules": "failed", "erasures": 0}
+
+
+@pytest.mark.parametrize(("waiting", "queries"), [(0, 1), (1, 1), (99, 1), (100, 65), (250, 65)])
+async def test_all_that_waits_is_published_and_little_of_it_takes_one_query(
+    world: World, monkeypatch: pytest.MonkeyPatch, waiting: int, queries: int
+) -> None:
+    since = START - timedelta(hours=1)
+    writes = [
+        Put(
+            f"outbox/o{number}",
+            {"status": "pending", "pending": number % PENDING_SHARDS, "pending_since": since},
+        )
+        for number in range(waiting)
+    ]
+    await world.store.commit(writes, deadline=Deadline.after(5))
+    asked: list[str] = []
+    listing = world.store.list_documents
+
+    async def counted(collection: str, **options: Any) -> Any:
+        asked.append(collection)
+        return await listing(collection, **options)
+
+    monkeypatch.setattr(world.store, "list_documents", counted)
+    result = await swept(world)
+
+    assert result["actions"] == waiting
+    assert sorted(message["outbox_id"] for message in world.published.get("actions", [])) == sorted(
+        f"o{number}" for number in range(waiting)
+    )
+    assert (asked.count("outbox"), asked.count("processed")) == (queries, 1)

@@ -17,6 +17,7 @@ from tagstitch.core.profile_traits import compile_traits
 from tagstitch.core.stitch_request import parse_stitch_request
 from tagstitch.pipeline.backend import Delete, Put
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.quarantine_review import QuarantineReview
 from tagstitch.pipeline.split_profiles import ProfileSplitter
 from tagstitch.pipeline.stitch import Stitcher
 from tests.pipeline.test_merges import client, living, message, profile_of, user
@@ -257,6 +258,40 @@ class TestSeveralIdentifiers:
         assert await world.paths("quarantine") != []
         assert await visits() == once
 
+    @pytest.mark.parametrize("is_released", [True, False], ids=["released", "expired"])
+    @pytest.mark.parametrize("is_forgotten", [True, False], ids=["without marks", "with marks"])
+    async def test_nor_does_it_when_the_stronger_identifier_recognises_again(
+        self, world: World, *, is_released: bool, is_forgotten: bool
+    ) -> None:
+        """What counted for the browser meanwhile does not count for the user, too."""
+        world.identity = IdentitySettings(quarantine=QuarantineLimit(3, timedelta(days=1)))
+        world.restart()
+        browsers = [client(f"c{number}") for number in range(6)]
+        requests = [
+            purchase(f"{when}-{number}", *named)
+            for number, browser in enumerate(browsers)
+            for when, named in (("before", [browser]), ("login", [user("test"), browser]))
+        ]
+        requests += [purchase(f"held-{n}", user("test"), each) for n, each in enumerate(browsers)]
+        for each in requests:
+            await world.stitch(each)
+        assert await orders(world) == len(requests)
+        if is_released:
+            reviewed = QuarantineReview(world.backend, KEYRING, world.audit)
+            key = KEYRING.identifier_key(user("test"))
+            await reviewed.release(key, deadline=Deadline.after(5))
+        else:
+            world.now += timedelta(days=31)
+        if is_forgotten:
+            await remove(world, await world.paths("processed"))
+
+        for each in requests:
+            await world.stitch(each)
+
+        assert await orders(world) == len(requests)
+        await world.stitch(purchase("new", user("test"), browsers[0]))
+        assert await orders(world) == len(requests) + 1
+
 
 class TestSplits:
     async def test_each_takes_along_what_its_events_added(self, world: World) -> None:
@@ -406,6 +441,15 @@ class TestWhatGoesWrong:
         assert (await traits_of(world, user("u")))["orders"] == 1
         await world.store_audit()
         assert (await world.rows())[-1]["extra"]["demoted"] == ["client_id"]
+
+
+async def orders(world: World) -> int:
+    """Return what was counted for everybody together."""
+    people = [
+        parse_profile(path.partition("/")[2], fields, now=world.now)
+        for path, fields in (await living(world)).items()
+    ]
+    return sum(person.attributes.get("orders", 0) for person in people if person is not None)
 
 
 async def forget_requests(world: World) -> None:

@@ -44,12 +44,14 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decide import Decider
 from tagstitch.pipeline.decision import DecisionMaker
 from tagstitch.pipeline.deliver import CallbackDelivery
+from tagstitch.pipeline.disabled_endpoints import DisabledEndpoints
 from tagstitch.pipeline.endpoint_health import EndpointHealth
 from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.load_graph import GraphLoader
 from tagstitch.pipeline.look_up import ProfileLookup
 from tagstitch.pipeline.outbox import Outbox
+from tagstitch.pipeline.present_callback import PresentCallback
 from tagstitch.pipeline.publish_audit import AuditPublisher
 from tagstitch.pipeline.publish_event import EventPublisher
 from tagstitch.pipeline.record_audit import record_audit
@@ -98,6 +100,7 @@ class World:
     """Definitions of computed traits."""
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     destinations: Sequence[Destination] = ()
+    endpoints: Mapping[str, CallbackEndpoint] = field(default_factory=lambda: {"main": MAIN})
     visitor_writes: VisitorWrites | None = None
     """How often a visitor may make decide write; None takes the product's limit."""
     consent_default_granted: bool = True
@@ -125,10 +128,8 @@ class World:
         self.finder = VisitorFinder(self.backend.documents, KEYRING, self.identity)
         self.audit = AuditPublisher(self.backend.publisher)
         self.claims = ClaimPublisher(self.backend, KEYRING)
-        health = EndpointHealth(self.backend.clock)
-        self.delivery = CallbackDelivery(
-            self.backend, {"main": MAIN}, audit=self.audit, health=health
-        )
+        health = self.endpoint_health()
+        self.delivery = self.callback_delivery(health=health)
         self.actions = ActionDelivery(
             self.backend,
             KEYRING,
@@ -147,6 +148,7 @@ class World:
             audit=self.audit,
             delivery=self.delivery,
             planner=StitchPlanner(
+                self.backend.documents,
                 KEYRING,
                 self.identity,
                 finder=self.finder,
@@ -155,6 +157,30 @@ class World:
                 traits=self.refreshed(compile_traits(self.traits)),
                 consent_default_granted=consent_default_granted,
             ),
+        )
+
+    def endpoint_health(self) -> EndpointHealth:
+        """Return what a process that has just started knows of endpoints."""
+        disabled = DisabledEndpoints(self.backend.documents, self.backend.clock)
+        return EndpointHealth(self.backend.clock, disabled)
+
+    def callback_delivery(self, **options: Any) -> CallbackDelivery:
+        """Return the delivery of callbacks; its views are those of its first look."""
+
+        async def views(_present: Any, _deadline: Deadline) -> Views:
+            return self.views
+
+        present = PresentCallback(
+            self.backend,
+            Refreshed(views, name="test", interval_s=3600, clock=self.backend.clock),
+            consent_default_granted=self.consent_default_granted,
+        )
+        return CallbackDelivery(
+            self.backend,
+            self.endpoints,
+            audit=self.audit,
+            present=present,
+            **{"health": self.endpoint_health(), **options},
         )
 
     def lookup(self, *, consent_default_granted: bool = True) -> ProfileLookup:
@@ -218,12 +244,18 @@ class World:
 
         return Refreshed(load, name="test", interval_s=3600, clock=self.backend.clock)
 
-    async def stitch(self, message: Mapping[str, Any], message_id: str = "m1") -> None:
+    async def stitch(
+        self,
+        message: Mapping[str, Any],
+        message_id: str = "m1",
+        *,
+        stitcher: Stitcher | None = None,
+    ) -> None:
         """Deliver one stitch request, as the function does."""
         request = parse_stitch_request(
             message, self.identity, default_request_id=message_id, received_at=self.now
         )
-        await self.stitcher().process(request, deadline=Deadline.after(20))
+        await (stitcher or self.stitcher()).process(request, deadline=Deadline.after(20))
 
     async def sweep(self) -> SweepResult:
         """Run the schedule once."""
@@ -347,6 +379,8 @@ class _Documents:
 
     async def list_documents(self, collection: str, **options: Any) -> Sequence[Document]:
         self._read()
+        if collection == "disabled_endpoints":
+            self.world.reads -= 1  # a process holds them in memory, as it does definitions
         return await self.world.store.list_documents(collection, **options)
 
     async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:

@@ -13,6 +13,7 @@ import {
   sentEvents,
   setParameter,
   startStub,
+  useDecisionClient,
 } from "./simulated.mjs";
 
 /** @type {Awaited<ReturnType<typeof startStub>>} */
@@ -290,6 +291,43 @@ test("without the trigger condition the tag's own check still ends the loop", as
   assert.equal(decide.received.length, 1);
   assert.equal(ga4.received.length, 1);
 });
+
+for (const [how, change] of /** @type {Array<[string, (version: any) => void]>} */ ([
+  ["the decide tag", () => {}],
+  ["the decision client", useDecisionClient],
+])) {
+  test(`with ${how} no request that leaves, to anybody, carries a guard`, async () => {
+    const stitch = await startStub(() => ({ found: true, attributes: {}, status: "accepted" }));
+    decision = () => UNCHANGED;
+    const { container, log } = started({
+      stitchUrl: stitch.url,
+      change: (/** @type {any} */ version) => {
+        change(version);
+        setParameter(part(version, "tag", "Tagstitch - Start stitching"), "includeEvent", "true");
+        const tag = part(version, "tag", "Tagstitch - Personalize");
+        setParameter(tag, "source", "request");
+        setParameter(tag, "serviceUrl", "{{Tagstitch - Decide URL}}");
+      },
+    });
+    const login = { en: "login", uid: "u-1001", "ep.x-tagstitch": `{"guard":"${guard()}"}` };
+
+    await container.handle(incoming({ query: hitQuery(login) }));
+    await container.handle(incoming({ method: "POST", query: hitQuery({}), body: "en=login&uid=u-1" }));
+    await stitch.stop();
+
+    const guards = log
+      .map(({ event }) => event?.["x-tagstitch"]?.guard)
+      .filter((found) => typeof found === "string");
+    assert.ok(guards.length >= 2);
+    assert.equal(stitch.received.length, 2);
+    assert.equal(ga4.received.length, 2);
+    const left = [...decide.received, ...stitch.received, ...ga4.received].map(
+      ({ url, headers, body }) => [url.href, headers, body],
+    );
+    for (const made of guards) assert.ok(!JSON.stringify(left).includes(made.split(".")[2]));
+    assert.ok(!left.some(([, , body]) => String(body).includes("x-tagstitch")));
+  });
+}
 
 test("an event that is sent again after consent sets no cookie and starts no stitch", async () => {
   const { container, log } = started();

@@ -18,6 +18,7 @@ import {
   setParameter,
   startServer,
   startStub,
+  useDecisionClient,
 } from "./simulated.mjs";
 
 const SHA256_SECRET = "whsec_c2VjcmV0IG9mIGEgc2VydmVyIHdpdGhvdXQga2V5cw==";
@@ -318,7 +319,7 @@ test("a browser gets its own public view, and nobody else's", { skip }, async ()
   const own = { cookie: `anonymous_id=${ANONYMOUS_ID}; consent=granted` };
 
   assert.deepEqual(await get("/stitch", own), {
-    attributes: { user_loyalty_tier: "Gold", preferred_category: "Electronics", store: null },
+    attributes: { user_loyalty_tier: "Gold", preferred_category: "Electronics" },
   });
   assert.deepEqual(await get("/stitch?user_id=u-1001&id=u-1001", { cookie: "consent=granted" }), {
     attributes: {},
@@ -330,8 +331,100 @@ test("a browser gets its own public view, and nobody else's", { skip }, async ()
     cookie: "anonymous_id=00000000-0000; consent=granted",
   });
   assert.deepEqual(unknown, {
-    attributes: { user_loyalty_tier: null, preferred_category: null, store: null },
+    attributes: { user_loyalty_tier: null, preferred_category: null },
   });
+});
+
+/** What an attacker sends to /stitch with a cookie of his own, to learn of u-1001. */
+const ATTACKS = /** @type {Array<[string, string, RequestInit]>} */ ([
+  ["a user id in the query", "?user_id=u-1001&id=u-1001", {}],
+  ["an identifier of the view's type in the query", `?anonymous_id=${ANONYMOUS_ID}`, {}],
+  ["another view in the query", "?view=default&fields=lifetime_value", {}],
+  ["no view of its own", "?public=false", {}],
+  [
+    "an activation in the body",
+    "",
+    {
+      method: "POST",
+      body: JSON.stringify({
+        entity: "user",
+        id: { type: "anonymous_id", value: ANONYMOUS_ID },
+        view: "default",
+        public: false,
+      }),
+    },
+  ],
+  [
+    "identifiers in the body",
+    "",
+    { method: "POST", body: JSON.stringify({ identifiers: { user_id: "u-1001" } }) },
+  ],
+  ["the secret of server callers", "?user_id=u-1001", { headers: { "x-stitcher-secret": "" } }],
+  ["a key", "?user_id=u-1001", { headers: { "x-tagstitch-key": "browser-key" } }],
+]);
+
+for (const [what, query, options] of ATTACKS) {
+  test(`a browser that sends ${what} learns nothing of somebody else`, { skip }, async () => {
+    const cookie = "anonymous_id=9e107d9d-372b-4b82-8d1f-000000000000; consent=granted";
+
+    const answer = await fetch(`${sgtm.url}/stitch${query}`, {
+      ...options,
+      headers: { ...options.headers, cookie },
+    });
+
+    assert.deepEqual(await answer.json(), {
+      attributes: { user_loyalty_tier: null, preferred_category: null },
+    });
+    assert.equal(answer.headers.get("cache-control"), "private, no-store");
+  });
+}
+
+const NO_IDENTIFIERS = [
+  "u-1001",
+  "5f0c2a9e%2F..%2Fu-1001",
+  '{"type":"user_id","value":"u-1001"}',
+  "%22%2C%22type%22%3A%22user_id",
+  "undefined",
+];
+
+test("a cookie that names somebody in another way names nobody", { skip }, async () => {
+  for (const value of NO_IDENTIFIERS) {
+    const headers = { cookie: `anonymous_id=${value}; consent=granted` };
+    const { attributes } = /** @type {any} */ (
+      await (await fetch(`${sgtm.url}/stitch`, { headers })).json()
+    );
+
+    assert.deepEqual(Object.values(attributes).filter(Boolean), [], value);
+  }
+});
+
+/** @param {string} view @returns {Promise<any>} what a server is told of the sample visitor */
+async function activation(view) {
+  const id = { type: "anonymous_id", value: ANONYMOUS_ID };
+  const answer = await fetch(`${stack.url}/stitch_sync/activation`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ entity: "user", id, view, consent: { analytics_storage: true } }),
+  });
+  return answer.json();
+}
+
+test("a view that is not declared public shows a browser nothing", { skip }, async () => {
+  const attributes = ["user_loyalty_tier", "lifetime_value"];
+  await stack.putViews({ for_servers: { attributes }, nearly: { attributes, public: "true" } });
+  await until(async () => (await activation("for_servers")).found, "the view in stitch_sync");
+  for (const view of ["for_servers", "nearly", "default", "nobody_declared_this"]) {
+    use({
+      change: (/** @type {any} */ version) =>
+        setParameter(part(version, "client", "Tagstitch - Stitcher"), "view", view),
+    });
+    const headers = { cookie: `anonymous_id=${ANONYMOUS_ID}; consent=granted` };
+
+    const answer = await (await fetch(`${sgtm.url}/stitch`, { headers })).json();
+
+    assert.deepEqual(answer, { attributes: {}, degraded: true }, view);
+  }
+  use();
 });
 
 test(
@@ -508,25 +601,3 @@ test(
     );
   },
 );
-
-/** In place of the GA4 client and the decide tag. @param {any} version */
-function useDecisionClient(version) {
-  const template = version.customTemplate.find((/** @type {any} */ each) =>
-    each.name.includes("decision client"),
-  );
-  version.client = version.client.filter((/** @type {any} */ each) => each.name !== "GA4");
-  version.client.push({
-    clientId: "902",
-    name: "Tagstitch - Decision",
-    priority: 5,
-    type: `cvt_${template.containerId}_${template.templateId}`,
-    parameter: [
-      { type: "TEMPLATE", key: "serviceUrl", value: "{{Tagstitch - Decide URL}}" },
-      { type: "TEMPLATE", key: "apiKey", value: "{{Tagstitch - Key}}" },
-      { type: "TEMPLATE", key: "timeoutMs", value: "4000" },
-      { type: "TEMPLATE", key: "guardSecret", value: "{{Tagstitch - Guard secret}}" },
-      { type: "TEMPLATE", key: "onFailure", value: "open" },
-      { type: "TEMPLATE", key: "allowedOrigins", value: "https://shop.example.com" },
-    ],
-  });
-}

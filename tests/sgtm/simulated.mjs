@@ -3,13 +3,16 @@
 
 import { createServer } from "node:http";
 import { buildContainer } from "../../sgtm/build_container.js";
-import { setConstants } from "../../sgtm/simulator/cli.js";
+import { setConstants, setTimeouts } from "../../sgtm/simulator/cli.js";
 import { Container } from "../../sgtm/simulator/container/container.js";
 import { parseContainer } from "../../sgtm/simulator/container/export.js";
 import { serve } from "../../sgtm/simulator/server.js";
 
 export const GUARD_SECRET = "a guard secret of the tests, at random";
 export const CALLBACK_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
+/** A busy test machine may take longer than a live server. */
+const TIMEOUT_MS = "4000";
 
 /**
  * @param {(request: {method: string, url: URL, headers: any, body: string}) => any} answer
@@ -58,7 +61,7 @@ export function makeContainer({
     "GA4 - Measurement ID=G-STITCHED",
     ...constants,
   ]);
-  beGenerous(document.containerVersion);
+  setTimeouts(document, TIMEOUT_MS);
   change(document.containerVersion);
   /** @type {Array<Record<string, any>>} */
   const log = [];
@@ -69,14 +72,6 @@ export function makeContainer({
     log: (entry) => log.push(entry),
   });
   return { container, log };
-}
-
-/** The shipped 500 ms are for live servers: a busy test machine may take longer. @param {any} version */
-function beGenerous(version) {
-  for (const { parameter = [] } of [...version.tag, ...version.client, ...version.variable]) {
-    const timeout = parameter.find((/** @type {any} */ each) => each.key === "timeoutMs");
-    if (timeout) timeout.value = "4000";
-  }
 }
 
 /** A server whose container may come later, because the container wants to know other URLs. */
@@ -106,6 +101,28 @@ export function setParameter(part, key, value) {
   const found = part.parameter.find((/** @type {any} */ each) => each.key === key);
   if (found) found.value = value;
   else part.parameter.push({ type: "TEMPLATE", key, value });
+}
+
+/** In place of the GA4 client and the decide tag. @param {any} version */
+export function useDecisionClient(version) {
+  const template = version.customTemplate.find((/** @type {any} */ each) =>
+    each.name.includes("decision client"),
+  );
+  version.client = version.client.filter((/** @type {any} */ each) => each.name !== "GA4");
+  version.client.push({
+    clientId: "902",
+    name: "Tagstitch - Decision",
+    priority: 5,
+    type: `cvt_${template.containerId}_${template.templateId}`,
+    parameter: [
+      { type: "TEMPLATE", key: "serviceUrl", value: "{{Tagstitch - Decide URL}}" },
+      { type: "TEMPLATE", key: "apiKey", value: "{{Tagstitch - Key}}" },
+      { type: "TEMPLATE", key: "timeoutMs", value: "4000" },
+      { type: "TEMPLATE", key: "guardSecret", value: "{{Tagstitch - Guard secret}}" },
+      { type: "TEMPLATE", key: "onFailure", value: "open" },
+      { type: "TEMPLATE", key: "allowedOrigins", value: "https://shop.example.com" },
+    ],
+  });
 }
 
 /** What every hit of gtag.js carries. @param {Record<string, string>} parameters */

@@ -12,7 +12,7 @@ import pytest
 
 from tagstitch.core.consent import CONSENT_MODE_PURPOSES, resolve_consent
 from tagstitch.core.event import Event
-from tests.sgtm.test_sgtm import needs_node, one_worker
+from tests.node_tests import needs_node, one_worker
 
 PROGRAM = Path(__file__).with_name("consent_of.mjs")
 

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SGTM = ROOT / "sgtm"
+from tests.node_tests import SGTM, check_node_tests, needs_node, one_worker
+
 TESTS = Path(__file__).parent
-
-_NODE_MAJOR_MIN = 20
-_RUN_S = 300
-
-
-def node_major() -> int:
-    """Return the major version of Node, 0 where there is none."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        return 0
-    ran = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
-    return int(ran.stdout.lstrip("v").partition(".")[0])
-
-
-needs_node = pytest.mark.skipif(node_major() < _NODE_MAJOR_MIN, reason="needs Node 20 and npm")
-one_worker = pytest.mark.xdist_group("sgtm")
 
 
 @needs_node
@@ -37,19 +18,7 @@ one_worker = pytest.mark.xdist_group("sgtm")
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("file", sorted(TESTS.glob("*.test.mjs")), ids=lambda path: path.name)
 def test_the_sgtm_side_passes_its_own_tests(file: Path) -> None:
-    ran = subprocess.run(
-        ["node", "--test", "--test-reporter=tap", str(file)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        timeout=_RUN_S,
-        check=False,
-    )
-
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert re.search(r"^# pass [1-9]\d*$", ran.stdout, re.MULTILINE), ran.stdout
-    assert re.search(r"^# skipped 0$", ran.stdout, re.MULTILINE), ran.stdout
+    check_node_tests(file)
 
 
 def test_what_it_installs_is_pinned() -> None:
@@ -68,6 +37,18 @@ def test_the_readmes_list_every_template() -> None:
     )
 
     assert folders == listed
+
+
+def test_what_only_a_live_container_can_say_is_checked_in_ten_minutes() -> None:
+    guide = (SGTM.parent / "docs" / "sgtm.md").read_text()
+    section = guide.partition("## What only a live container can say")[2]
+    steps = re.findall(r"^\| ([A-Z]) \| .+ \| (\d) \|$", section, re.MULTILINE)
+    rows = re.findall(r"^\| (.{2,}) \| ([A-Z](?:, [A-Z])*) \| (.+) \|$", section, re.MULTILINE)
+    used = {letter for _, letters, _ in rows for letter in letters.split(", ")}
+
+    assert sum(int(minutes) for _, minutes in steps) == 10
+    assert used == {letter for letter, _ in steps}
+    assert len(rows) >= 16
 
 
 def test_no_file_of_the_simulator_is_long() -> None:

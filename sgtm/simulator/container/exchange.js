@@ -95,7 +95,13 @@ export class Exchange {
       values.map((value) => /** @type {[string, string]} */ ([name, value])),
     );
     this.response.isSent = true;
-    this.log({ kind: "response", client: this.clientName, status });
+    const cookies = headers.filter(([name]) => name === "set-cookie");
+    this.log({
+      kind: "response",
+      client: this.clientName,
+      status,
+      cookies: cookies.map(([, value]) => value.split("=")[0]),
+    });
     this.#resolve({ status, headers, body });
   }
 }

@@ -241,6 +241,9 @@ if (data.includeEvent) {
   body.event = {};
   for (const name in event) if (name !== RESERVED) body.event[name] = event[name];
 }
+// Under another name a result gets past the check above: the count of callbacks ends that loop.
+const hops = getType(event.stitch) === 'object' ? makeInteger(event.stitch.hops) : 0;
+if (hops > 0) body.hops = hops;
 const preview = getRequestHeader('x-gtm-server-preview');
 if (preview && preview.length <= PREVIEW_CHARACTERS_MAX) body.preview = preview;
 
@@ -385,6 +388,13 @@ scenarios:
     runCode(mockData);
     assertApi('sendHttpRequest').wasNotCalled();
     assertApi('gtmOnSuccess').wasCalled();
+- name: A result under another name passes on how many callbacks led to it
+  code: |-
+    event.event_name = 'visitor_known';
+    event.stitch = {request_id: 'r-0', found: true, hops: 2};
+    answer(202, '{"request_id": "r-1", "status": "accepted"}');
+    runCode(mockData);
+    assertThat(sent.hops).isEqualTo(2);
 - name: Denied consent asks nobody
   code: |-
     event['x-ga-gcs'] = 'G110';

@@ -167,7 +167,8 @@ function stitchedEvent(stitched) {
       request_id: stitched.request_id,
       found: stitched.found === true,
       profile_id: stitched.profile_id,
-      reason: stitched.reason
+      reason: stitched.reason,
+      hops: makeInteger(getRequestHeader('x-tagstitch-hops')) || 1
     }
   };
   if (getType(context.client_id) === 'string') event.client_id = context.client_id;
@@ -340,11 +341,16 @@ scenarios:
       event_name: 'visitor_stitched',
       visitor: {tier: 'Gold'},
       context: {client_id: '1.2', page: '/cart'},
-      stitch: {request_id: 'r-1', found: true, profile_id: 'p_1', reason: 'KNOWN_PROFILE'},
+      stitch: {request_id: 'r-1', found: true, profile_id: 'p_1', reason: 'KNOWN_PROFILE', hops: 1},
       client_id: '1.2'
     });
     assertApi('setResponseStatus').wasCalledWith(200);
     assertApi('setResponseBody').wasCalledWith('{"acknowledged":"r-1"}');
+- name: How many callbacks led here is passed on
+  code: |-
+    headers['x-tagstitch-hops'] = '3';
+    runCode(mockData);
+    assertThat(ran.stitch.hops).isEqualTo(3);
 - name: A wrong signature is refused
   code: |-
     headers['webhook-signature'] = 'v1,AAAA';

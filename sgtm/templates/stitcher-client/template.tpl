@@ -156,7 +156,7 @@ ___TEMPLATE_PARAMETERS___
         "name": "view",
         "displayName": "Public view",
         "simpleValueType": true,
-        "help": "The one view that browsers get: a list of attributes that visitors may know of themselves.",
+        "help": "The one view that browsers get, declared with public: true: a list of attributes that visitors may know of themselves.",
         "enablingConditions": [
           {
             "paramName": "callers",
@@ -397,7 +397,8 @@ function showTo(identifiers, value) {
   askService('/activation', consented({
     entity: 'user',
     id: {type: data.cookieType, value: value},
-    view: data.view
+    view: data.view,
+    public: true // the service answers with a view that is declared public, or not at all
   })).then((answer) => {
     const views = answer && answer.status === 200 ? answer.body.data : undefined;
     const attributes = getType(views) === 'object' ? views[data.view] : undefined;
@@ -610,6 +611,7 @@ scenarios:
       assertThat(asked).isEqualTo('https://stitch.example.com/activation');
       assertThat(sent.id).isEqualTo({type: 'anonymous_id', value: 'a-1234567890'});
       assertThat(sent.view).isEqualTo('public');
+      assertThat(sent.public).isEqualTo(true);
       assertThat(body).isEqualTo({attributes: {tier: 'Gold'}});
       assertApi('returnResponse').wasCalled();
     });
@@ -704,6 +706,11 @@ scenarios:
 - name: An error of the service is answered with nothing of it
   code: |-
     answer(500, {error: {message: 'internal'}});
+    runCode(mockData);
+    callLater(() => assertThat(body).isEqualTo({attributes: {}, degraded: true}));
+- name: A view that is not public is answered with nothing
+  code: |-
+    answer(400, {error: {code: 'invalid_field', path: 'view', message: 'not a public view'}});
     runCode(mockData);
     callLater(() => assertThat(body).isEqualTo({attributes: {}, degraded: true}));
 - name: Bad JSON is answered with nothing

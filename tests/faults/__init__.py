@@ -1,0 +1,1 @@
+"""What answers say, and when, while a dependency misbehaves: a file for each dependency."""

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from tagstitch.core.limits import DEADLINE_MS_MAX, DEADLINE_MS_MIN
+from tagstitch.pipeline.deadline import Deadline, seconds_of_calls
+from tagstitch.pipeline.decision import Stages
+
+
+@pytest.mark.parametrize(
+    ("answer_ms", "calls_ms"),
+    [(DEADLINE_MS_MIN, 10), (50, 40), (100, 90), (250, 225), (400, 360), (1000, 960), (5000, 4960)],
+)
+def test_calls_end_before_the_answer_is_due(answer_ms: int, calls_ms: int) -> None:
+    assert seconds_of_calls(answer_ms / 1000) == pytest.approx(calls_ms / 1000)
+
+
+def test_calls_have_half_of_a_time_that_is_too_short_for_anything() -> None:
+    assert seconds_of_calls(0.001) == 0.0005
+
+
+@pytest.mark.parametrize("answer_ms", [DEADLINE_MS_MIN, 50, 250, 1000, DEADLINE_MS_MAX])
+def test_the_stages_of_a_decision_end_in_order_and_before_its_answer_is_due(
+    answer_ms: int,
+) -> None:
+    due = Deadline.after(answer_ms / 1000)
+    stages = Stages.of(answer_ms / 1000)
+
+    assert stages.read.at <= stages.commit.at <= stages.audit.at < due.at
+    assert stages.read.remaining_s > 0.4 * min(answer_ms / 1000, seconds_of_calls(answer_ms / 1000))
