@@ -8,6 +8,7 @@ now and then. Every fault that happens is a line in a file, with what the delive
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextvars
 import json
 import random
@@ -27,6 +28,8 @@ from tagstitch.pipeline.deadline import Deadline
 T = TypeVar("T")
 
 LOG: Final = "faults.jsonl"
+MESSAGES: Final = "messages.jsonl"
+"""Every message that was published, and the id of each that was acknowledged."""
 CALM: Final = "calm"
 """A file in the data folder: while it is there nothing fails."""
 CLOCK: Final = "clock_offset_s"
@@ -81,6 +84,7 @@ class Faults:
         self._random = random.Random(self._seed)
         self._folder = folder
         self._log = log.open("a", buffering=1)
+        self._messages = (folder / MESSAGES).open("a", buffering=1)
         self._started = time.monotonic()
         self._looked_at = -1.0
         self._is_calm = False
@@ -140,6 +144,15 @@ class Faults:
         if run is not None:
             line |= {"function": run.function, "path": run.path, "sent": run.sent}
         self._log.write(json.dumps(line) + "\n")
+
+    def published(self, message_id: str, topic: str, data: bytes) -> None:
+        """Keep a message, for a queue that forgets it."""
+        encoded = base64.b64encode(data).decode()
+        line = json.dumps({"id": message_id, "topic": topic, "data": encoded})
+        self._messages.write(line + "\n")
+
+    def acknowledged(self, message_id: str) -> None:
+        self._messages.write(json.dumps({"acknowledged": message_id}) + "\n")
 
     async def effect(
         self, port: str, what: str, deadline: Deadline, work: Callable[[], Awaitable[T]]
@@ -218,6 +231,8 @@ class FaultyFunction:
         if answers[0] is None:
             await _answer(send, 500)
             return
+        if self.name in PUSHED and answers[0][0]["status"] == 204:
+            self.faults.acknowledged(_message_id(body))
         for message in answers[0]:
             await send(message)
 
@@ -237,6 +252,11 @@ class FaultyFunction:
         except Crash:
             return None
         return None if run.is_dead else answer
+
+
+def _message_id(body: bytes) -> str:
+    """Return the id of a pushed message."""
+    return str(json.loads(body)["message"]["messageId"])
 
 
 async def _body(receive: Receive) -> bytes:
@@ -312,12 +332,14 @@ class _Publisher:
         attributes: Mapping[str, str] | None = None,
         deadline: Deadline,
     ) -> str:
-        return await self.faults.effect(
-            f"topic {topic}",
-            f"publish {topic}",
-            deadline,
-            lambda: self.inner.publish(topic, data, attributes=attributes, deadline=deadline),
-        )
+        async def publish() -> str:
+            message_id: str = await self.inner.publish(
+                topic, data, attributes=attributes, deadline=deadline
+            )
+            self.faults.published(message_id, topic, data)
+            return message_id
+
+        return await self.faults.effect(f"topic {topic}", f"publish {topic}", deadline, publish)
 
 
 @dataclass(frozen=True, slots=True)

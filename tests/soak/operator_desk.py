@@ -37,6 +37,8 @@ class OperatorDesk:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.keyring = make_keyring(settings)
+        self.published: list[tuple[str, str, bytes]] = []
+        """Id, topic and content of each message."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -52,7 +54,8 @@ class OperatorDesk:
 
     def publish(self, topic: str, data: bytes) -> None:
         async def work(backend: Backend, deadline: Deadline) -> None:
-            await backend.publisher.publish(topic, data, deadline=deadline)
+            message_id = await backend.publisher.publish(topic, data, deadline=deadline)
+            self.published.append((message_id, topic, data))
 
         self._with_backend(work)
 
