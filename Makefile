@@ -63,7 +63,7 @@ schemas: $(VENV)/.dev ## Write the generated JSON Schemas and openapi.yaml anew
 	$(BIN)/python -m schemas.generate
 
 package: ## Stage the four functions in build/<function>/, ready to deploy
-	$(PYTHON) infra/package.py build $(FUNCTIONS)
+	$(PYTHON) infra/package.py build $(FUNCTIONS) $(if $(OTEL),--otel)
 
 # The secrets of a deployment are made once: afterwards only Secret Manager has them.
 deploy: ## Create or change the deployment that infra/terraform.tfvars describes (needs Terraform 1.11)
@@ -79,7 +79,7 @@ teardown: ## Delete the deployment, after saying what goes
 lock: ## Resolve the pinned requirements anew
 	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
 	for name in requirements requirements-local requirements-dev requirements-bqemulator \
-    requirements-bench; do \
+    requirements-bench requirements-otel; do \
 	  build/lock/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	    --no-header $$name.in -o $$name.txt; done
 	sed -i '1i -r requirements.txt' requirements-local.txt

@@ -25,7 +25,7 @@ locals {
     name => "https://${var.region}-${var.project_id}.cloudfunctions.net/${service}"
   }
 
-  environment = {
+  environment = merge(local.spans, {
     TAGSTITCH_BACKEND         = "cloud"
     TAGSTITCH_PROJECT         = var.project_id
     TAGSTITCH_CONSENT_DEFAULT = var.consent_default
@@ -34,7 +34,9 @@ locals {
     TAGSTITCH_TIME_ZONE       = var.time_zone
     TAGSTITCH_IDENTITY        = var.identity
     LOG_EXECUTION_ID          = "false" # our own lines name the request
-  }
+  })
+
+  spans = var.otlp_endpoint == "" ? {} : { OTEL_EXPORTER_OTLP_ENDPOINT = var.otlp_endpoint }
   environment_of = {
     for name, function in local.topology.functions : name => merge(
       local.environment,

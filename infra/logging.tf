@@ -18,14 +18,15 @@ locals {
 
   our_lines = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"^${var.prefix}-(${local.our_services})$\""
 
-  # Our lines have a fixed name of what happened in `message`.
+  # Our lines have a fixed name of what happened in `message`. tagstitch/pipeline/log_metrics.py has
+  # the same list; no metric has a label, since a field's values have no end.
   log_metrics = {
     audit_fallback     = "${local.our_lines} AND jsonPayload.message=\"AUDIT_FALLBACK\""
     dead_letters       = "${local.our_lines} AND jsonPayload.message=(\"dead_letter\" OR \"dead_letter_left_to_subscription\" OR \"dead_letter_record_refused\")"
     disabled_endpoints = "${local.our_lines} AND jsonPayload.message=\"endpoint_disabled\""
     stale_rules        = "${local.our_lines} AND jsonPayload.message=(\"refresh_failed\" OR \"refresh_crashed\") AND jsonPayload.of=\"rules\""
     unpublished_rules  = "${local.our_lines} AND jsonPayload.message=(\"rules_refused\" OR \"rules_not_published\" OR \"rules_crashed\")"
-    crashes            = "${local.our_lines} AND severity>=ERROR AND jsonPayload.message=(\"request_failed\" OR \"opening_failed\" OR \"refresh_crashed\" OR \"rules_crashed\" OR \"erasure_crashed\")"
+    crashes            = "${local.our_lines} AND severity>=ERROR AND jsonPayload.message=(\"request_failed\" OR \"opening_failed\" OR \"refresh_crashed\" OR \"rules_crashed\" OR \"erasure_crashed\" OR \"trait_fold_failed\" OR \"push_stream_crashed\")"
     stuck_erasures     = "${local.our_lines} AND jsonPayload.message=(\"erasures_not_looked_for\" OR \"erasure_left_to_next_sweep\" OR \"erasure_crashed\")"
     left_to_sweep      = "${local.our_lines} AND jsonPayload.message=\"swept\""
     failed_schedules   = "resource.type=\"cloud_scheduler_job\" AND resource.labels.job_id=~\"^${var.prefix}-(${join("|", keys(local.topology.schedules))})$\" AND severity>=ERROR"

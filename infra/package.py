@@ -3,7 +3,7 @@
 Each gets a folder of its own with `main.py`, `requirements.txt` and the package beside it, because
 the framework puts only the source file's own folder on the import path, and beside the folder an
 archive of it, which has the same bytes whenever the sources have: only a function that has changed
-is deployed anew. Needs nothing installed.
+is deployed anew. Needs nothing installed. With `--otel` they bring the extra that records spans.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ NOT_SCHEMAS = shutil.ignore_patterns("__pycache__", "*.py", "views", "queries")
 """A function reads the columns of its rows; generators, views and queries stay in the checkout."""
 
 
+OTEL = "requirements-otel.txt"
+
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every file in an archive: the oldest that the format knows."""
 
@@ -42,7 +44,7 @@ def archive(folder: Path) -> Path:
     return target
 
 
-def stage(function: str, build_dir: Path) -> Path:
+def stage(function: str, build_dir: Path, *, with_otel: bool = False) -> Path:
     """Return the folder that was made anew for one function."""
     target = build_dir / function
     shutil.rmtree(target, ignore_errors=True)
@@ -52,6 +54,10 @@ def stage(function: str, build_dir: Path) -> Path:
         if file.name in STAGED:
             shutil.copy2(file, target)
     shutil.copy2(ROOT / "requirements.txt", target)
+    if with_otel:
+        shutil.copy2(ROOT / OTEL, target)
+        with (target / "requirements.txt").open("a", encoding="utf-8") as requirements:
+            requirements.write(f"-r {OTEL}\n")
     shutil.copytree(ROOT / "tagstitch", target / "tagstitch", ignore=LEFT_OUT)
     shutil.copytree(ROOT / "schemas", target / "schemas", ignore=NOT_SCHEMAS)
     (target / "infra").mkdir()
@@ -61,11 +67,12 @@ def stage(function: str, build_dir: Path) -> Path:
 
 def main(arguments: list[str]) -> int:
     """Stage the functions named behind the build folder."""
-    if len(arguments) < 2:
+    build_dir, *functions = [argument for argument in arguments if argument != "--otel"] or [""]
+    if not functions:
         print(__doc__, file=sys.stderr)
         return 2
-    for function in arguments[1:]:
-        print(archive(stage(function, Path(arguments[0]))))
+    for function in functions:
+        print(archive(stage(function, Path(build_dir), with_otel="--otel" in arguments)))
     return 0
 
 

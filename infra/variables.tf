@@ -112,6 +112,17 @@ variable "time_zone" {
   default     = "UTC"
 }
 
+variable "otlp_endpoint" {
+  description = "Where the functions send spans, for example https://collector.example.com:4318 (docs/observability.md, needs `make package OTEL=1`); empty for nowhere."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(https?://[^/@?#]+/?[^@?#]*)?$", var.otlp_endpoint))
+    error_message = "otlp_endpoint must be a URL without a user, a query or a fragment, or empty."
+  }
+}
+
 variable "identity" {
   description = "What the project declares about its identifiers, as JSON (docs/settings.md, TAGSTITCH_IDENTITY); empty for the defaults."
   type        = string

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tagstitch.core.errors import Unavailable
 from tagstitch.local_stack.bigquery_setup import create_audit_dataset
 from tagstitch.local_stack.emulators import Emulators, missing_parts, run_emulators
+from tagstitch.pipeline.backend import DocumentStore
+from tagstitch.pipeline.deadline import Deadline
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROJECT = "tagstitch-test"
@@ -37,3 +40,16 @@ def audit_dataset(emulators: Emulators) -> str:
     """The name of a dataset with the audit table and its views, shared by all tests."""
     create_audit_dataset("tagstitch", emulator=emulators.bigquery, project=PROJECT)
     return "tagstitch"
+
+
+async def wake(store: DocumentStore) -> None:
+    """Wait until an emulator answers: its first answers take seconds on a busy machine."""
+    deadline = Deadline.after(60)
+    while True:
+        try:
+            await store.get("profiles/nobody", deadline=deadline)
+        except Unavailable:
+            if deadline.is_over:
+                raise
+        else:
+            return

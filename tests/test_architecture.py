@@ -36,7 +36,7 @@ HEAVY = (
     "google.cloud.pubsub_v1", "google.cloud.bigquery", "google.cloud.bigquery_storage",
     "google.cloud.bigquery_storage_v1", "google.pubsub_v1", "google.api_core", "google.auth",
     "grpc", "requests", "cryptography", "duckdb", "sqlglot", "pyarrow", "numpy", "typer", "rich",
-    "yaml", "httpx",
+    "yaml", "httpx", "opentelemetry",
 )  # fmt: skip
 """What costs a start time and memory: each is imported by the first call that needs it."""
 

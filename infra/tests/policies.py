@@ -342,6 +342,16 @@ def somebody_watches(plan: Plan) -> Iterator[str]:
             yield f"{budget.address} does not look ahead"
 
 
+def metrics_have_no_labels(plan: Plan) -> Iterator[str]:
+    """Check that no metric of the log grows with the values of a line's fields."""
+    for metric in plan.all("google_logging_metric"):
+        named = metric.values.get("label_extractors") or metric.first("metric_descriptor").get(
+            "labels"
+        )
+        if named:
+            yield f"the metric {metric.index} has a label"
+
+
 POLICIES: Final[tuple[Policy, ...]] = (
     only_the_platform_calls_workers,
     every_subscription_retries_and_gives_up,
@@ -360,6 +370,7 @@ POLICIES: Final[tuple[Policy, ...]] = (
     query_strings_are_not_logged_by_the_platform,
     what_goes_wrong_is_told,
     somebody_watches,
+    metrics_have_no_labels,
 )
 
 

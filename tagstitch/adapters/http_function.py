@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -31,6 +30,12 @@ from tagstitch.adapters.http_request import (
 from tagstitch.adapters.log import configure_logging, log_request, request_fields
 from tagstitch.adapters.push_authentication import PushAuthenticator
 from tagstitch.adapters.rate_limits import RateLimits
+from tagstitch.adapters.request_trace import (
+    open_recording_tracer,
+    trace_fields,
+    trace_of_message,
+    trace_of_request,
+)
 from tagstitch.adapters.settings import Scope, read_settings
 from tagstitch.adapters.wiring import Wiring, import_parts
 from tagstitch.core.caller import Caller
@@ -39,7 +44,17 @@ from tagstitch.core.fields import is_request_id
 from tagstitch.core.json_input import decode_json
 from tagstitch.core.limits import PUSH_BODY_BYTES_MAX
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import (
+    DeadLetter,
+    MessageDeferred,
+    OpeningFailed,
+    RequestAnswered,
+    RequestFailed,
+    log,
+    log_crash,
+)
 from tagstitch.pipeline.stage_times import stage_times, timed
+from tagstitch.pipeline.tracing import UNRECORDED, Tracer, current_trace
 
 if TYPE_CHECKING:
     from tagstitch.pipeline.dead_letter import Message
@@ -49,8 +64,6 @@ PUSH_DEADLINE_S: Final = 30.0
 subscription's ack deadline (infra/topology.json)."""
 
 _DEAD_LETTER_TIMEOUT_S: Final = 5.0
-
-logger = logging.getLogger("tagstitch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +131,7 @@ class HttpFunction:
         self._routes: dict[tuple[str, str], _Route] = {}
         self._wiring: Wiring | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._tracer: Tracer = UNRECORDED
 
     def get(self, *paths: str, scope: Scope) -> Callable[[CallHandler], CallHandler]:
         """Register a handler for GET; the key needs the scope."""
@@ -155,18 +169,27 @@ class HttpFunction:
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request; never raises."""
-        started = time.perf_counter()
         path = "/" + request.path_params.get("path", "").strip("/")
-        token = request_fields.set({"function": self._name})
+        route = self._routes.get((request.method, path))
+        # A message has a trace of its own, which is known once it has been read.
+        tracer = UNRECORDED if route is None or route.kind == "push" else self._tracer
+        name = f"{request.method} {path}" if route else "unknown"
+        with tracer.span(name, "server", parent=trace_of_request(request.headers)) as span:
+            response = await self._serve(request, path, route)
+            span.note("http.response.status_code", response.status_code)
+        return response
+
+    async def _serve(self, request: Request, path: str, route: _Route | None) -> Response:
+        started = time.perf_counter()
+        token = request_fields.set({"function": self._name, **self._trace_fields()})
         stages: dict[str, float] = {}
         stages_token = stage_times.set(stages)
         try:
-            response = await self._respond(request, path)
+            response = await self._respond(request, path, route)
         except Exception as error:  # noqa: BLE001 - here every failure becomes an answer
             response, error_id = error_response(error)
             if response.status_code >= 500:
-                log = logger.warning if isinstance(error, Unavailable) else logger.exception
-                log("request_failed", extra={"fields": {"error_id": error_id}})
+                _log_failure(error, error_id)
             _note(error_id=error_id)
         took_s = time.perf_counter() - started
         # Who is not let in must not see by it how far the request came.
@@ -177,10 +200,9 @@ class HttpFunction:
         request_fields.reset(token)
         return response
 
-    async def _respond(self, request: Request, path: str) -> Response:
+    async def _respond(self, request: Request, path: str, route: _Route | None) -> Response:
         if path == "/health" and request.method == "GET":
             return self._health()
-        route = self._routes.get((request.method, path))
         if route is None:
             raise self._no_route(path)
         if route.kind == "call":
@@ -215,9 +237,8 @@ class HttpFunction:
         return response
 
     async def _receive(self, route: _Route, request: Request) -> Response:
-        """Process one pushed message and tell Pub/Sub what became of it."""
-        from tagstitch.adapters.pubsub_message import ACKNOWLEDGE, NEGATIVE_ACKNOWLEDGE, parse_push
-        from tagstitch.pipeline.dead_letter import readable_request_id
+        """Process one pushed message, in the trace of whoever published it."""
+        from tagstitch.adapters.pubsub_message import parse_push
 
         wiring = await self._open()
         message = parse_push(
@@ -226,7 +247,19 @@ class HttpFunction:
             topic=route.detail,
             received_at=wiring.backend.clock(),
         )
-        _note(message_id=message.message_id)
+        parent = trace_of_message(message.attributes) or current_trace.get()
+        name = f"process {route.detail}"
+        with self._tracer.span(name, "consumer", parent=parent) as span:
+            _note(message_id=message.message_id, **self._trace_fields())
+            response = await self._process(route, wiring, message)
+            span.note("http.response.status_code", response.status_code)
+        return response
+
+    async def _process(self, route: _Route, wiring: Wiring, message: Message) -> Response:
+        """Hand the message over and tell Pub/Sub what became of it."""
+        from tagstitch.adapters.pubsub_message import ACKNOWLEDGE, NEGATIVE_ACKNOWLEDGE
+        from tagstitch.pipeline.dead_letter import readable_request_id
+
         request_id = readable_request_id(message.data)
         if request_id is not None:
             _note(request_id=request_id)
@@ -237,13 +270,13 @@ class HttpFunction:
         except InvalidInput as error:
             await self._bury(wiring, message, error)
         except (Unavailable, Conflict, TimeoutError) as error:
-            logger.warning("message_deferred", extra={"fields": {"why": type(error).__name__}})
+            log(MessageDeferred(why=type(error).__name__))
             return Response(status_code=NEGATIVE_ACKNOWLEDGE)
         return Response(status_code=ACKNOWLEDGE)
 
     async def _bury(self, wiring: Wiring, message: Message, error: InvalidInput) -> None:
         """Publish the dead letter; only then may the message be acknowledged."""
-        logger.warning("dead_letter", extra={"fields": {"code": error.code}})
+        log(DeadLetter(code=error.code))
         from tagstitch.pipeline.dead_letter import publish_dead_letter
 
         await publish_dead_letter(
@@ -276,15 +309,20 @@ class HttpFunction:
         error = None if opening.cancelled() else opening.exception()
         if error is not None or opening.cancelled():
             self._opening = None
-            logger.error("opening_failed", exc_info=error)
+            log_crash(OpeningFailed(), error)
 
     async def _import_and_open(self) -> None:
         """Import beside the event loop, which goes on answering probes, and begin to load."""
         await asyncio.to_thread(import_parts, self._name, self._settings)
-        wiring = Wiring(self._settings)
+        tracer = await asyncio.to_thread(open_recording_tracer, self._name, self._settings)
+        wiring = Wiring(self._settings, recorded_by=tracer)
         wiring.start(self._name)
         spare_garbage_collection()
+        self._tracer = tracer or UNRECORDED
         self._wiring = wiring
+
+    def _trace_fields(self) -> dict[str, Any]:
+        return trace_fields(self._settings.project)
 
     def _health(self) -> Response:
         """Answer without waiting for anything, and have what is missing loaded behind the answer.
@@ -322,14 +360,14 @@ class HttpFunction:
     def _log(self, method: str, path: str, response: Response, took_s: float) -> None:
         """Write the request's line: never its query string, its body or an address."""
         is_known = path == "/health" or any(known == path for _, known in self._routes)
-        fields = {
-            "method": method,
-            "path": path if is_known else "(unknown)",
-            "status": response.status_code,
-            "latency_ms": round(took_s * 1000, 2),
-        }
+        answered = RequestAnswered(
+            method=method,
+            path=path if is_known else "(unknown)",
+            status=response.status_code,
+            latency_ms=round(took_s * 1000, 2),
+        )
         if path != "/health":
-            log_request(fields)
+            log_request(answered)
 
 
 def _rules_health(wiring: Wiring | None) -> dict[str, Any]:
@@ -345,6 +383,15 @@ def _rules_health(wiring: Wiring | None) -> dict[str, Any]:
         "broken": max(book.withheld, len(book.broken)),
     }
     return {"status": "stale" if wiring.rule_book.is_stale else "ok", "rules": rules}
+
+
+def _log_failure(error: Exception, error_id: str) -> None:
+    """Write why a request failed: what is behind us, or a bug."""
+    failed = RequestFailed(error_id=error_id)
+    if isinstance(error, Unavailable):
+        log(failed)
+    else:
+        log_crash(failed, error)
 
 
 def _note(**fields: Any) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import fcntl
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
@@ -19,6 +18,7 @@ from tagstitch.adapters.sqlite_queue import Delivery, Settled, SqliteQueue, rfc3
 from tagstitch.adapters.topology import Topology
 from tagstitch.core.errors import Unavailable
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import PushFailed, QueueUnavailable, log
 
 Push = Callable[[str, str, bytes], Awaitable[int]]
 """(function, path, body) -> the HTTP status of the answer."""
@@ -36,8 +36,6 @@ _PURGE_EVERY_S: Final = 600.0
 _STOP_S: Final = 10.0
 _TURN_DEADLINE_S: Final = 30.0
 _FAULT_PAUSE_S: Final = 0.5
-
-logger = logging.getLogger("tagstitch")
 
 
 class InProcessPubSub:
@@ -103,7 +101,7 @@ class InProcessPubSub:
                         await self._turn(push)
                         await self._rest()
                     except Unavailable as error:
-                        logger.warning("queue_unavailable", extra={"fields": {"why": str(error)}})
+                        log(QueueUnavailable(why=str(error)))
                         await asyncio.sleep(_FAULT_PAUSE_S)
             finally:
                 await self._end()
@@ -189,8 +187,7 @@ class InProcessPubSub:
             acknowledged = status in ACK_STATUSES
         except Exception as error:  # noqa: BLE001 - whatever a push raises is a failed push
             # The class alone: texts of exceptions may quote the message.
-            fields = {"subscription": delivery.subscription, "error": type(error).__name__}
-            logger.warning("push_failed", extra={"fields": fields})
+            log(PushFailed(subscription=delivery.subscription, error=type(error).__name__))
         finally:
             self._settled.append(Settled(delivery, acknowledged))
             self._wake.set()
@@ -241,4 +238,4 @@ class InProcessPubSub:
             await self._queue.release(now=now, deadline=deadline)
         except Unavailable as error:
             # What ended stays leased, and is delivered again at the next start.
-            logger.warning("queue_unavailable", extra={"fields": {"why": str(error)}})
+            log(QueueUnavailable(why=str(error)))

@@ -1,6 +1,6 @@
 """Logs: one JSON object a line on stdout, as Cloud Logging reads it; no personal data.
 
-A record's message is a fixed name of what happened; everything else is in `extra={"fields": …}`.
+pipeline/log_events.py lists the lines; everything but a line's name is in `record.fields`.
 Texts of foreign exceptions are left out, since they may quote what a visitor sent.
 """
 
@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
+
+from tagstitch.pipeline.log_events import RequestAnswered
 
 request_fields: ContextVar[dict[str, Any] | None] = ContextVar("request_fields", default=None)
 """What every line of the present request carries: function, request id, trace."""
@@ -59,14 +61,14 @@ def configure_logging(name: str = "tagstitch", level: int = logging.INFO) -> Non
     logger.propagate = False
 
 
-def log_request(fields: dict[str, Any]) -> None:
+def log_request(answered: RequestAnswered) -> None:
     """Write the line of one request.
 
     Made without the caller's place in the code, which costs more to find than all the rest.
     """
     logger = logging.getLogger("tagstitch")
-    record = logging.LogRecord("tagstitch", logging.INFO, "", 0, "request", None, None)
-    record.fields = fields
+    record = logging.LogRecord("tagstitch", logging.INFO, "", 0, answered.message, None, None)
+    record.fields = msgspec.structs.asdict(answered)
     logger.handle(record)
 
 

@@ -22,13 +22,17 @@ def check_message(data: bytes, attributes: Mapping[str, str]) -> None:
         raise InvalidInput("invalid_field", "a message needs data or attributes")
     if len(attributes) > MESSAGE_ATTRIBUTES_MAX:
         raise InvalidInput("invalid_field", "the message has too many attributes")
-    size = len(data)
     for name, value in attributes.items():
-        name_bytes, value_bytes = len(name.encode()), len(value.encode())
-        if not 0 < name_bytes <= MESSAGE_ATTRIBUTE_NAME_BYTES_MAX or name.startswith("goog"):
+        if not 0 < len(name.encode()) <= MESSAGE_ATTRIBUTE_NAME_BYTES_MAX or name.startswith(
+            "goog"
+        ):
             raise InvalidInput("invalid_field", "a message attribute's name is not allowed")
-        if value_bytes > MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX:
+        if len(value.encode()) > MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX:
             raise InvalidInput("invalid_field", "a message attribute's value is too long")
-        size += name_bytes + value_bytes
-    if size > MESSAGE_BYTES_MAX:
+    if message_size(data, attributes) > MESSAGE_BYTES_MAX:
         raise InvalidInput("body_too_large", "the message is above Pub/Sub's 10 MB")
+
+
+def message_size(data: bytes, attributes: Mapping[str, str]) -> int:
+    """Return the bytes that count against the limit of one message."""
+    return len(data) + sum(len(n.encode()) + len(v.encode()) for n, v in attributes.items())

@@ -5,7 +5,6 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 from typing import Final
@@ -17,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from tagstitch.adapters.http_request import error_response
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.fields import is_request_id
+from tagstitch.pipeline.log_events import PushStreamBroken, PushStreamCrashed, log, log_crash
 from tagstitch.pipeline.push_inbox import PushListener, PushMessage
 from tagstitch.pipeline.push_token import PushTokens
 
@@ -29,8 +29,6 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",  # a proxy that gathers the answer would hold messages back
 }
-
-logger = logging.getLogger("tagstitch")
 
 
 def push_response(
@@ -77,7 +75,10 @@ async def _events(
                 silent = 0
                 yield b":\n\n"
     except Unavailable as error:  # the browser comes again by itself
-        logger.warning("push_stream_broken", extra={"fields": {"why": str(error)}})
+        log(PushStreamBroken(why=str(error)))
+        return
+    except Exception as error:  # noqa: BLE001 - the server's own trace of it would quote its text
+        log_crash(PushStreamCrashed(), error)
         return
     yield b"event: end\ndata: {}\n\n"
 

@@ -84,6 +84,8 @@ class Settings:
     pubsub_emulator: str | None
     bigquery_emulator: str | None
     bigquery_storage_emulator: str | None
+    otlp_endpoint: str | None
+    """Where spans go, if anywhere; the OpenTelemetry SDK reads it, and its other variables, too."""
     deployed_as: str | None
     """The platform's name of this service (`K_SERVICE`), None outside Cloud Run."""
 
@@ -156,6 +158,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         pubsub_emulator=reader.text("PUBSUB_EMULATOR_HOST"),
         bigquery_emulator=reader.text("BIGQUERY_EMULATOR_HOST"),
         bigquery_storage_emulator=reader.text("BIGQUERY_STORAGE_EMULATOR_HOST"),
+        otlp_endpoint=reader.text("OTEL_EXPORTER_OTLP_ENDPOINT"),
         deployed_as=reader.text("K_SERVICE"),
     )
     _refuse_unsafe(settings)

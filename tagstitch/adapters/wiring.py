@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tagstitch.pipeline.resume_outbox import OutboxDelivery
     from tagstitch.pipeline.stitch import Stitcher
     from tagstitch.pipeline.sweep import SweepResult
+    from tagstitch.pipeline.tracing import Tracer
     from tagstitch.pipeline.visitor import VisitorFinder
 
 _PIPELINES: Final = {
@@ -67,8 +68,9 @@ def import_parts(function: str, settings: Settings) -> None:
 class Wiring:
     """The object graph of one function in one process; must be used in one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, recorded_by: Tracer | None = None) -> None:
         self.settings = settings
+        self._recorded_by = recorded_by
         self.identity = settings.identity
         self._consent_default_granted = settings.consent_default == "granted"
 
@@ -86,8 +88,12 @@ class Wiring:
     def backend(self) -> Backend:
         """The stores and topics."""
         from tagstitch.adapters.backend_factory import open_backend
+        from tagstitch.adapters.traced_ports import carrying_traces, recording_spans
 
-        return open_backend(self.settings)
+        backend = carrying_traces(open_backend(self.settings))
+        if self._recorded_by is not None:
+            backend = recording_spans(backend, self._recorded_by)
+        return backend
 
     @cached_property
     def keyring(self) -> Keyring:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+
+import msgspec
 
 RecordType = Literal[
     "event_decision",
@@ -22,8 +23,7 @@ RecordType = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRecord:
+class AuditRecord(msgspec.Struct, frozen=True):
     """One row of the table `audit` (columns as in `schemas/audit_table.json`).
 
     `recorded_at` is missing here: the sink adds it when it stores the row. Nothing in a record is

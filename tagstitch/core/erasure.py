@@ -10,7 +10,7 @@ from tagstitch.core.event_action import VALUE_FIELDS
 from tagstitch.core.limits import TOMBSTONE_DAYS
 from tagstitch.core.profile import is_erased
 
-ERASED_COLUMNS: Final = ("subject", "request_id", "receipt")
+ERASED_COLUMNS: Final = ("subject", "request_id", "trace_id", "receipt")
 """Columns of the audit that an erasure empties."""
 
 ERASED_EXTRAS: Final = ("shadow", "unknown_fields")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +38,7 @@ from tagstitch.local_stack.simulated_container import SimulatedContainer
 from tagstitch.local_stack.stand_ins import GA4_PATH, StandIns
 from tagstitch.pipeline.backend import Backend
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import ExpiryFailed, ScheduleFailed, log
 
 SHOP_DIR: Final = Path(__file__).resolve().parents[2] / "examples" / "browser"
 SHOP_PATH: Final = "/_local/shop"
@@ -48,8 +48,6 @@ _ENDPOINT_DEADLINE_S: Final = 30.0
 _SCHEDULE_EVERY_S_MIN: Final = 0.05
 _EXPIRY_EVERY_S: Final = 3600.0
 _EXPIRY_DEADLINE_S: Final = 10.0
-
-logger = logging.getLogger("tagstitch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +208,7 @@ class _Stack:
             except Exception:  # noqa: BLE001 - the next run comes whatever happened to this one
                 failed = True
             if failed:
-                logger.warning("schedule_failed", extra={"fields": {"schedule": name}})
+                log(ScheduleFailed(schedule=name))
 
     async def _delete_expired(self, documents: SqliteDocuments) -> None:
         """Do what Firestore does by the policies of the deployment."""
@@ -221,7 +219,7 @@ class _Stack:
                 ):
                     pass
             except Unavailable:  # somebody else has the file: next time
-                logger.warning("expiry_failed")
+                log(ExpiryFailed())
             await asyncio.sleep(_EXPIRY_EVERY_S)
 
     async def answer_index(self, request: Request) -> Response:

@@ -158,7 +158,7 @@ async def _stop(process: Process) -> None:
 
 def _write_credentials(data_dir: Path, callback_secret: str) -> Path:
     """Write the key file that a tagging server gets as SGTM_CREDENTIALS, for its owner alone."""
-    path = data_dir.resolve() / f"container_credentials.{os.getpid()}.json"
+    path = data_dir.resolve() / "container_credentials.json"
     key = callback_secret.removeprefix("whsec_")
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from tagstitch.core.destination_request import token_form
 from tagstitch.core.errors import InvalidInput, NotSent, Unavailable
 from tagstitch.pipeline.backend import Backend
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import DestinationTokenRefused, DestinationTokenUnreadable, log
 
 TOKEN_TIMEOUT_S: Final = 5.0
 
@@ -24,8 +24,6 @@ _LIFETIME_S: Final = 3600.0
 """Seconds for which a token is used whose answer does not say; Salesforce's does not."""
 _MARGIN_S: Final = 60.0
 """Seconds before its end from which a token is not used any more: clocks differ."""
-
-logger = logging.getLogger("tagstitch")
 
 
 class _TokenAnswer(msgspec.Struct):
@@ -79,16 +77,15 @@ class AccessTokens:
             )
         except (Unavailable, InvalidInput):
             raise NotSent("token", "no answer") from None
-        fields = {"destination": destination.id, "status": answer.status}
         if not 200 <= answer.status < 300:
-            logger.error("destination_token_refused", extra={"fields": fields})
+            log(DestinationTokenRefused(destination=destination.id, status=answer.status))
             raise NotSent("token", "refused")
         try:
             found = msgspec.json.decode(answer.body, type=_TokenAnswer)
             lifetime_s = _LIFETIME_S if found.expires_in is None else float(found.expires_in)
         except (msgspec.DecodeError, ValueError):
             # Neither the error nor its trace: both may quote the answer, and it holds a token.
-            logger.warning("destination_token_unreadable", extra={"fields": fields})
+            log(DestinationTokenUnreadable(destination=destination.id, status=answer.status))
             raise NotSent("token", "unreadable") from None
         usable_s = max(0.0, min(lifetime_s, 24 * _LIFETIME_S) - _MARGIN_S)
         return _Token(found.access_token, self._backend.clock() + timedelta(seconds=usable_s))

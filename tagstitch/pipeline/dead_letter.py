@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import logging
 import re
 import zlib
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from tagstitch.core.fields import is_request_id
 from tagstitch.core.limits import MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX, MESSAGE_BYTES_MAX
 from tagstitch.pipeline.backend import Publisher
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import DeadLetterLeftToSubscription, log
 
 DEAD_LETTER_TOPIC: Final = "dead-letter"
 ENVELOPE_TYPE: Final = "dead_letter"
@@ -27,7 +27,6 @@ ENVELOPE_TYPE: Final = "dead_letter"
 ENVELOPE_ATTRIBUTE: Final = "tagstitch-dead-letter"
 """Attribute with the envelope of a message that is its own payload, being too large for both."""
 
-logger = logging.getLogger("tagstitch")
 
 _PLAIN_PATH: Final = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}|\[\d{1,4}\]){0,10}")
 
@@ -106,7 +105,7 @@ def _within_limits(
     text = msgspec.json.encode(envelope).decode()
     size = len(message.data) + len(ENVELOPE_ATTRIBUTE) + len(text.encode())
     if len(text.encode()) > MESSAGE_ATTRIBUTE_VALUE_BYTES_MAX or size > MESSAGE_BYTES_MAX:
-        logger.error("dead_letter_left_to_subscription", extra={"fields": {"bytes": size}})
+        log(DeadLetterLeftToSubscription(bytes=size))
         raise Unavailable("pubsub", "the dead letter is above Pub/Sub's limits")
     return message.data, {ENVELOPE_ATTRIBUTE: text}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 import time
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
@@ -47,6 +46,12 @@ from tagstitch.pipeline.decision import (
 from tagstitch.pipeline.decision_writes import decision_writes, outbox_paths
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live, was_committed
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.log_events import (
+    AuditLeftToSweep,
+    StateTooLarge,
+    VisitorWritesTooOften,
+    log,
+)
 from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.publish_audit import (
     AuditPublisher,
@@ -66,8 +71,6 @@ _DECISIONS_MAX: Final = 2
 
 _LOOK_SHARE: Final = 0.5
 """Part of what is left for publishing in which a look tells whether a failed commit was made."""
-
-logger = logging.getLogger("tagstitch")
 
 
 class Decider:
@@ -180,7 +183,7 @@ class Decider:
         often.
         """
         if not self._visitor_writes.allow(decided.situation.subject or "", time.monotonic()):
-            logger.warning("visitor_writes_too_often")
+            log(VisitorWritesTooOften())
             raise Unavailable("state", "this visitor's was written too often")
         decided, is_counted = await self._tell_denial(call, decided)
         now = self._backend.clock()
@@ -207,7 +210,7 @@ class Decider:
                     [*writes, *renewed, mark], deadline=call.stages.commit
                 )
         except InvalidInput as error:  # not the caller's fault: the event can be decided
-            logger.warning("state_too_large", extra={"fields": {"code": error.code}})
+            log(StateTooLarge(code=error.code))
             raise Unavailable("state", "no document can hold it") from None
         except Unavailable:
             if not await self._was_committed(call, mark):
@@ -291,7 +294,7 @@ class Decider:
             with timed("audit"):
                 await publish_stored(self._audit, stored, deadline=call.stages.audit)
         except Unavailable:
-            logger.warning("audit_left_to_sweep")
+            log(AuditLeftToSweep())
         is_told = counts is not None and (
             not counts or await self._events.publish(call, deadline=call.stages.audit)
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -26,6 +25,7 @@ from tagstitch.pipeline.backend import Clock
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import IdempotencyMark
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.log_events import RulesCutOff, RulesSkipped, log
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.stage_times import timed
 from tagstitch.pipeline.visitor import NOBODY, Visitor, VisitorFinder
@@ -37,7 +37,6 @@ _COMMIT_SHARE: Final = 0.8
 
 _WITHOUT_PROFILE: Final = frozenset({"profile", "state"})
 
-logger = logging.getLogger("tagstitch")
 
 Shape = Callable[[DecideAnswer], Mapping[str, Any]]
 """Which of the three bodies the caller asked for."""
@@ -227,8 +226,7 @@ def _log_skipped(*decisions: EventDecision | PersonalizationDecision | None) -> 
     """Say which rules were left out because they raised, or all together were too much work."""
     cut_off = [decision.cut_off_at for decision in decisions if decision and decision.cut_off_at]
     if cut_off:
-        logger.warning("rules_cut_off", extra={"fields": {"at": cut_off}})
+        log(RulesCutOff(at=cut_off))
     skipped = [rule for decision in decisions if decision for rule in decision.skipped]
     if skipped:
-        fields = {"skipped": told_skipped(skipped), "skipped_count": len(skipped)}
-        logger.warning("rules_skipped", extra={"fields": fields})
+        log(RulesSkipped(skipped=told_skipped(skipped), skipped_count=len(skipped)))

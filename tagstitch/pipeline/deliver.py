@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,13 +28,16 @@ from tagstitch.core.limits import (
     OUTBOX_EXPIRY_DAYS,
 )
 from tagstitch.core.stitch_request import StitchRequest
+from tagstitch.core.trace_context import TRACEPARENT
 from tagstitch.pipeline.backend import Backend, Document, Patch, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.endpoint_health import EndpointHealth, Watched
 from tagstitch.pipeline.idempotency import pending_records
+from tagstitch.pipeline.log_events import CallbackNotAcknowledged, log
 from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.present_callback import PresentCallback, fields_to_look_again
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record
+from tagstitch.pipeline.tracing import current_trace
 from tagstitch.pipeline.webhook_signature import sign_callback
 
 _LEASE_S: Final = CALLBACK_DEADLINE_S + 3.0
@@ -43,8 +45,6 @@ _LEASE_S: Final = CALLBACK_DEADLINE_S + 3.0
 
 _ENVELOPE_BYTES: Final = 256
 """Room for what stands around `data` in a body."""
-
-logger = logging.getLogger("tagstitch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +256,7 @@ class CallbackDelivery:
         answer, status = await self._exchange(endpoint, fields, sent_at=now)
         await self._health.note(watched, answer.verdict, status=status, retry_after_s=answer.wait_s)
         if answer.why is not None:
-            told = {"endpoint": watched.key}
-            logger.warning("callback_not_acknowledged", extra={"fields": told})
+            log(CallbackNotAcknowledged(endpoint=watched.key))
         return answer
 
     async def _exchange(
@@ -271,6 +270,9 @@ class CallbackDelivery:
         headers[HOPS_HEADER] = str(fields["hops"] + 1)
         if fields.get("preview"):
             headers["x-gtm-server-preview"] = fields["preview"]
+        trace = current_trace.get()
+        if trace is not None:
+            headers[TRACEPARENT] = trace.traceparent()
         try:
             answer = await self._backend.callbacks.post(
                 endpoint.url,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -12,13 +11,17 @@ from tagstitch.core.limits import DEAD_LETTER_EXPIRY_DAYS
 from tagstitch.pipeline.backend import Clock, Delete, DocumentStore, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.list_all import list_all
+from tagstitch.pipeline.log_events import (
+    EndpointDisabled,
+    EndpointEnabled,
+    EndpointNotRemembered,
+    log,
+)
 from tagstitch.pipeline.refreshed import Refreshed
 
 _REFRESH_S: Final = 30.0
 """Seconds between two looks at the collection, which is empty as long as nobody is gone."""
 _TIMEOUT_S: Final = 2.0
-
-logger = logging.getLogger("tagstitch")
 
 
 class _Noted(NamedTuple):
@@ -57,7 +60,7 @@ class DisabledEndpoints:
             "disabled_at": now,
             "expires_at": now + timedelta(days=DEAD_LETTER_EXPIRY_DAYS),
         }
-        logger.error("endpoint_disabled", extra={"fields": {"endpoint": key}})
+        log(EndpointDisabled(endpoint=key))
         await self._write(Put(path, fields), key, is_gone=True)
 
     async def remove(self, key: str, url: str) -> None:
@@ -65,7 +68,7 @@ class DisabledEndpoints:
         path = _path(key, url)
         if not await self.holds(key, url, deadline=Deadline.after(_TIMEOUT_S)):
             return
-        logger.warning("endpoint_enabled", extra={"fields": {"endpoint": key}})
+        log(EndpointEnabled(endpoint=key))
         await self._write(Delete(path), key, is_gone=False)
 
     async def _write(self, write: Put | Delete, key: str, *, is_gone: bool) -> None:
@@ -73,8 +76,7 @@ class DisabledEndpoints:
         try:
             await self._documents.commit([write], deadline=Deadline.after(_TIMEOUT_S))
         except Unavailable as error:
-            fields = {"endpoint": key, "why": str(error)}
-            logger.warning("endpoint_not_remembered", extra={"fields": fields})
+            log(EndpointNotRemembered(endpoint=key, why=str(error)))
         else:
             self._noted[write.path] = _Noted(is_gone, self._clock())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +10,7 @@ from tagstitch.core.circuit_breaker import CircuitBreakers, Judged
 from tagstitch.pipeline.backend import Clock
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.disabled_endpoints import DisabledEndpoints
+from tagstitch.pipeline.log_events import EndpointBreakerOpened, log
 
 GONE: Final = 410
 """The status that disables an endpoint (https://www.standardwebhooks.com, "disabling")."""
@@ -20,8 +20,6 @@ _JUDGED: Final[dict[CallbackVerdict, Judged]] = {
     "retry": "fails",
     "rejected": "refuses",
 }
-
-logger = logging.getLogger("tagstitch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +63,7 @@ class EndpointHealth:
         breaker = self._breakers.of(watched.key)
         opened = breaker.note(_JUDGED[verdict], self._clock(), retry_after_s=retry_after_s)
         if opened:
-            fields = {"endpoint": watched.key, "status": status}
-            logger.warning("endpoint_breaker_opened", extra={"fields": fields})
+            log(EndpointBreakerOpened(endpoint=watched.key, status=status))
         if status == GONE:
             await self._disabled.add(watched.key, watched.url)
         elif verdict == "delivered":

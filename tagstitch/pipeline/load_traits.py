@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -11,14 +10,13 @@ from tagstitch.core.rule_definitions import RawDefinitions
 from tagstitch.pipeline.backend import DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.list_all import list_all
+from tagstitch.pipeline.log_events import TraitsBroken, log
 
 _TIMEOUT_S: Final = 2.0
 """Seconds for the queries that every refresh makes, mostly one: what takes longer is tried anew."""
 
 _BROKEN_TOLD_MAX: Final = 20
 """Broken definitions that one log line names; `tagstitch rules status` names them all."""
-
-logger = logging.getLogger("tagstitch")
 
 
 def load_traits(
@@ -40,7 +38,7 @@ def load_traits(
         found_traits = compile_traits(raw, time_zone=time_zone)
         if found_traits.broken:
             names = [trait.rule_id for trait in found_traits.broken[:_BROKEN_TOLD_MAX]]
-            logger.warning("traits_broken", extra={"fields": {"left_out": names}})
+            log(TraitsBroken(left_out=names))
         return found_traits
 
     return load

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -18,6 +17,7 @@ from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import pending_shard
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.log_events import ActionLeftToSweep, LeaseWasTakenOver, log
 from tagstitch.pipeline.publish_audit import AuditPublisher, publish_stored
 
 ACTIONS_TOPIC: Final = "actions"
@@ -28,8 +28,6 @@ _MARK_RETRY_S: Final = 0.2
 _EARLY_S_MAX: Final = 3.0
 """Seconds of waiting for an attempt's time that are worth less than another round of the queue:
 Pub/Sub's shortest backoff is ten seconds, and not exact."""
-
-logger = logging.getLogger("tagstitch")
 
 
 def action_path(keyring: Keyring, profile_id: str, action_key: str, window: str) -> str:
@@ -136,7 +134,7 @@ class Outbox:
         try:
             await self._backend.documents.commit([patch], deadline=deadline)
         except Conflict:
-            logger.info("lease_was_taken_over", extra={"fields": {"outbox_id": outbox_id}})
+            log(LeaseWasTakenOver(outbox_id=outbox_id))
 
     async def postpone(self, document: Document, wait_s: float, *, deadline: Deadline) -> None:
         """Say when an attempt may be made that was not; raises Conflict when the entry moved."""
@@ -213,6 +211,6 @@ class Outbox:
         )
         for outbox_id, result in zip(outbox_ids, results, strict=True):
             if isinstance(result, Unavailable):
-                logger.warning("action_left_to_sweep", extra={"fields": {"outbox_id": outbox_id}})
+                log(ActionLeftToSweep(outbox_id=outbox_id))
             elif isinstance(result, BaseException):
                 raise result

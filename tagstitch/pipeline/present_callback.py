@@ -50,7 +50,7 @@ class PresentCallback:
         InvalidInput for a view that nobody declares any more.
         """
         data = msgspec.json.decode(bytes(fields["data"]), type=dict[str, Any])
-        if data["profile_id"] is None:
+        if data.get("profile_id") is None:
             return {}
         now = self._backend.clock()
         visitor = await visitor_of_profile(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +13,11 @@ import msgspec
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.errors import Unavailable
 from tagstitch.core.limits import AUDIT_MESSAGE_BYTES_MAX, AUDIT_RECORDS_PER_MESSAGE_MAX
+from tagstitch.core.trace_context import TraceContext
 from tagstitch.pipeline.backend import Document, Publisher
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import AuditFallback, AuditLeftToSweep, log
+from tagstitch.pipeline.tracing import current_trace, current_trace_id
 
 AUDIT_TOPIC: Final = "audit"
 
@@ -30,8 +32,6 @@ _SECOND_CALL_MIN: Final = 32
 """Publish calls at once, and how many requests must wait for the second one: records that arrive
 during a call share the next message, which costs a seventh of the CPU of one each."""
 
-logger = logging.getLogger("tagstitch")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
@@ -39,6 +39,7 @@ class _Waiting:
     pending: Sequence[str]
     bytes_: int
     stored: asyncio.Future[None]
+    trace: TraceContext | None
 
 
 class AuditPublisher:
@@ -65,7 +66,8 @@ class AuditPublisher:
         loop = asyncio.get_running_loop()
         stored: asyncio.Future[None] = loop.create_future()
         size = sum(map(len, rows))
-        waiting = _Waiting([msgspec.Raw(row) for row in rows], pending, size, stored)
+        records = [msgspec.Raw(row) for row in rows]
+        waiting = _Waiting(records, pending, size, stored, current_trace.get())
         self._waiting[waiting] = None
         self._start_next()
         timer = loop.call_later(deadline.remaining_s, self._give_up, waiting)
@@ -89,7 +91,7 @@ class AuditPublisher:
         try:
             await self.publish(rows, pending=[path], deadline=deadline.at_most(_COMMITTED_WAIT_S))
         except Unavailable as error:
-            logger.warning("audit_left_to_sweep", extra={"fields": {"why": str(error)}})
+            log(AuditLeftToSweep(why=str(error)))
 
     def _start_next(self) -> None:
         while self._waiting and (
@@ -120,6 +122,7 @@ class AuditPublisher:
             "records": [record for member in batch for record in member.records],
             "pending": [path for member in batch for path in member.pending],
         }
+        current_trace.set(_common_trace(batch))  # of this task alone
         try:
             await self._publisher.publish(
                 AUDIT_TOPIC,
@@ -140,8 +143,17 @@ class AuditPublisher:
         self._start_next()
 
 
+def _common_trace(batch: Sequence[_Waiting]) -> TraceContext | None:
+    """Return the trace of a message, when all of its records belong to one; each names its own."""
+    traces = {member.trace.trace_id if member.trace else None for member in batch}
+    return batch[0].trace if len(traces) == 1 else None
+
+
 def encode_record(record: AuditRecord) -> bytes:
     """Return the record as the JSON that travels and that `records` of a document holds."""
+    trace_id = current_trace_id()
+    if trace_id is not None:
+        record = msgspec.structs.replace(record, trace_id=trace_id)
     return msgspec.json.encode(record)
 
 
@@ -165,7 +177,7 @@ async def publish_or_log(
         is_published = True
     if not is_published:
         for row in rows:
-            logger.error("AUDIT_FALLBACK", extra={"fields": {"record": msgspec.Raw(row)}})
+            log(AuditFallback(record=msgspec.Raw(row)))
     return is_published
 
 

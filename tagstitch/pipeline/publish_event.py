@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -20,9 +19,8 @@ from tagstitch.pipeline.claims import STITCH_TOPIC, ClaimPublisher
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.decision import DecideCall, Loaded
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.log_events import EventNotPublished, log
 from tagstitch.pipeline.refreshed import Refreshed
-
-logger = logging.getLogger("tagstitch")
 
 
 class EventPublisher:
@@ -85,7 +83,7 @@ class EventPublisher:
         try:
             await self._backend.publisher.publish(STITCH_TOPIC, data, deadline=deadline)
         except Unavailable as error:
-            logger.warning("event_not_published", extra={"fields": {"why": str(error)}})
+            log(EventNotPublished(why=str(error)))
             return False
         return True
 

@@ -7,7 +7,6 @@ on asking: nobody waits for the one, and the other only begins when a read was a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -15,12 +14,11 @@ from tagstitch.core.circuit_breaker import STORE, CircuitBreaker
 from tagstitch.core.errors import Unavailable
 from tagstitch.pipeline.backend import Clock, Document, DocumentReader
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import StoreBreakerOpened, log
 
 _FAIR_S: Final = 0.05
 """Seconds that a read must have had before its failure says anything about the store: a caller
 whose deadline is too short must not have the store left alone for all others."""
-
-logger = logging.getLogger("tagstitch")
 
 
 class ReadBreaker:
@@ -74,7 +72,7 @@ class ReadBreaker:
             return
         self._is_failing = True
         if self._breaker.note("fails", self._clock()):
-            logger.warning("store_breaker_opened", extra={"fields": {"why": str(error)}})
+            log(StoreBreakerOpened(why=str(error)))
 
     def _worked(self) -> None:
         if self._is_failing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,14 +16,13 @@ from tagstitch.core.message_version import check_version
 from tagstitch.pipeline.backend import Backend, Patch, RejectedRow
 from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import PendingDocumentGone, log
 from tagstitch.pipeline.publish_audit import AUDIT_TOPIC
-
-logger = logging.getLogger("tagstitch")
 
 _RAW_RECORDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RECORD: Final = msgspec.json.Decoder(AuditRecord)
 _QUOTED: Final = re.compile(r" '.*'", re.DOTALL)
-_KNOWN_COLUMNS: Final = frozenset(AuditRecord.__dataclass_fields__)
+_KNOWN_COLUMNS: Final = frozenset(AuditRecord.__struct_fields__)
 
 
 async def record_audit(backend: Backend, message: Message, *, deadline: Deadline) -> None:
@@ -135,7 +133,7 @@ async def _clear_one(backend: Backend, patch: Patch, *, deadline: Deadline) -> N
     try:
         await backend.documents.commit([patch], deadline=deadline)
     except Conflict:
-        logger.info("pending_document_gone")
+        log(PendingDocumentGone())
 
 
 _HOLDERS: Final = frozenset({"processed", "outbox"})

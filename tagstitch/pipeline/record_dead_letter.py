@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import logging
 import re
 import zlib
 from collections.abc import Mapping
@@ -31,10 +30,11 @@ from tagstitch.pipeline.dead_letter import (
 )
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.log_events import DeadLetterKnown, DeadLetterRecordRefused, log
+from tagstitch.pipeline.tracing import current_trace_id
 
 PAYLOAD_PURPOSE: Final = "dead-letter-payload"
 
-logger = logging.getLogger("tagstitch")
 
 _PART_BYTES: Final = 900_000
 """Bytes of the sealed payload in one document: below Firestore's limit of 1 MiB."""
@@ -68,6 +68,7 @@ async def record_dead_letter(
         occurred_at=now,
         outcome="rejected",
         request_id=envelope["request_id"],
+        trace_id=current_trace_id(),
         extra={
             "dead_letter_id": letter_id,
             "reason": envelope["reason"],
@@ -77,8 +78,7 @@ async def record_dead_letter(
     row = record.to_row() | {"recorded_at": now}
     for rejected in await backend.audit_table.append([row], deadline=deadline):
         # A dead letter of a dead letter could go round for ever; the letter itself is stored.
-        fields = {"dead_letter_id": letter_id, "why": rejected.reason}
-        logger.error("dead_letter_record_refused", extra={"fields": fields})
+        log(DeadLetterRecordRefused(dead_letter_id=letter_id, why=rejected.reason))
 
 
 async def _store(
@@ -115,7 +115,7 @@ async def _store(
     try:
         await backend.documents.commit([Put(path, letter, if_version="")], deadline=deadline)
     except Conflict:
-        logger.info("dead_letter_known", extra={"fields": {"dead_letter_id": letter_id}})
+        log(DeadLetterKnown(dead_letter_id=letter_id))
 
 
 async def open_payload(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import Final, Generic, TypeVar
 
 from tagstitch.core.errors import TagstitchError
 from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.log_events import RefreshCrashed, RefreshFailed, log, log_crash
 
 T = TypeVar("T")
 
@@ -24,8 +24,6 @@ for a first load that another request began after an earlier one had failed."""
 
 _RETRY_S: Final = 1.0
 """Seconds until a failed load is tried again, when the interval is longer."""
-
-logger = logging.getLogger("tagstitch")
 
 
 class Refreshed(Generic[T]):
@@ -91,15 +89,10 @@ class Refreshed(Generic[T]):
         except TagstitchError as error:
             self.is_stale = True
             self._next_load_at = time.monotonic() + min(self._interval_s, _RETRY_S)
-            logger.warning(
-                "refresh_failed", extra={"fields": {"of": self._name, "why": str(error)}}
-            )
-        except Exception as error:  # a bug must not end the refreshing for good
+            log(RefreshFailed(of=self._name, why=str(error)))
+        except Exception as error:  # noqa: BLE001 - a bug must not end the refreshing for good
             self.is_stale = True
             self._next_load_at = time.monotonic() + min(self._interval_s, _RETRY_S)
-            logger.exception(
-                "refresh_crashed",
-                extra={"fields": {"of": self._name, "why": type(error).__name__}},
-            )
+            log_crash(RefreshCrashed(of=self._name, why=type(error).__name__), error)
         finally:
             self._loading = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,13 +20,12 @@ from tagstitch.pipeline.dead_letter import DEAD_LETTER_TOPIC
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import pending_shard
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.log_events import ReplayedLetterGone, log
 from tagstitch.pipeline.outbox import ACTIONS_TOPIC
 from tagstitch.pipeline.publish_audit import AUDIT_TOPIC
 from tagstitch.pipeline.record_dead_letter import open_payload
 
 _TOPICS: Final = (STITCH_TOPIC, ACTIONS_TOPIC, AUDIT_TOPIC)
-
-logger = logging.getLogger("tagstitch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ async def replay_dead_letter(
     try:
         await backend.documents.commit([noted], deadline=deadline)
     except Conflict:
-        logger.info("replayed_letter_gone")  # it expired, or its person was erased
+        log(ReplayedLetterGone())  # it expired, or its person was erased
     return replay.topic
 
 

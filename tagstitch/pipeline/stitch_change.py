@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,10 +41,9 @@ from tagstitch.pipeline.backend import Patch, Put, Write
 from tagstitch.pipeline.keyring import own_profile_id
 from tagstitch.pipeline.link_log import log_writes
 from tagstitch.pipeline.load_graph import LoadedGraph
+from tagstitch.pipeline.log_events import TraitFoldFailed, log_crash
 from tagstitch.pipeline.own_places import former_ids, lead_to, put_as_read, salts_in
 from tagstitch.pipeline.quarantine import meeting_writes, met_links
-
-logger = logging.getLogger("tagstitch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +183,8 @@ def _count(
     stored = {key: read_contribution(document.fields)} if document is not None else {}
     try:
         return count_event(situation.definitions, fields, key, {**stored, **moved}, counting)
-    except Exception as error:  # links and consent must not wait for a broken state
-        logger.exception("trait_fold_failed", extra={"fields": {"why": type(error).__name__}})
+    except Exception as error:  # noqa: BLE001 - links and consent must not wait for a broken state
+        log_crash(TraitFoldFailed(why=type(error).__name__), error)
         return FAILED
 
 

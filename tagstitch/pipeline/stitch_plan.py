@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -42,8 +41,6 @@ from tagstitch.pipeline.stitch_change import (
     places_to_change,
 )
 from tagstitch.pipeline.visitor import VisitorFinder
-
-logger = logging.getLogger("tagstitch")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ So are the rules that people edited in the store. Erasures that are due are gone
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,6 +19,19 @@ from tagstitch.pipeline.backend import Backend, Document
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.erasure_journal import pending_erasures, read_journal
+from tagstitch.pipeline.log_events import (
+    ErasureByAnotherProcess,
+    ErasureCrashed,
+    ErasureLeftToNextSweep,
+    ErasuresNotLookedFor,
+    RulesCrashed,
+    RulesNotPublished,
+    RulesPublished,
+    RulesRefused,
+    Swept,
+    log,
+    log_crash,
+)
 from tagstitch.pipeline.outbox import ACTIONS_TOPIC
 from tagstitch.pipeline.publish_audit import AuditPublisher, publish_stored
 from tagstitch.pipeline.rule_publication import (
@@ -42,8 +54,6 @@ _BROKEN_TOLD_MAX: Final = 20
 
 RulesOutcome = Literal["none", "unchanged", "published", "refused", "conflict", "failed"]
 """What became of the rules in the store, in the words of docs/reasons.md."""
-
-logger = logging.getLogger("tagstitch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,7 @@ async def sweep(
         raise erasures
     total = replace(swept, rules=rules, erasures=erasures)
     if total.records or total.actions or total.erasures:
-        logger.warning("swept", extra={"fields": total.to_json()})
+        log(Swept(**total.to_json()))
     return total
 
 
@@ -142,7 +152,7 @@ async def _repeat_erasures(
     try:
         pending = await pending_erasures(backend.documents, deadline=deadline)
     except TagstitchError as error:
-        logger.warning("erasures_not_looked_for", extra={"fields": {"why": str(error)}})
+        log(ErasuresNotLookedFor(why=str(error)))
         return 0
     ended = 0
     for document in pending:
@@ -154,11 +164,11 @@ async def _repeat_erasures(
                 await eraser.resume(journal, deadline=deadline)
                 ended += 1
         except Conflict:
-            logger.info("erasure_by_another_process")
+            log(ErasureByAnotherProcess())
         except TagstitchError as error:
-            logger.warning("erasure_left_to_next_sweep", extra={"fields": {"why": str(error)}})
-        except Exception as error:  # a bug in one's way must not end the sweep, nor the others
-            logger.exception("erasure_crashed", extra={"fields": {"why": type(error).__name__}})
+            log(ErasureLeftToNextSweep(why=str(error)))
+        except Exception as error:  # noqa: BLE001 - a bug in one's way must not end the sweep, nor the others
+            log_crash(ErasureCrashed(why=type(error).__name__), error)
     return ended
 
 
@@ -169,29 +179,29 @@ async def _publish_rules(backend: Backend, *, now: datetime, deadline: Deadline)
             backend.documents, now, deadline.at_most(_RULES_TIMEOUT_S)
         )
     except UnexpectedlyFew as error:
-        logger.warning("rules_refused", extra={"fields": {"why": error.message}})
+        log(RulesRefused(why=error.message))
         return "refused"
     except Conflict:
         return "conflict"  # somebody published meanwhile: the next sweep looks again
     except TagstitchError as error:
-        logger.warning("rules_not_published", extra={"fields": {"why": str(error)}})
+        log(RulesNotPublished(why=str(error)))
         return "failed"
-    except Exception as error:  # a bug in a rule's way must not end the sweep of records
-        logger.exception("rules_crashed", extra={"fields": {"why": type(error).__name__}})
+    except Exception as error:  # noqa: BLE001 - a bug in a rule's way must not end the sweep of records
+        log_crash(RulesCrashed(why=type(error).__name__), error)
         return "failed"
     if publication is None:
         return "none"
     if publication.is_new:
-        logger.info("rules_published", extra={"fields": _told(publication)})
+        log(_told(publication))
     return "published" if publication.is_new else "unchanged"
 
 
-def _told(publication: Publication) -> dict[str, Any]:
-    return {
-        "version": publication.pointer.version,
-        "counts": dict(publication.pointer.counts),
-        "broken": [rule.rule_id for rule in publication.broken[:_BROKEN_TOLD_MAX]],
-    }
+def _told(publication: Publication) -> RulesPublished:
+    return RulesPublished(
+        version=publication.pointer.version,
+        counts=dict(publication.pointer.counts),
+        broken=[rule.rule_id for rule in publication.broken[:_BROKEN_TOLD_MAX]],
+    )
 
 
 async def _sweep_shard(

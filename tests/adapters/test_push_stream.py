@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
+from tagstitch.adapters.log import JsonFormatter
 from tagstitch.adapters.push_stream import push_response
 from tagstitch.core.errors import Unavailable
 from tagstitch.pipeline.push_inbox import PushMessage
@@ -86,6 +88,20 @@ async def test_a_broken_store_ends_the_line_so_that_the_browser_comes_again() ->
     text = await heard(Listener([message("m1")], Unavailable("firestore")))
 
     assert text.endswith('"payload":{}}\n\n'), "no end: the token still holds"
+
+
+async def test_a_bug_ends_the_line_and_its_text_is_told_to_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("WARNING", logger="tagstitch"):
+        text = await heard(Listener([message("m1")], KeyError("anna@example.com")))
+
+    (record,) = caplog.records
+    line = JsonFormatter().format(record)
+    assert text.endswith('"payload":{}}\n\n')
+    assert (record.message, record.levelname) == ("push_stream_crashed", "ERROR")
+    assert json.loads(line)["exception"] == "KeyError"
+    assert "anna" not in text + line
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,12 @@ class AuditTableContract:
         old, new, other = (f"{kid}:{request_id}" for kid in ("k1", "k2", "k3"))
         extra = {"shadow": [{"rule_id": "s", "modifications": [{"old_value": 1}]}], "skipped": 1}
         rows = [
-            {**full, "record_id": f"{request_id}-{n}", "subject": subject, "trace_id": request_id}
+            {
+                **full,
+                "record_id": f"{request_id}-{n}",
+                "subject": subject,
+                "decision_id": request_id,
+            }
             for n, subject in enumerate((old, new, other))
         ]
         rows[1] |= {"modifications": None, "extra": None}
@@ -323,7 +328,7 @@ class AuditTableContract:
 
         assert (erased, again) == (2, 0)
         stored = await audit_queries.run(
-            f"SELECT * FROM {table} WHERE trace_id = '{request_id}' ORDER BY record_id",
+            f"SELECT * FROM {table} WHERE decision_id = '{request_id}' ORDER BY record_id",
             deadline=soon(),
         )
         assert list(stored) == [nobodys_row(rows[0]), nobodys_row(rows[1]), rows[2]]

@@ -21,7 +21,7 @@ from tagstitch.pipeline.deadline import Deadline
 from tests.contract.audit_table_contract import AuditTableContract
 from tests.contract.document_store_contract import DocumentStoreContract
 from tests.contract.publisher_contract import PublisherContract, Receive, ReceivedMessage
-from tests.emulators import PROJECT
+from tests.emulators import PROJECT, wake
 
 pytestmark = pytest.mark.emulators
 
@@ -30,6 +30,7 @@ class TestFirestoreDocuments(DocumentStoreContract):
     @pytest.fixture
     async def store(self, emulators: Emulators) -> AsyncIterator[FirestoreDocuments]:
         store = FirestoreDocuments(PROJECT, emulator=emulators.firestore)
+        await wake(store)
         yield store
         await store.close()
 

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ import pytest
 
 from tests.end_to_end.running_stack import RunningStack, running_stack, until
 from tests.end_to_end.samples import load_samples, push_body
+from tests.stub_collector import otlp_endpoint
 
 EMAIL = "anna.canary@example.com"
 PHONE = "+436609998877"
@@ -62,6 +64,8 @@ class Outputs:
     audit: list[dict[str, Any]]
     dead_letters: list[dict[str, Any]]
     errors: list[httpx.Response]
+    callbacks: list[dict[str, Any]]
+    traces: list[bytes]
     statuses: dict[str, int]
 
 
@@ -152,6 +156,9 @@ def send(client: httpx.Client, path: str, body: Any) -> httpx.Response:
         "authorization": f"Bearer {SECRET}",
         "cookie": f"mail={EMAIL}",
         "user-agent": f"canary {EMAIL}",
+        "traceparent": f"00-{EMAIL}",
+        "tracestate": f"mail={EMAIL}",
+        "baggage": f"mail={EMAIL}",
     }
     if body is None:
         return client.get(path, headers=headers)
@@ -164,7 +171,10 @@ def send(client: httpx.Client, path: str, body: Any) -> httpx.Response:
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
     folder = tmp_path_factory.mktemp("logs")
     settings = {"TAGSTITCH_RETRY_SCALE": "0.01", "TAGSTITCH_RULES_REFRESH_S": "0.2"}
-    with running_stack(folder, **settings) as stack:
+    with (
+        otlp_endpoint() as (url, traces),
+        running_stack(folder, **settings, **spans_to(url)) as stack,
+    ):
         load_samples(stack.data_dir, folder)
         errors = []
         with stack.client() as client:
@@ -182,6 +192,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
         send_broken_http(stack)
         wait_for_everything(stack)
         audit, dead_letters = stack.listed("audit"), stack.listed("deadletters")
+        callbacks = stack.listed("callbacks")
         assert stack.stop() == 0
         yield Outputs(
             stdout=stack.output.read_text(),
@@ -190,8 +201,22 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
             audit=audit,
             dead_letters=dead_letters,
             errors=errors,
+            callbacks=callbacks,
+            traces=[body for _, body in traces],
             statuses=statuses,
         )
+
+
+def records_spans() -> bool:
+    """Return whether the extra `otel` is installed."""
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:  # of a parent
+        return False
+
+
+def spans_to(url: str) -> dict[str, str]:
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": url} if records_spans() else {}
 
 
 def send_broken_http(stack: RunningStack) -> None:
@@ -277,6 +302,21 @@ def test_nothing_personal_is_in_a_dead_letter(outputs: Outputs) -> None:
 def test_nothing_personal_is_in_an_error(outputs: Outputs) -> None:
     for answer in outputs.errors:
         check({"headers": dict(answer.headers), "body": answer.text})
+
+
+def test_nothing_personal_is_in_the_headers_of_a_callback(outputs: Outputs) -> None:
+    assert len(outputs.callbacks) >= 2
+    for callback in outputs.callbacks:
+        check(callback["headers"])
+
+
+@pytest.mark.skipif(not records_spans(), reason="needs the extra otel")
+def test_nothing_personal_is_in_a_trace(outputs: Outputs) -> None:
+    sent = b"".join(outputs.traces).lower()
+
+    assert b"post /activation" in sent
+    assert b"process stitch-requests" in sent
+    assert [canary for canary in FORBIDDEN if canary.encode() in sent] == []
 
 
 def check(content: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ from tests.faults.certificates import Authority
 from tests.faults.timing import within
 from tests.pipeline.world import MAIN, World
 
-ATTEMPT_S = 0.5
+ATTEMPT_S = 1.0
 """Seconds of an attempt in these tests, five otherwise."""
 
 End = Literal["delivered", "again", "dead letter"]

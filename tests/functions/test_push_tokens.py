@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -239,7 +240,10 @@ class TestCertificates:
         certificates.drips = True
         client = await deployed("stitch_async")
 
-        check_error(await push(client, KEY.token()), 503, "unavailable")
+        async with asyncio.timeout(20):
+            answer = await push(client, KEY.token())
+
+        check_error(answer, 503, "unavailable")
 
     async def test_a_token_that_is_none_is_refused_while_the_server_is_down(
         self, deployed: Start, certificates: CertificateServer

@@ -31,6 +31,7 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
         "bigquery_location": "EU",
         "firestore_location": "eur3",
         "functions": {"decide": {"memory": "2Gi", "cpu": "2", "min_instances": 5}},
+        "otlp_endpoint": "https://collector.example.com:4318",
         "prefix": "shop-tags",
         "runtime": "python313",
     },
@@ -343,6 +344,13 @@ MUTATIONS = [
         3, "browsers_reach_what_only_reads", "push_service.tf",
         "name     = google_cloud_run_v2_service.service[each.key].name", 'name     = "another"',
         "push_service has no closed list of who may call it",
+    ),
+    Mutation(
+        0, "metrics_have_no_labels", "logging.tf",
+        "  metric_descriptor {\n",
+        '  label_extractors = { why = "EXTRACT(jsonPayload.why)" }\n  metric_descriptor {\n'
+        '    labels {\n      key = "why"\n    }\n',
+        "the metric crashes has a label",
     ),
 ]  # fmt: skip
 

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from tagstitch.adapters.firestore_documents import FirestoreDocuments
-from tagstitch.core.errors import Unavailable
 from tagstitch.local_stack.emulators import Emulators
-from tagstitch.pipeline.backend import DocumentStore
-from tagstitch.pipeline.deadline import Deadline
+from tests.emulators import wake
 from tests.pipeline.world import World
 
 
@@ -21,19 +19,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     yield world
     world.database.close()
-
-
-async def wake(store: DocumentStore) -> None:
-    """Wait until an emulator answers: its first answers take seconds on a busy machine."""
-    deadline = Deadline.after(60)
-    while True:
-        try:
-            await store.get("profiles/nobody", deadline=deadline)
-        except Unavailable:
-            if deadline.is_over:
-                raise
-        else:
-            return
 
 
 @pytest.fixture(params=["sqlite", pytest.param("firestore", marks=pytest.mark.emulators)])

@@ -90,11 +90,13 @@ class TestConcurrency:
         monkeypatch.setattr(world.store, "commit", race.commit)
         world.answers = [503]
         await world.stitch(message("late", ada.user, callback="main"))
-        assert traces(await everything(world), ada.trace) != []
+        [waiting] = (await world.collection("outbox")).values()
+        assert waiting["request_id"] == "late", "no attribute lies in it, but whose it is"
 
         world.now += timedelta(seconds=ERASURE_PASSES_S[0] + 1)
         await world.sweep()
 
+        assert await world.paths("outbox") == []
         assert traces(await everything(world), ada.trace) == []
 
     async def test_a_link_between_reading_and_writing_is_erased_too(
