@@ -38,9 +38,9 @@ and a signature holds for 300."""
 
 _SETTLE_S: Final = 300.0
 _POLL_S: Final = 0.25
-_STILL_S: Final = {"local": 1.0, "cloud": 8.0}
-"""Seconds without a change that count as an end: the emulator does not tell what it still holds,
-and waits for some seconds before it delivers again."""
+_STILL_S: Final = {"local": 1.0, "cloud": 2.5}
+"""Seconds without a change that count as an end. The emulator does not tell what it still holds,
+and may wait for longer before it delivers again: what it holds then is delivered for it."""
 
 _JUDGE_AGAIN_S: Final = 60.0
 """Seconds that a violation may take to go, on a machine that is busy with other things."""
