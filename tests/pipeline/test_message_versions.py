@@ -63,7 +63,8 @@ class TestKeptMessages:
     async def test_an_action_goes_on_with_its_entry(self, world: World, version: str) -> None:
         await read(world, "stitch-requests", kept("v1", "stitch-requests"))
         [(path, entry)] = (await world.collection("outbox")).items()
-        again = {**entry, "status": "pending", "data": b'{"request_id":"kept-1"}'}
+        data = json.dumps(world.callbacks[0]["body"]["data"]).encode()
+        again = {**entry, "status": "pending", "data": data}
         del again["lease_until"]
         named = f"outbox/{kept(version, 'actions')['outbox_id']}"
         await world.store.commit([Put(named, again)], deadline=Deadline.after(5))

@@ -74,6 +74,8 @@ def _show(console: Console, where: str, soaked: Soaked, count: int) -> None:
     faults = ", ".join(f"{count} {kind}" for kind, count in sorted(soaked.faults.items()))
     console.print(f"faults: {faults}, {soaked.kills} kills of the whole process")
     console.print(f"sent within {soaked.took_s:.0f} s, settled {soaked.settled_s:.0f} s later")
+    if soaked.forgotten:
+        console.print(f"{soaked.forgotten} messages were delivered for the emulator of Pub/Sub")
     for text in first_of(soaked.violations):
         console.print(text, style="red", markup=False, highlight=False)
 

@@ -89,7 +89,11 @@ class Evidence:
 
     def stitch_key(self, operation: Operation) -> str:
         """Return the id of a stitch request's mark, and of its callback's entry."""
-        return self.desk.keyring.derived_id("stitch_async", STITCH_TOPIC, operation.request_id)
+        # What came by HTTP has the caller's request id; a stack without keys has one caller.
+        caller = ("none",) if operation.kind == "stitch" else ()
+        return self.desk.keyring.derived_id(
+            "stitch_async", STITCH_TOPIC, *caller, operation.request_id
+        )
 
     def home(self, person: Person) -> str | None:
         """Return the id of the living profile that a person's first identifier leads to."""

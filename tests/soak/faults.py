@@ -8,6 +8,7 @@ now and then. Every fault that happens is a line in a file, with what the delive
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextvars
 import json
 import random
@@ -27,6 +28,8 @@ from tagstitch.pipeline.deadline import Deadline
 T = TypeVar("T")
 
 LOG: Final = "faults.jsonl"
+MESSAGES: Final = "messages.jsonl"
+"""Every message that was published, and the id of each that was acknowledged."""
 CALM: Final = "calm"
 """A file in the data folder: while it is there nothing fails."""
 CLOCK: Final = "clock_offset_s"
@@ -35,8 +38,9 @@ CLOCK: Final = "clock_offset_s"
 RATE: Final = 0.05
 """Share of deliveries that come twice, later, crash or are slow, and of time that a port is down."""
 
-_EFFECTS: Final = 6
-"""Effects among which a crash or a slow call is drawn: a stitch request with a callback has six."""
+_EFFECTS: Final = {0: 8, 1: 4, 2: 3, 3: 1, 4: 1}
+"""Number of an effect -> how often a crash or a slow call is drawn for it: most deliveries have one
+or two, a stitch request with a callback has three, with a dead letter four."""
 _DOWN_S: Final = 0.25
 _SLOW_S: Final = (0.02, 0.6)
 _LATER_S: Final = 0.3
@@ -80,6 +84,7 @@ class Faults:
         self._random = random.Random(self._seed)
         self._folder = folder
         self._log = log.open("a", buffering=1)
+        self._messages = (folder / MESSAGES).open("a", buffering=1)
         self._started = time.monotonic()
         self._looked_at = -1.0
         self._is_calm = False
@@ -116,13 +121,16 @@ class Faults:
         """Return a delivery with its faults."""
         run = Run(function, path)
         if self.strikes():
-            run.crash_at = self._random.randrange(_EFFECTS)
+            run.crash_at = self._effect()
             run.is_crash_behind = self._random.random() < 0.5
         if self.strikes():
-            run.slow_at = self._random.randrange(_EFFECTS)
+            run.slow_at = self._effect()
             run.slow_s = self._random.uniform(*_SLOW_S)
             run.is_answer_lost = self._random.random() < 0.5
         return run
+
+    def _effect(self) -> int:
+        return self._random.choices(list(_EFFECTS), list(_EFFECTS.values()))[0]
 
     def is_down(self, port: str) -> bool:
         """Return whether a store or topic is unavailable at this moment."""
@@ -136,6 +144,15 @@ class Faults:
         if run is not None:
             line |= {"function": run.function, "path": run.path, "sent": run.sent}
         self._log.write(json.dumps(line) + "\n")
+
+    def published(self, message_id: str, topic: str, data: bytes) -> None:
+        """Keep a message, for a queue that forgets it."""
+        encoded = base64.b64encode(data).decode()
+        line = json.dumps({"id": message_id, "topic": topic, "data": encoded})
+        self._messages.write(line + "\n")
+
+    def acknowledged(self, message_id: str) -> None:
+        self._messages.write(json.dumps({"acknowledged": message_id}) + "\n")
 
     async def effect(
         self, port: str, what: str, deadline: Deadline, work: Callable[[], Awaitable[T]]
@@ -214,6 +231,8 @@ class FaultyFunction:
         if answers[0] is None:
             await _answer(send, 500)
             return
+        if self.name in PUSHED and answers[0][0]["status"] == 204:
+            self.faults.acknowledged(_message_id(body))
         for message in answers[0]:
             await send(message)
 
@@ -233,6 +252,11 @@ class FaultyFunction:
         except Crash:
             return None
         return None if run.is_dead else answer
+
+
+def _message_id(body: bytes) -> str:
+    """Return the id of a pushed message."""
+    return str(json.loads(body)["message"]["messageId"])
 
 
 async def _body(receive: Receive) -> bytes:
@@ -308,12 +332,14 @@ class _Publisher:
         attributes: Mapping[str, str] | None = None,
         deadline: Deadline,
     ) -> str:
-        return await self.faults.effect(
-            f"topic {topic}",
-            f"publish {topic}",
-            deadline,
-            lambda: self.inner.publish(topic, data, attributes=attributes, deadline=deadline),
-        )
+        async def publish() -> str:
+            message_id: str = await self.inner.publish(
+                topic, data, attributes=attributes, deadline=deadline
+            )
+            self.faults.published(message_id, topic, data)
+            return message_id
+
+        return await self.faults.effect(f"topic {topic}", f"publish {topic}", deadline, publish)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from tagstitch.local_stack.emulator_stack import open_emulator_stack_backend
 from tagstitch.local_stack.functions import load_functions
 from tagstitch.local_stack.server import StackOptions, run_local_stack
 from tests.soak.faults import Faults, FaultyFunction, faulty_backend
+from tests.soak.local_audit import with_local_audit
 
 
 def main(data_dir: Path, port: int, seed: int) -> None:
@@ -36,7 +37,7 @@ def main(data_dir: Path, port: int, seed: int) -> None:
         stack = await open_stack(settings)
         # What the functions get when they ask for the backend of the same settings.
         opened = backend_factory._backends[asyncio.get_running_loop()]
-        opened[settings] = faulty_backend(stack.backend, faults)
+        opened[settings] = faulty_backend(with_local_audit(stack.backend, settings), faults)
         return stack
 
     def load() -> Mapping[str, ASGIApp]:

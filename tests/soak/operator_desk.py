@@ -24,6 +24,7 @@ from tagstitch.pipeline.profile_import import import_profiles
 from tagstitch.pipeline.profile_line import parse_profile_line
 from tagstitch.pipeline.publish_audit import AuditPublisher
 from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
+from tests.soak.local_audit import with_local_audit
 
 T = TypeVar("T")
 
@@ -36,6 +37,8 @@ class OperatorDesk:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.keyring = make_keyring(settings)
+        self.published: list[tuple[str, str, bytes]] = []
+        """Id, topic and content of each message."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -51,7 +54,8 @@ class OperatorDesk:
 
     def publish(self, topic: str, data: bytes) -> None:
         async def work(backend: Backend, deadline: Deadline) -> None:
-            await backend.publisher.publish(topic, data, deadline=deadline)
+            message_id = await backend.publisher.publish(topic, data, deadline=deadline)
+            self.published.append((message_id, topic, data))
 
         self._with_backend(work)
 
@@ -129,7 +133,8 @@ class OperatorDesk:
 
     def _with_backend(self, work: Callable[[Backend, Deadline], Awaitable[T]]) -> T:
         async def run() -> T:
-            return await work(open_backend(self.settings), Deadline.after(_PATIENCE_S))
+            backend = with_local_audit(open_backend(self.settings), self.settings)
+            return await work(backend, Deadline.after(_PATIENCE_S))
 
         return self._do(run())
 
