@@ -126,6 +126,19 @@ async def test_the_contributions_of_a_merged_profile_last_as_long_as_the_survivo
     assert (await traits_of(world, client("n")))["orders"] == 5
 
 
+async def test_they_last_as_long_when_the_survivor_was_renewed_just_before(world: World) -> None:
+    await known(world)
+    world.now += timedelta(days=100)
+    await world.stitch(purchase("n1", client("n"), Identifier("device_id", "phone")))
+    await world.stitch(purchase("n2", Identifier("device_id", "phone")))
+    world.now += timedelta(days=100)
+    await visit_logged_in(world, 1)
+
+    await world.stitch(message("n3", user("u"), client("n")))
+
+    await check_expiries(world)
+
+
 async def test_nothing_is_left_of_whoever_never_comes_back(world: World) -> None:
     await known(world)
     await world.stitch(purchase("x1", client("x"), Identifier("device_id", "phone")))
