@@ -76,9 +76,10 @@ def still_leads(place: str, alias: Mapping[str, Any], home: Profile) -> bool:
     """Return whether an alias leads to this profile, and not to an earlier one of the same id.
 
     An alias outlives its profile by some weeks, and the id is somebody's again when its identifier
-    comes back: a profile knows what leads to it. One without an expiry was written by hand.
+    comes back: a profile knows what leads to it. One without an expiry was written by hand, unless
+    it is that of a blocked identifier.
     """
-    if "expires_at" not in alias:
+    if "expires_at" not in alias and "blocked_at" not in alias:
         return True
     return place in map(own_profile_id, home.identifiers) or place in home.former_ids
 

@@ -172,6 +172,9 @@ class _Batch:
             return
         stored = self._living(path)
         if stored is not None and survivor_id(stored) is not None:
+            if self._is_blocked(profile_id):
+                self._reject(number, "blocked", "a review blocked this identifier")
+                return
             stored = None  # an alias that leads to nobody
         profile, older = self._merged(line, stored, replace_attributes=replace_attributes)
         links = self._link(line, profile, profile_id)
@@ -323,7 +326,15 @@ class _Batch:
         own = self._living(f"profiles/{place}")
         if own is None:
             return None
-        return place if survivor_id(own) is None else self._led_to(place)
+        if survivor_id(own) is None:
+            return place
+        # Nobody has a blocked one, and an import does not take the block away.
+        return self._led_to(place) or (survivor_id(own) if self._is_blocked(place) else None)
+
+    def _is_blocked(self, place: str) -> bool:
+        """Return whether a review blocked the identifier whose own place this is."""
+        fields = self._fields(f"profiles/{place}") or {}
+        return "blocked_at" in fields and survivor_id(fields) is not None
 
     def _led_to(self, place: str) -> str | None:
         """Return the living profile to which the alias in a place leads, or None."""

@@ -12,8 +12,9 @@ from tagstitch.core.profile_traits import compile_traits
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.person import Asked, find_person
-from tagstitch.pipeline.profile_import import import_profiles
+from tagstitch.pipeline.profile_import import ImportResult, import_profiles
 from tagstitch.pipeline.profile_line import parse_profile_line
+from tagstitch.pipeline.quarantine_review import QuarantineReview
 from tagstitch.pipeline.split_profiles import ProfileSplitter
 from tests.pipeline.test_merges import client, message, profile_of, user
 from tests.pipeline.test_renew_links import expire
@@ -94,6 +95,26 @@ async def test_an_import_links_the_old_browser_to_whom_it_names(returned: World)
     assert await profile_of(returned, OLD) == KEYRING.profile_id(user("somebody else"))
 
 
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_no_import_takes_a_block_away(world: World, *, comes_back: bool) -> None:
+    await world.stitch(message("r1", USER, OLD))
+    review = QuarantineReview(world.backend, KEYRING, world.audit)
+    await review.block(KEYRING.identifier_key(OLD), deadline=Deadline.after(5))
+    world.now += timedelta(days=396)
+    await expire(world)
+    if comes_back:
+        await world.stitch(message("r2", USER, NEW))
+
+    alone = await be_imported(world, OLD)
+    beside = await be_imported(world, user("somebody else"), OLD)
+
+    assert [rejection.code for rejection in alone.rejections] == ["blocked"]
+    assert (beside.created, beside.held_elsewhere) == (1, 1)
+    assert "blocked_at" in await world.document(f"profiles/{KEYRING.profile_id(OLD)}")
+    former = await world.document(f"profiles/{KEYRING.profile_id(USER)}")
+    assert not former.get("attributes")
+
+
 async def test_a_merge_of_a_former_life_is_not_undone(world: World) -> None:
     await world.stitch(message("r0", USER))
     await world.stitch(message("r1", OLD))
@@ -114,11 +135,13 @@ async def test_a_merge_of_a_former_life_is_not_undone(world: World) -> None:
     assert await world.collection("profiles") == stored
 
 
-async def be_imported(world: World, *identifiers: Identifier) -> None:
+async def be_imported(world: World, *identifiers: Identifier) -> ImportResult:
     named = {each.type: [each.value] for each in identifiers}
     raw = {"identifiers": named, "attributes": {"tier": "gold"}}
     line = parse_profile_line(raw, world.identity, KEYRING)
-    await import_profiles(world.store, [(1, line)], now=world.now, deadline=Deadline.after(5))
+    return await import_profiles(
+        world.store, [(1, line)], now=world.now, deadline=Deadline.after(5)
+    )
 
 
 async def test_who_asks_by_the_old_browser_is_not_shown_and_does_not_erase_who_came_back(
