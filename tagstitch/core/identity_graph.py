@@ -248,13 +248,17 @@ def profile_fields(
         identifiers[node.key] = {"first_seen": seen_at, "last_seen": seen_at}
     fields["identifiers"] = identifiers
     if resolution.demoted:
-        demoted = dict(fields.get("demoted") or {})
+        demoted = dict(person.demoted) if person else {}
         demoted |= {node.key: now for node in resolution.demoted}
-        newest = sorted(demoted.items(), key=itemgetter(1))[-DEMOTED_PER_PROFILE_MAX:]
-        fields["demoted"] = dict(newest)
+        fields["demoted"] = newest_demoted(demoted)
     if consent is not None:
         fields["consent"] = dict(consent)
     return touch_profile(fields, now=now)
+
+
+def newest_demoted(demoted: Mapping[str, datetime]) -> dict[str, datetime]:
+    """Return those that a profile remembers."""
+    return dict(sorted(demoted.items(), key=itemgetter(1))[-DEMOTED_PER_PROFILE_MAX:])
 
 
 def new_profile_fields(*, now: datetime, salt: bytes) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.profile_traits import compile_traits
-from tagstitch.pipeline.backend import Delete
+from tagstitch.pipeline.backend import Delete, Patch, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.link_log import home_as_of
 from tagstitch.pipeline.profile_import import import_profiles
@@ -109,6 +109,32 @@ async def test_it_is_renewed_about_once_a_month(world: World) -> None:
         await visit_logged_in(world, number)
 
     assert 10 <= world.reads - 120 * 3 <= 12  # an event's own: alias, profile, contribution
+
+
+@pytest.mark.parametrize("visit", [visit_logged_in, visit_and_be_remembered, be_imported])
+async def test_of_what_is_renewed_only_the_expiry_is_written(world: World, visit: Visit) -> None:
+    """A contribution may be as large as a profile, and fifty of them larger than a commit."""
+    await known(world)
+    world.now += timedelta(days=60)
+    commit, written = world.store.commit, list[Write]()
+
+    async def remember(writes: Sequence[Write], *, deadline: Deadline) -> None:
+        written.extend(writes)
+        await commit(writes, deadline=deadline)
+
+    world.store.commit = remember  # type: ignore[method-assign]
+    await visit(world, 1)
+
+    own = KEYRING.identifier_key(user("u"))
+    renewed = [
+        write
+        for write in written
+        if write.path.startswith(("contributions/", "identifiers/")) and own not in write.path
+    ]
+    assert len(renewed) == 3
+    assert all(
+        isinstance(write, Patch) and list(write.fields) == ["expires_at"] for write in renewed
+    )
 
 
 async def test_the_contributions_of_a_merged_profile_last_as_long_as_the_survivor(
