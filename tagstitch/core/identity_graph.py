@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, Final, Literal
 
@@ -28,6 +28,11 @@ DemotionReason = Literal[
 
 SALT_BYTES: Final = 16
 """Bytes of the salt from which a visitor's own keys derive; destroying it ends them."""
+
+_LINKS_MARGIN = timedelta(days=LINKS_MARGIN_DAYS)
+
+_LATEST = datetime.max.replace(tzinfo=UTC)
+"""What somebody writes by hand who wants a profile to stay for ever."""
 
 _LAST_SEEN_STEP = timedelta(days=1)
 """How far `last_seen` and `expires_at` must move to be worth writing."""
@@ -284,7 +289,7 @@ def touch_profile(fields: dict[str, Any], *, now: datetime) -> dict[str, Any]:
         fields["expires_at"] = expires_at
     links_until, until = links_expiry(fields), fields["expires_at"]
     if links_until is None or links_until < until:
-        fields["links_expire_at"] = until + timedelta(days=LINKS_MARGIN_DAYS)
+        fields["links_expire_at"] = min(until, _LATEST - _LINKS_MARGIN) + _LINKS_MARGIN
     return fields
 
 

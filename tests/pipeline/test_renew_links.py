@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -98,6 +98,21 @@ async def test_whoever_comes_back_in_time_is_known_by_all_they_had(
     await check_expiries(world)
     counted = (await traits_of(world, client("c")))["orders"]
     assert counted == 2 + (1500 // days if visit is visit_logged_in else 0)
+
+
+@pytest.mark.parametrize("visit", [visit_logged_in, visit_and_be_remembered, be_imported])
+@pytest.mark.parametrize("name", ["expires_at", "updated_at", "links_expire_at", "created_at"])
+async def test_a_profile_that_somebody_keeps_for_ever_is_served(
+    world: World, name: str, visit: Visit
+) -> None:
+    times: Any = {name: datetime.max.replace(tzinfo=UTC)}
+    profile_id = await world.put_profile(user("u"), **times)
+
+    await visit(world, 1)
+
+    stored = await world.document(f"profiles/{profile_id}")
+    assert stored["links_expire_at"] >= stored["expires_at"]
+    assert stored["expires_at"] >= times.get("expires_at", START)
 
 
 async def test_it_is_renewed_about_once_a_month(world: World) -> None:
