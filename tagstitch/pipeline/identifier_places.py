@@ -8,7 +8,7 @@ from datetime import datetime
 from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.identity_graph import GraphNode
-from tagstitch.core.profile import Profile, parse_profile, survivor_id, typed_profile
+from tagstitch.core.profile import Profile, own_shape, parse_profile, survivor_id, typed_profile
 from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document
 from tagstitch.pipeline.keyring import Keyring
@@ -43,6 +43,8 @@ class IdentifierPlaces:
         home = found.get(ways[-1]) if len(ways) > 1 else None
         if home is None:
             return False
+        if self._keyring.identifier_key(identifier) in own_shape(home.fields)["identifiers"]:
+            return False  # almost everybody
         profile = typed_profile(profile_id_of(home), home.fields)
         return not still_leads(profile_id_of(found[ways[0]]), found[ways[0]].fields, profile)
 
