@@ -9,6 +9,7 @@ import pytest
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.profile_traits import compile_traits
+from tagstitch.pipeline.backend import Document
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.person import Asked, find_person
@@ -133,6 +134,33 @@ async def test_a_merge_of_a_former_life_is_not_undone(world: World) -> None:
         await splitter.undo_merge(merge["record_id"], deadline=Deadline.after(5))
 
     assert await world.collection("profiles") == stored
+
+
+async def test_an_identifier_that_moves_while_it_is_looked_for_is_found_where_it_went(
+    world: World,
+) -> None:
+    """To a profile that the same lookup had read before the identifier was there."""
+    await world.stitch(message("r1", NEW))
+    await world.stitch(message("r2", USER, OLD))
+    read, moves = world.store.get, iter([True])
+
+    async def read_behind_the_move(path: str, *, deadline: Deadline) -> Document | None:
+        if next(moves, False):
+            splitter = ProfileSplitter(
+                world.backend, KEYRING, audit=world.audit, definitions=compile_traits({})
+            )
+            await splitter.take_out(KEYRING.identifier_key(OLD), deadline=deadline)
+            await world.stitch(message("r3", NEW, OLD))
+        return await read(path, deadline=deadline)
+
+    world.restart()
+    world.store.get = read_behind_the_move  # type: ignore[method-assign]
+    found = await world.finder.find([OLD, NEW], now=world.now, deadline=Deadline.after(5))
+
+    assert (found.matched, found.profile and found.profile.profile_id) == (
+        OLD,
+        KEYRING.profile_id(NEW),
+    )
 
 
 async def be_imported(world: World, *identifiers: Identifier) -> ImportResult:
