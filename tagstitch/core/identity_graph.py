@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, Final, Literal
 
@@ -28,6 +28,11 @@ DemotionReason = Literal[
 
 SALT_BYTES: Final = 16
 """Bytes of the salt from which a visitor's own keys derive; destroying it ends them."""
+
+_LINKS_MARGIN = timedelta(days=LINKS_MARGIN_DAYS)
+
+_LATEST = datetime.max.replace(tzinfo=UTC)
+"""What somebody writes by hand who wants a profile to stay for ever."""
 
 _LAST_SEEN_STEP = timedelta(days=1)
 """How far `last_seen` and `expires_at` must move to be worth writing."""
@@ -248,13 +253,17 @@ def profile_fields(
         identifiers[node.key] = {"first_seen": seen_at, "last_seen": seen_at}
     fields["identifiers"] = identifiers
     if resolution.demoted:
-        demoted = dict(fields.get("demoted") or {})
+        demoted = dict(person.demoted) if person else {}
         demoted |= {node.key: now for node in resolution.demoted}
-        newest = sorted(demoted.items(), key=itemgetter(1))[-DEMOTED_PER_PROFILE_MAX:]
-        fields["demoted"] = dict(newest)
+        fields["demoted"] = newest_demoted(demoted)
     if consent is not None:
         fields["consent"] = dict(consent)
     return touch_profile(fields, now=now)
+
+
+def newest_demoted(demoted: Mapping[str, datetime]) -> dict[str, datetime]:
+    """Return those that a profile remembers."""
+    return dict(sorted(demoted.items(), key=itemgetter(1))[-DEMOTED_PER_PROFILE_MAX:])
 
 
 def new_profile_fields(*, now: datetime, salt: bytes) -> dict[str, Any]:
@@ -280,7 +289,7 @@ def touch_profile(fields: dict[str, Any], *, now: datetime) -> dict[str, Any]:
         fields["expires_at"] = expires_at
     links_until, until = links_expiry(fields), fields["expires_at"]
     if links_until is None or links_until < until:
-        fields["links_expire_at"] = until + timedelta(days=LINKS_MARGIN_DAYS)
+        fields["links_expire_at"] = min(until, _LATEST - _LINKS_MARGIN) + _LINKS_MARGIN
     return fields
 
 

@@ -127,9 +127,8 @@ def time_of_change(profiles: Iterable[Profile], *, now: datetime) -> datetime:
     """
     latest = now + timedelta(seconds=CLOCK_SKEW_S)
     written = (profile.fields.get("updated_at") for profile in profiles)
-    after = [
-        min(at + timedelta(microseconds=1), latest) for at in written if isinstance(at, datetime)
-    ]
+    step = timedelta(microseconds=1)  # taken off first: somebody may have written the year 9999
+    after = [min(at, latest - step) + step for at in written if isinstance(at, datetime)]
     return max([now, *after])
 
 

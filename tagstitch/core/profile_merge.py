@@ -15,7 +15,7 @@ from tagstitch.core.attribute_times import times_of
 from tagstitch.core.cap_uses import merge_uses
 from tagstitch.core.contribution import merge_contributors
 from tagstitch.core.identifier import MergeStrategy
-from tagstitch.core.identity_graph import Resolution, links_expiry
+from tagstitch.core.identity_graph import Resolution, links_expiry, newest_demoted
 from tagstitch.core.limits import INTEGER_ABS_MAX, MERGED_LIST_MAX
 from tagstitch.core.profile import Profile, is_grant, typed_profile
 from tagstitch.core.profile_traits import TraitDefinitions
@@ -237,7 +237,7 @@ def _marks(people: Sequence[Profile]) -> dict[str, Any]:
     expiries = [person.expires_at for person in people if person.expires_at is not None]
     links = [links_expiry(person.fields) for person in people]
     return {
-        "demoted": {key: at for key, at in demoted.items() if key not in united},
+        "demoted": newest_demoted({k: at for k, at in demoted.items() if k not in united}),
         "kept_apart": apart,
         **({"created_at": min(created)} if created else {}),
         **({"expires_at": max(expiries)} if expiries else {}),

@@ -8,10 +8,11 @@ from datetime import datetime
 from tagstitch.core.erasure import is_tombstone
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.identity_graph import GraphNode
-from tagstitch.core.profile import Profile, own_shape, parse_profile, survivor_id
+from tagstitch.core.profile import Profile, own_shape, parse_profile, survivor_id, typed_profile
 from tagstitch.core.quarantine import is_held
 from tagstitch.pipeline.backend import Document
 from tagstitch.pipeline.keyring import Keyring
+from tagstitch.pipeline.own_places import still_leads
 
 
 class IdentifierPlaces:
@@ -36,13 +37,16 @@ class IdentifierPlaces:
     def has_left(self, identifier: Identifier, found: Mapping[str, Document]) -> bool:
         """Return whether the profile that its alias leads to does not have the identifier.
 
-        It left between the two reads; or somebody wrote the alias by hand.
+        It left between the two reads, or the alias is older than the profile.
         """
         ways = self.ways(identifier, found)
         home = found.get(ways[-1]) if len(ways) > 1 else None
         if home is None:
             return False
-        return self._keyring.identifier_key(identifier) not in own_shape(home.fields)["identifiers"]
+        if self._keyring.identifier_key(identifier) in own_shape(home.fields)["identifiers"]:
+            return False  # almost everybody
+        profile = typed_profile(profile_id_of(home), home.fields)
+        return not still_leads(profile_id_of(found[ways[0]]), found[ways[0]].fields, profile)
 
     def place(self, identifier: Identifier) -> str:
         """Return the path of the document that tells where an identifier's profile is."""
@@ -54,8 +58,9 @@ class IdentifierPlaces:
         """Return the identifier with the living profile that it leads to."""
         key = self._keyring.identifier_key(identifier)
         ways = self.ways(identifier, found)
-        living = (living_profile(found.get(path), now=now) for path in ways)
-        profile = next((profile for profile in living if profile is not None), None)
+        profile = living_profile(found.get(ways[-1]), now=now)
+        if len(ways) > 1 and self.has_left(identifier, found):
+            profile = None
         held = (
             is_blocked(found.get(ways[0]))
             or self.erased_at(identifier, found, now) is not None

@@ -61,19 +61,20 @@ class GraphLoader:
         found = await read_documents(
             self._documents, [*map(self._places.place, identifiers), *riders], deadline=deadline
         )
-        left: set[str] = set()
+        left: set[tuple[str, ...]] = set()
         while True:
             led_to = {path for i in identifiers for path in self._places.ways(i, found)} - asked
             again = {
-                self._places.place(i) for i in identifiers if self._places.has_left(i, found)
+                tuple(self._places.ways(i, found))
+                for i in identifiers
+                if self._places.has_left(i, found)
             } - left
             if not led_to | again:
                 break
             asked |= led_to
             left |= again
-            found.update(
-                await read_documents(self._documents, sorted(led_to | again), deadline=deadline)
-            )
+            paths = led_to.union(*again)
+            found.update(await read_documents(self._documents, sorted(paths), deadline=deadline))
         nodes = tuple(self._places.node(identifier, found, now) for identifier in identifiers)
         versions = {path: document.version for path, document in found.items()}
         erased = [self._places.erased_at(identifier, found, now) for identifier in identifiers]

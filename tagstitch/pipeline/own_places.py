@@ -72,6 +72,18 @@ def former_ids(survivor: Profile, merged: Iterable[Profile]) -> list[str]:
     return sorted(found)
 
 
+def still_leads(place: str, alias: Mapping[str, Any], home: Profile) -> bool:
+    """Return whether an alias leads to this profile, and not to an earlier one of the same id.
+
+    An alias outlives its profile by some weeks, and the id is somebody's again when its identifier
+    comes back: a profile knows what leads to it. One without an expiry was written by hand, unless
+    it is that of a blocked identifier.
+    """
+    if "expires_at" not in alias and "blocked_at" not in alias:
+        return True
+    return place in map(own_profile_id, home.identifiers) or place in home.former_ids
+
+
 def put_as_read(path: str, fields: Mapping[str, Any], versions: Mapping[str, str]) -> Put:
     """Return the write that holds only while the document is as it was read, or still missing."""
     return Put(path, fields, if_version=versions.get(path, ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -18,6 +18,7 @@ from tagstitch.pipeline.backend import Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
 from tagstitch.pipeline.link_log import entries_of
+from tagstitch.pipeline.own_places import still_leads
 
 _STEPS_MAX: Final = 5
 """Aliases that are followed behind each other; one, unless somebody wrote them by hand."""
@@ -70,6 +71,7 @@ async def find_person(
     profile = None
     if document is not None and not is_erased(document.fields):
         profile = typed_profile(home, document.fields, now=now)
+        profile = profile if profile.merged_into is None else None
     keys = tuple(dict.fromkeys((*asked.keys, *_keys_of(profile))))
     logs: dict[str, list[LinkEntry]] = {}
     unread = set(chain)
@@ -121,12 +123,24 @@ async def _follow(
         document = await documents.get(f"profiles/{chain[-1]}", deadline=deadline)
         if document is None:
             break
+        if len(chain) > 1 and _is_another_life(document, chain, found):
+            chain.pop()
+            break
         found[document.path] = document
         survivor = survivor_id(document.fields)
         if survivor is None or survivor in chain:
             break
         chain.append(survivor)
     return chain
+
+
+def _is_another_life(home: Document, chain: Sequence[str], found: Mapping[str, Document]) -> bool:
+    """Return whether the last of these ids is that of a profile younger than what leads there."""
+    if survivor_id(home.fields) is not None or is_erased(home.fields):
+        return False
+    place, home_id = chain[-2:]
+    alias = found[f"profiles/{place}"].fields
+    return not still_leads(place, alias, typed_profile(home_id, home.fields))
 
 
 def _keys_of(profile: Profile | None) -> list[str]:

@@ -34,6 +34,7 @@ from tagstitch.core.profile import parse_profile, survivor_id, typed_profile
 from tagstitch.pipeline.backend import Document, DocumentStore, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import own_profile_id
+from tagstitch.pipeline.own_places import still_leads
 from tagstitch.pipeline.profile_line import ConsentStatement, ProfileLine
 from tagstitch.pipeline.renew_links import renewed_links
 
@@ -170,6 +171,11 @@ class _Batch:
             self._reject(number, "erased", "this person was erased")
             return
         stored = self._living(path)
+        if stored is not None and survivor_id(stored) is not None:
+            if self._is_blocked(profile_id):
+                self._reject(number, "blocked", "a review blocked this identifier")
+                return
+            stored = None  # an alias that leads to nobody
         profile, older = self._merged(line, stored, replace_attributes=replace_attributes)
         links = self._link(line, profile, profile_id)
         if len(profile["identifiers"]) > IDENTIFIERS_PER_PROFILE_MAX:
@@ -244,16 +250,14 @@ class _Batch:
         return any(is_tombstone(fields, now=self._now) for fields in (*places, *led_to))
 
     def _living(self, path: str) -> Mapping[str, Any] | None:
-        """Return the stored profile in our own shape, or None when there is none or it expired."""
+        """Return the stored document in our own shape, or None when there is none or it expired."""
         fields = self._fields(path)
         known = parse_profile(path, fields, now=self._now) if fields is not None else None
         return {**known.fields, "consent": known.consent} if known is not None else None
 
     def _target(self, line: ProfileLine) -> str:
         """Return the profile that the line's id stands for today: itself, or who survived a merge."""
-        profile_id = line.profile_id
-        stored = self._fields(f"profiles/{profile_id}") or {}
-        return survivor_id(stored) or profile_id
+        return self._led_to(line.profile_id) or line.profile_id
 
     def _merged(
         self, line: ProfileLine, stored: Mapping[str, Any] | None, *, replace_attributes: bool
@@ -318,10 +322,28 @@ class _Batch:
 
     def _holder(self, key: str) -> str | None:
         """Return the profile that the identifier belongs to, or None when it is free."""
-        own = self._living(f"profiles/{own_profile_id(key)}")
+        place = own_profile_id(key)
+        own = self._living(f"profiles/{place}")
         if own is None:
             return None
-        return survivor_id(own) or own_profile_id(key)
+        if survivor_id(own) is None:
+            return place
+        # Nobody has a blocked one, and an import does not take the block away.
+        return self._led_to(place) or (survivor_id(own) if self._is_blocked(place) else None)
+
+    def _is_blocked(self, place: str) -> bool:
+        """Return whether a review blocked the identifier whose own place this is."""
+        fields = self._fields(f"profiles/{place}") or {}
+        return "blocked_at" in fields and survivor_id(fields) is not None
+
+    def _led_to(self, place: str) -> str | None:
+        """Return the living profile to which the alias in a place leads, or None."""
+        alias = self._fields(f"profiles/{place}") or {}
+        target = survivor_id(alias)
+        home = self._living(f"profiles/{target}") if target is not None else None
+        if target is None or home is None:
+            return None
+        return target if still_leads(place, alias, typed_profile(target, home)) else None
 
     def _reject(self, number: int, code: str, message: str) -> None:
         self.result.rejections.append(Rejection(number, code, message))

@@ -12,7 +12,7 @@ from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.identity_graph import links_expiry, type_of
 from tagstitch.core.profile import Profile, parse_profile, survivor_id
 from tagstitch.core.quarantine import blocked_link, is_held, released_link
-from tagstitch.core.stored_values import stored_texts
+from tagstitch.core.stored_values import stored_texts, stored_time
 from tagstitch.pipeline.backend import Backend, Delete, Document, Patch, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import IdempotencyMark, is_live
@@ -207,7 +207,7 @@ def _held(key: str, fields: Mapping[str, Any]) -> HeldIdentifier:
     return HeldIdentifier(
         key=key,
         type=type_of(key),
-        profiles=tuple(map(str, fields.get("profiles") or ())),
-        held_at=fields.get("held_at"),
-        expires_at=fields.get("expires_at"),
+        profiles=stored_texts(fields.get("profiles")),
+        held_at=stored_time(fields.get("held_at")),
+        expires_at=stored_time(fields.get("expires_at")),
     )

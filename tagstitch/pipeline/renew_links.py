@@ -12,7 +12,7 @@ from typing import Any
 from tagstitch.core.contribution import distant_contributors
 from tagstitch.core.identity_graph import links_expiry
 from tagstitch.core.profile import typed_profile
-from tagstitch.pipeline.backend import Document, DocumentStore, Put, Write
+from tagstitch.pipeline.backend import Document, DocumentStore, Patch, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import own_profile_id
 from tagstitch.pipeline.read_documents import read_documents
@@ -39,7 +39,8 @@ async def renewed_links(
     paths = sorted({*_leading(profile_id, fields)} - {*written})
     found = await read_documents(documents, paths, deadline=deadline)
     return [
-        Put(path, {**document.fields, "expires_at": until}, document.version)
+        # Contributions may be large, and fifty of them larger than one commit.
+        Patch(path, {"expires_at": until}, if_version=document.version)
         for path, document in found.items()
         if _leads_to(profile_id, document)
     ]

@@ -114,7 +114,10 @@ class ProfileSplitter:
             if not isinstance(survivor_id, str) or lived_since:
                 raise InvalidInput("invalid_field", "this merge was undone already", "record_id")
             together, more = await self._together(survivor_id, keys, deadline, merge)
-            return _Wanted(together, keys, gone, merge, _as_one_read(found, more))
+            both = _as_one_read(found, more)
+            if not keys & together.identifiers.keys() and gone not in together.former_ids:
+                raise InvalidInput("invalid_field", "nobody is known there any more", "record_id")
+            return _Wanted(together, keys, gone, merge, both)
 
         return await self._split(want, deadline)
 

@@ -124,7 +124,7 @@ def change_of(situation: StitchSituation, result: StitchResult, consent: Consent
     is_update = consent_update is not None or bool(denials) or resolution.changes_graph
     event = request.event if result.may_link else None
     if resolution.profile_id is None or not (is_update or event):
-        return StitchChange(resolution)
+        return StitchChange(resolution, is_update=bool(denials), denials=denials)
     fields = profile_fields(
         resolution,
         person,
@@ -205,14 +205,14 @@ def change_writes(
     """Return the writes of profile, identifiers, contributions and link log."""
     resolution, fields = change.resolution, change.fields
     profile_id = resolution.profile_id
-    if fields is None or profile_id is None:
-        return []
     loaded, at = situation.loaded, situation.request.occurred_at
-    writes: list[Write] = [put_as_read(f"profiles/{profile_id}", fields, loaded.versions)]
-    writes += [
+    writes: list[Write] = [
         Patch(f"profiles/{each}", {"consent": said}, if_version=loaded.versions[f"profiles/{each}"])
         for each, said in change.denials.items()
     ]
+    if fields is None or profile_id is None:
+        return writes
+    writes.append(put_as_read(f"profiles/{profile_id}", fields, loaded.versions))
     # Nobody changes contributions without the profile: its precondition holds for them too.
     writes += [
         Put(f"contributions/{each}", contribution.to_fields(fields))

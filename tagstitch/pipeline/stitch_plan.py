@@ -125,7 +125,7 @@ class StitchPlanner:
         # under the same id is another record.
         record_id = f"stitch_{mark.key}_{mark.fingerprint[:12]}"
         writes = await self._writes(
-            situation, change, key=mark.key, record_id=record_id, deadline=deadline
+            situation, change, result.person, key=mark.key, record_id=record_id, deadline=deadline
         )
         needs_mark = change.is_update or endpoint is not None
         record = stitch_record(
@@ -138,7 +138,7 @@ class StitchPlanner:
             subject=result.profile_id and self._keyring.pseudonym(result.profile_id),
             counted=change.counted.counted,
             degraded=("traits",) if change.counted is FAILED or change.left_out else (),
-            is_updated=change.fields is not None,
+            is_updated=change.fields is not None or bool(change.denials),
             now=now,
         )
         attributes: dict[str, Any] = {}
@@ -212,6 +212,7 @@ class StitchPlanner:
         self,
         situation: StitchSituation,
         change: StitchChange,
+        person: Profile | None,
         *,
         key: str,
         record_id: str,
@@ -219,7 +220,9 @@ class StitchPlanner:
     ) -> list[Write]:
         """Return the writes of the change, and those that keep what leads to the profile alive."""
         writes = change_writes(situation, change, key=key, record_id=record_id)
-        profile_id, before = change.resolution.profile_id, change.resolution.before
+        profile_id = change.resolution.profile_id
+        # Of those that become one, what expires first says when all of it has to be renewed.
+        before = person if change.resolution.merged else change.resolution.before
         if change.fields is None or profile_id is None:
             return writes
         written = [write.path for write in writes]

@@ -25,6 +25,7 @@ from tagstitch.pipeline.identifier_places import (
     profile_id_of,
 )
 from tagstitch.pipeline.keyring import Keyring, own_profile_id
+from tagstitch.pipeline.own_places import still_leads
 from tagstitch.pipeline.read_documents import read_documents
 
 _FIRST_CANDIDATES: Final = 2
@@ -262,9 +263,10 @@ class VisitorFinder:
             if living_profile(present, now=now) is not None:
                 break
         if self._places.has_left(identifier, documents):
-            place = await self._documents.get(self._places.place(identifier), deadline=deadline)
-            if place is not None and place.version != documents[place.path].version:
-                documents[place.path] = place
+            ways = self._places.ways(identifier, documents)
+            again = await read_documents(self._documents, ways, deadline=deadline)
+            if any(each.version != documents[path].version for path, each in again.items()):
+                documents |= again
                 return await self._follow_ways(
                     identifier, documents, asked, now=now, deadline=deadline
                 )
@@ -288,6 +290,10 @@ class VisitorFinder:
         if survivor is None:
             return NOBODY
         profile = parse_profile(profile_id_of(survivor), survivor.fields, now=now)
+        if profile is not None and not still_leads(
+            profile_id_of(document), document.fields, profile
+        ):
+            return NOBODY
         is_erased = profile is None and is_tombstone(survivor.fields, now=now)
         return Visitor(profile, survivor.version, is_erased)
 

@@ -162,11 +162,9 @@ class Model:
 
         With another user of the same browser only what a browser says.
         """
-        if not people:
-            return False
-        changed = self._say(people[0], request)
+        changed = bool(people) and self._say(people[0], request)
         for person in {person.profile_id: person for person in (*people, *led_to)}.values():
-            if person is not people[0]:
+            if not people or person is not people[0]:
                 is_one = any(person is one for one in people)
                 changed |= self._say(person, request, denials="all" if is_one else "of a browser")
         return changed

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
+
+import pytest
 
 from tagstitch.core.identifier import (
     Identifier,
@@ -10,11 +13,15 @@ from tagstitch.core.identifier import (
     IdentitySettings,
     QuarantineLimit,
 )
-from tagstitch.core.limits import MERGES_PER_PROFILE_MAX, PROFILE_BYTES_MAX
+from tagstitch.core.limits import (
+    DEMOTED_PER_PROFILE_MAX,
+    MERGES_PER_PROFILE_MAX,
+    PROFILE_BYTES_MAX,
+)
 from tagstitch.core.profile_traits import compile_traits
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.split_profiles import ProfileSplitter
-from tests.pipeline.test_merges import client, message, user
+from tests.pipeline.test_merges import client, living, message, user
 from tests.pipeline.world import KEYRING, START, World
 
 DEVICE = Identifier("device_id", "tablet")
@@ -130,3 +137,31 @@ async def test_a_denial_keeps_the_whole_request_out_and_demotes_nobody(world: Wo
 
     await world.store_audit()
     assert (await world.rows())[-1]["extra"] == {"reason": "CONSENT_DENIED"}
+
+
+async def test_a_merge_remembers_no_more_of_them_than_one_profile_does(world: World) -> None:
+    for each in (user("ann"), client("c")):
+        demoted = {
+            f"device_id:{each.type}{number}": START - timedelta(hours=number)
+            for number in range(DEMOTED_PER_PROFILE_MAX)
+        }
+        await world.put_profile(each, demoted=demoted)
+
+    await world.stitch(message("r1", user("ann"), client("c")))
+
+    [person] = (await living(world)).values()
+    assert len(person["demoted"]) == DEMOTED_PER_PROFILE_MAX
+    assert min(person["demoted"].values()) == START - timedelta(
+        hours=DEMOTED_PER_PROFILE_MAX // 2 - 1
+    )
+
+
+@pytest.mark.parametrize("edited", ["none", 7, ["c"], {"client_id:c": "yesterday"}])
+async def test_an_edited_list_of_them_stops_nobody(world: World, edited: Any) -> None:
+    await world.put_profile(user("ann"), demoted=edited)
+    await world.stitch(message("r1", user("bob"), client("c")))
+
+    await world.stitch(message("r2", user("ann"), client("c")))
+
+    profile = await world.document(f"profiles/{KEYRING.profile_id(user('ann'))}")
+    assert list(profile["demoted"]) == [KEYRING.identifier_key(client("c"))]

@@ -69,12 +69,14 @@ class TestFinding:
     async def test_a_stale_memory_of_where_somebody_was_is_noticed(self, world: World) -> None:
         await world.put_profile(CLIENT, attributes={"tier": "Gold"})
         await look_up(world, identifiers(CLIENT))
-        survivor = await world.put_profile(USER, attributes={"tier": "Silver"})
+        both: dict[str, Any] = {KEYRING.identifier_key(each): {} for each in (USER, CLIENT)}
+        silver = {"tier": "Silver"}
+        survivor = await world.put_profile(USER, attributes=silver, identifiers=both)
         await world.put_profile(CLIENT, merged_into=survivor)
 
         answer = await look_up(world, identifiers(CLIENT))
 
-        assert (answer.profile_id, answer.attributes) == (survivor, {"tier": "Silver"})
+        assert (answer.profile_id, answer.attributes) == (survivor, silver)
 
     async def test_two_requests_notice_one_stale_memory_at_once(self, world: World) -> None:
         await world.put_profile(CLIENT, attributes={"tier": "Gold"})

@@ -472,3 +472,16 @@ class TestReview:
 
         with pytest.raises(InvalidInput, match="nobody is known"):
             await getattr(review(kiosk), verdict)(key, deadline=Deadline.after(5))
+
+    @pytest.mark.parametrize("edited", [7, "p_1", {"p_1": 3}, None])
+    async def test_what_somebody_edited_is_listed_as_far_as_it_can_be_read(
+        self, kiosk: World, edited: Any
+    ) -> None:
+        fields = {"profiles": edited, "held_at": edited}
+        await kiosk.store.commit(
+            [Put(f"quarantine/{KIOSK_KEY}", fields)], deadline=Deadline.after(5)
+        )
+
+        [found] = await review(kiosk).held(deadline=Deadline.after(5))
+
+        assert (found.key, found.profiles, found.held_at) == (KIOSK_KEY, (), None)

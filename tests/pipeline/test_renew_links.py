@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput
 from tagstitch.core.identifier import Identifier
 from tagstitch.core.profile_traits import compile_traits
-from tagstitch.pipeline.backend import Delete
+from tagstitch.pipeline.backend import Delete, Patch, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.link_log import home_as_of
 from tagstitch.pipeline.profile_import import import_profiles
@@ -100,6 +100,21 @@ async def test_whoever_comes_back_in_time_is_known_by_all_they_had(
     assert counted == 2 + (1500 // days if visit is visit_logged_in else 0)
 
 
+@pytest.mark.parametrize("visit", [visit_logged_in, visit_and_be_remembered, be_imported])
+@pytest.mark.parametrize("name", ["expires_at", "updated_at", "links_expire_at", "created_at"])
+async def test_a_profile_that_somebody_keeps_for_ever_is_served(
+    world: World, name: str, visit: Visit
+) -> None:
+    times: Any = {name: datetime.max.replace(tzinfo=UTC)}
+    profile_id = await world.put_profile(user("u"), **times)
+
+    await visit(world, 1)
+
+    stored = await world.document(f"profiles/{profile_id}")
+    assert stored["links_expire_at"] >= stored["expires_at"]
+    assert stored["expires_at"] >= times.get("expires_at", START)
+
+
 async def test_it_is_renewed_about_once_a_month(world: World) -> None:
     await known(world)
     world.reads = 0
@@ -109,6 +124,32 @@ async def test_it_is_renewed_about_once_a_month(world: World) -> None:
         await visit_logged_in(world, number)
 
     assert 10 <= world.reads - 120 * 3 <= 12  # an event's own: alias, profile, contribution
+
+
+@pytest.mark.parametrize("visit", [visit_logged_in, visit_and_be_remembered, be_imported])
+async def test_of_what_is_renewed_only_the_expiry_is_written(world: World, visit: Visit) -> None:
+    """A contribution may be as large as a profile, and fifty of them larger than a commit."""
+    await known(world)
+    world.now += timedelta(days=60)
+    commit, written = world.store.commit, list[Write]()
+
+    async def remember(writes: Sequence[Write], *, deadline: Deadline) -> None:
+        written.extend(writes)
+        await commit(writes, deadline=deadline)
+
+    world.store.commit = remember  # type: ignore[method-assign]
+    await visit(world, 1)
+
+    own = KEYRING.identifier_key(user("u"))
+    renewed = [
+        write
+        for write in written
+        if write.path.startswith(("contributions/", "identifiers/")) and own not in write.path
+    ]
+    assert len(renewed) == 3
+    assert all(
+        isinstance(write, Patch) and list(write.fields) == ["expires_at"] for write in renewed
+    )
 
 
 async def test_the_contributions_of_a_merged_profile_last_as_long_as_the_survivor(
@@ -124,6 +165,19 @@ async def test_the_contributions_of_a_merged_profile_last_as_long_as_the_survivo
 
     await check_expiries(world)
     assert (await traits_of(world, client("n")))["orders"] == 5
+
+
+async def test_they_last_as_long_when_the_survivor_was_renewed_just_before(world: World) -> None:
+    await known(world)
+    world.now += timedelta(days=100)
+    await world.stitch(purchase("n1", client("n"), Identifier("device_id", "phone")))
+    await world.stitch(purchase("n2", Identifier("device_id", "phone")))
+    world.now += timedelta(days=100)
+    await visit_logged_in(world, 1)
+
+    await world.stitch(message("n3", user("u"), client("n")))
+
+    await check_expiries(world)
 
 
 async def test_nothing_is_left_of_whoever_never_comes_back(world: World) -> None:

@@ -61,6 +61,19 @@ class TestDenial:
             assert await consent_of(later, identifier) == said
         assert await outcomes(later) == ["suppressed"]
 
+    async def test_the_browser_of_another_hears_it_from_a_user_whom_nobody_knows(
+        self, later: World
+    ) -> None:
+        seen = {"first_seen": START, "last_seen": START}
+        both = {KEYRING.identifier_key(each): seen for each in (OTHER, BROWSER)}
+        await later.put_profile(BROWSER, identifiers=both, consent=GRANTED)
+
+        await later.stitch(message(USER, BROWSER, consent=DENY))
+
+        assert await consent_of(later, BROWSER) == {"analytics_storage": False}
+        assert len(await later.paths("profiles")) == 1
+        assert await outcomes(later) == ["suppressed"]
+
     async def test_nobody_is_merged_linked_or_created_by_it(self, later: World) -> None:
         await later.put_profile(USER)
         await later.put_profile(BROWSER)
