@@ -12,7 +12,7 @@ import msgspec
 
 from tagstitch.core.callback import retry_delay_s
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
-from tagstitch.pipeline.backend import Backend, Document, Patch, Put
+from tagstitch.pipeline.backend import Backend, Document, Patch, Write
 from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import pending_shard
@@ -86,7 +86,7 @@ class Outbox:
         return {"lease": secrets.token_hex(8), "lease_until": lease_until}
 
     async def take_lease(
-        self, document: Document, lease_s: float, *, deadline: Deadline, also: Sequence[Put] = ()
+        self, document: Document, lease_s: float, *, deadline: Deadline, also: Sequence[Write] = ()
     ) -> Mapping[str, Any] | None:
         """Return the entry's fields under our lease, or None when somebody else was faster.
 
