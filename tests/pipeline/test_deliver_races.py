@@ -1,0 +1,97 @@
+"""What happens to an entry while its request is under way: it is erased, or another process has it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tagstitch.pipeline.backend import CallbackAnswer, CallbackSender
+from tagstitch.pipeline.deadline import Deadline
+from tests.pipeline.acting import CLIENT, HOOK, HUB, decide, destination, known_visitor, register
+from tests.pipeline.acting import told as told_of_actions
+from tests.pipeline.erasing import erase
+from tests.pipeline.world import World
+
+REQUEST = {
+    "request_id": "r1",
+    "identifiers": [{"type": CLIENT.type, "value": CLIENT.value}],
+    "event": {"event_name": "login"},
+    "callback": "main",
+}
+
+
+@dataclass
+class Meanwhile:
+    """An endpoint that has heard the first request, and answers when something else has happened."""
+
+    sender: CallbackSender
+    other: Callable[[], Awaitable[Any]]
+    has_happened: bool = False
+
+    async def post(self, url: str, **options: Any) -> CallbackAnswer:
+        answer = await self.sender.post(url, **options)
+        if not self.has_happened:
+            self.has_happened = True
+            await self.other()
+        return answer
+
+
+def during_the_first_request(world: World, other: Callable[[], Awaitable[Any]]) -> None:
+    world.backend = replace(world.backend, callbacks=Meanwhile(world.backend.callbacks, other))
+    world.restart()
+
+
+async def told_of_callbacks(world: World) -> list[str]:
+    await world.store_audit()
+    rows = [row for row in await world.rows() if row["record_type"] == "callback_delivery"]
+    return [row["outcome"] for row in rows]
+
+
+@pytest.mark.parametrize("status", [200, 401, 503])
+async def test_a_callback_whose_person_is_erased_meanwhile_is_posted_once(
+    world: World, status: int
+) -> None:
+    await known_visitor(world)
+    during_the_first_request(world, lambda: erase(world, CLIENT))
+    world.answers = [status]
+
+    await world.stitch(REQUEST)  # and acknowledged: another delivery would post again
+
+    assert len(world.callbacks) == 1
+    assert await world.paths("outbox") == []
+    assert "dead-letter" not in world.published
+    assert await told_of_callbacks(world) == ["suppressed"]
+
+
+async def test_an_action_whose_person_is_erased_meanwhile_is_sent_once(world: World) -> None:
+    register(world, destination(HUB))
+    await known_visitor(world)
+    await decide(world, HOOK)
+    during_the_first_request(world, lambda: erase(world, CLIENT))
+
+    await world.act()
+
+    assert len(world.callbacks) == 1
+    assert await told_of_actions(world) == [("suppressed", "ERASED")]
+
+
+async def test_a_refusal_that_comes_late_does_not_undo_a_delivery(world: World) -> None:
+    """A process slept beyond its lease, and another one delivered meanwhile."""
+
+    async def deliver_elsewhere() -> None:
+        world.now += timedelta(seconds=9)
+        [path] = await world.paths("outbox")
+        another = world.callback_delivery()
+        await another.resume(path.partition("/")[2], deadline=Deadline.after(5))
+
+    during_the_first_request(world, deliver_elsewhere)
+    world.answers = [401, 200]
+
+    await world.stitch(REQUEST)
+
+    assert "dead-letter" not in world.published
+    assert await told_of_callbacks(world) == ["delivered"]
