@@ -112,29 +112,55 @@ class Outbox:
     ) -> None:
         """Give the lease back after an attempt that may work later, and say when and `why`.
 
-        Only while it is still ours: whoever took it over may have delivered meanwhile. `wait_s` is
-        what the endpoint, or the breaker in front of it, asks for.
+        Again and again until the deadline: an entry whose lease ends by itself is one of which
+        nobody knows what came of it. `wait_s` is what the endpoint, or the breaker in front of it,
+        asks for.
         """
-        document = await self.still_ours(outbox_id, fields, deadline=deadline)
-        if document is None:
-            return
         now = self._backend.clock()
         attempts = fields["attempts"] + was_attempt
         delay_s = retry_delay_s(max(attempts, 1), wait_s, scale=self._retry_scale)
         released = {
             "attempts": attempts,
             "not_before": min(now + timedelta(seconds=delay_s), fields["useful_until"]),
-            "pending": document.fields.get("pending", pending_shard()),
             "pending_since": now,
-            **({"why": why} if why or "why" in document.fields else {}),
+            **({"why": why} if why or "why" in fields else {}),
         }
-        patch = Patch(
-            document.path, released, remove=("lease", "lease_until"), if_version=document.version
-        )
-        try:
-            await self._backend.documents.commit([patch], deadline=deadline)
-        except Conflict:
+        while True:
+            try:
+                await self._release(outbox_id, fields, released, deadline=deadline)
+            except Conflict:
+                continue  # somebody else wrote it: perhaps its lease is ours all the same
+            except Unavailable:
+                if deadline.remaining_s < _MARK_RETRY_S:
+                    raise
+                await asyncio.sleep(_MARK_RETRY_S)
+            else:
+                return
+
+    async def _release(
+        self,
+        outbox_id: str,
+        leased: Mapping[str, Any],
+        released: Mapping[str, Any],
+        *,
+        deadline: Deadline,
+    ) -> None:
+        """Write it while the lease is ours: whoever took it over may have delivered since.
+
+        Raises Conflict and Unavailable.
+        """
+        document = await self.still_ours(outbox_id, leased, deadline=deadline)
+        if document is None:
             log(LeaseWasTakenOver(outbox_id=outbox_id))
+            return
+        pending = document.fields.get("pending", pending_shard())
+        patch = Patch(
+            document.path,
+            {**released, "pending": pending},
+            remove=("lease", "lease_until"),
+            if_version=document.version,
+        )
+        await self._backend.documents.commit([patch], deadline=deadline)
 
     async def postpone(self, document: Document, wait_s: float, *, deadline: Deadline) -> None:
         """Say when an attempt may be made that was not; raises Conflict when the entry moved."""

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tagstitch.pipeline.backend import CallbackAnswer, CallbackSender
+from tagstitch.core.errors import Unavailable
+from tagstitch.pipeline.backend import CallbackAnswer, CallbackSender, Write
 from tagstitch.pipeline.deadline import Deadline
-from tests.pipeline.acting import CLIENT, HOOK, HUB, decide, destination, known_visitor, register
+from tests.pipeline.acting import (
+    CLIENT,
+    HOOK,
+    HUB,
+    MAIL,
+    SENDGRID,
+    decide,
+    destination,
+    known_visitor,
+    register,
+)
 from tests.pipeline.acting import told as told_of_actions
 from tests.pipeline.erasing import erase
 from tests.pipeline.world import World
@@ -95,3 +106,34 @@ async def test_a_refusal_that_comes_late_does_not_undo_a_delivery(world: World) 
 
     assert "dead-letter" not in world.published
     assert await told_of_callbacks(world) == ["delivered"]
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+async def test_what_surely_was_not_done_is_tried_again_though_a_commit_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_made: bool
+) -> None:
+    """The lease must be given back: without it the attempt's outcome would be unknown."""
+    commit = world.store.commit
+
+    async def fail_once(writes: Sequence[Write], *, deadline: Deadline) -> None:
+        monkeypatch.setattr(world.store, "commit", commit)
+        if is_made:
+            await commit(writes, deadline=deadline)
+        raise Unavailable("documents")
+
+    async def begin_to_fail() -> None:
+        monkeypatch.setattr(world.store, "commit", fail_once)
+
+    register(world, destination(SENDGRID))
+    await known_visitor(world)
+    await decide(world, MAIL)
+    world.answers = [503, 202]
+    during_the_first_request(world, begin_to_fail)
+
+    with pytest.raises(Unavailable, match="asks to try later"):
+        await world.act()
+    world.now += timedelta(minutes=1)
+    await world.act()
+
+    assert len(world.callbacks) == 2
+    assert await told_of_actions(world) == [("delivered", "SENT")]
