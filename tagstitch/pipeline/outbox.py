@@ -90,7 +90,8 @@ class Outbox:
     ) -> Mapping[str, Any] | None:
         """Return the entry's fields under our lease, or None when somebody else was faster.
 
-        `also` is written in the same commit.
+        `also` is written in the same commit. Raises Unavailable when nobody knows whether it was
+        made: a lease that nobody uses would look like an attempt.
         """
         lease = self.lease(lease_s)
         patch = Patch(document.path, lease, if_version=document.version)
@@ -98,6 +99,10 @@ class Outbox:
             await self._backend.documents.commit([patch, *also], deadline=deadline)
         except Conflict:
             return None
+        except Unavailable:
+            outbox_id = document.path.partition("/")[2]
+            if await self.still_ours(outbox_id, lease, deadline=deadline) is None:
+                raise
         return dict(document.fields) | lease
 
     async def release(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -108,11 +109,8 @@ async def test_a_refusal_that_comes_late_does_not_undo_a_delivery(world: World) 
     assert await told_of_callbacks(world) == ["delivered"]
 
 
-@pytest.mark.parametrize("is_made", [False, True])
-async def test_what_surely_was_not_done_is_tried_again_though_a_commit_fails(
-    world: World, monkeypatch: pytest.MonkeyPatch, *, is_made: bool
-) -> None:
-    """The lease must be given back: without it the attempt's outcome would be unknown."""
+def the_next_commit_fails(world: World, monkeypatch: pytest.MonkeyPatch, *, is_made: bool) -> None:
+    """Let the store be silent once, after the commit has been made or before."""
     commit = world.store.commit
 
     async def fail_once(writes: Sequence[Write], *, deadline: Deadline) -> None:
@@ -121,8 +119,36 @@ async def test_what_surely_was_not_done_is_tried_again_though_a_commit_fails(
             await commit(writes, deadline=deadline)
         raise Unavailable("documents")
 
+    monkeypatch.setattr(world.store, "commit", fail_once)
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+async def test_an_attempt_that_was_not_begun_is_none_of_unknown_outcome(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_made: bool
+) -> None:
+    register(world, destination(SENDGRID))
+    await known_visitor(world)
+    await decide(world, MAIL)
+    world.answers = [202]
+    the_next_commit_fails(world, monkeypatch, is_made=is_made)
+
+    with contextlib.suppress(Unavailable):
+        await world.act()
+    world.now += timedelta(minutes=1)
+    await world.act()
+
+    assert len(world.callbacks) == 1
+    assert await told_of_actions(world) == [("delivered", "SENT")]
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+async def test_what_surely_was_not_done_is_tried_again_though_a_commit_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_made: bool
+) -> None:
+    """The lease must be given back: without it the attempt's outcome would be unknown."""
+
     async def begin_to_fail() -> None:
-        monkeypatch.setattr(world.store, "commit", fail_once)
+        the_next_commit_fails(world, monkeypatch, is_made=is_made)
 
     register(world, destination(SENDGRID))
     await known_visitor(world)
