@@ -280,8 +280,14 @@ class ActionDelivery:
             reason: ActionReason = "OUTCOME_UNKNOWN" if sent.verdict == "unknown" else "REFUSED"
             ending = replace(ending, outcome="dead_letter", reason=reason)
         ours = await self._still_ours(outbox_id, leased, deadline=deadline)
-        if ours is not None:
+        if ours is None:
+            return
+        try:
             await self._end(ours, ending, deadline=deadline)
+        except Unavailable:
+            if sent.verdict == "rejected":  # it did nothing: to be refused once more does no harm
+                await self._outbox.release(outbox_id, leased, None, deadline=deadline)
+            raise
 
     async def _still_ours(
         self, outbox_id: str, leased: Mapping[str, Any], *, deadline: Deadline

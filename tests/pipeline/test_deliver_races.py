@@ -163,3 +163,23 @@ async def test_what_surely_was_not_done_is_tried_again_though_a_commit_fails(
 
     assert len(world.callbacks) == 2
     assert await told_of_actions(world) == [("delivered", "SENT")]
+
+
+async def test_a_refusal_whose_dead_letter_could_not_be_published_stays_one(world: World) -> None:
+    async def lose_the_topics() -> None:
+        world.down = {"publisher"}
+
+    register(world, destination(SENDGRID))
+    await known_visitor(world)
+    await decide(world, MAIL)
+    world.answers = [400, 400]
+    during_the_first_request(world, lose_the_topics)
+
+    with pytest.raises(Unavailable):
+        await world.act()
+    world.down = set()
+    world.now += timedelta(minutes=1)
+    await world.act()
+
+    assert len(world.published["dead-letter"]) == 1
+    assert await told_of_actions(world) == [("dead_letter", "REFUSED")]
