@@ -164,8 +164,9 @@ def _parse_retry_after(value: str | None) -> float | None:
         return float(text)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        wait_s = (date - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):  # numbers of any size: an endpoint may say anything
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, math.floor((date - datetime.now(UTC)).total_seconds()))
+    return max(0.0, math.floor(wait_s))
