@@ -98,7 +98,12 @@ class RequestsCallbackSender:
                 requests.exceptions.InvalidSchema,
             ):
                 raise InvalidInput("unknown_callback", "the callback's URL is no URL") from None
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            except (
+                requests.RequestException,
+                urllib3.exceptions.HTTPError,
+                OSError,
+                ValueError,  # a chunk of negative length, for one
+            ) as error:
                 # The texts of these errors quote the URL; their class is enough.
                 detail = "deadline" if call.fired else type(error).__name__
                 raise (Unavailable if progress.has_sent else NotSent)("callback", detail) from None

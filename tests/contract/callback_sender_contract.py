@@ -107,6 +107,16 @@ class CallbackSenderContract:
         with StubEndpoint(say("200 OK", f"Retry-After: {date}")) as endpoint:
             assert (await self._post(sender, endpoint.url)).status == 200
 
+    @pytest.mark.parametrize("chunks", [b"zz\r\n", b"-5\r\n", b"f" * 17 + b"\r\nx", b"9" * 5000])
+    async def test_chunks_that_cannot_be_read_are_no_answer(
+        self, sender: CallbackSender, chunks: bytes
+    ) -> None:
+        with (
+            StubEndpoint(say("200 OK", "Transfer-Encoding: chunked", body=chunks)) as endpoint,
+            pytest.raises(Unavailable),
+        ):
+            await self._post(sender, endpoint.url)
+
     async def test_of_a_huge_answer_only_the_beginning_is_read(
         self, sender: CallbackSender
     ) -> None:
