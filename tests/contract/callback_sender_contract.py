@@ -117,6 +117,16 @@ class CallbackSenderContract:
         ):
             await self._post(sender, endpoint.url)
 
+    async def test_cookies_are_not_read(
+        self, sender: CallbackSender, recwarn: pytest.WarningsRecorder
+    ) -> None:
+        """The parser of cookies warns of what it cannot read, on stderr and in its words."""
+        cookie = f"Set-Cookie: a=b; max-age={'9' * 400}"
+        with StubEndpoint(say("200 OK", cookie)) as endpoint:
+            assert (await self._post(sender, endpoint.url)).status == 200
+
+        assert [str(warning.message) for warning in recwarn] == []
+
     async def test_of_a_huge_answer_only_the_beginning_is_read(
         self, sender: CallbackSender
     ) -> None:
