@@ -36,6 +36,7 @@ WITH
     UNION ALL SELECT 'lookup', 'stitch_sync', 1, 1, 0, 0, 0, 0
     UNION ALL SELECT 'audit message', 'audit_sink', 1, 0, 0, 0, 0, 0
     UNION ALL SELECT 'mark cleared', 'audit_sink', 0, 0, 1, 0, 0, 0
+    UNION ALL SELECT 'delivery', 'audit_sink', 0, 1, 0, 0, 0, 0
     UNION ALL SELECT 'record of a decision', 'audit_sink', 0, 0, 0, 0, 0, 1400
     UNION ALL SELECT 'other record', 'audit_sink', 0, 0, 0, 0, 0, 660
   ),

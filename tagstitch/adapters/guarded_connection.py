@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from requests import Response
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import Retry
 
@@ -128,6 +130,13 @@ class GuardedAdapter(HTTPAdapter):
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         """Make the pools with the shared TLS context, whose CA bundle is loaded once."""
         super().init_poolmanager(*arguments, **options, ssl_context=self._ssl_context)
+
+    def build_response(self, req: Any, resp: Any) -> Response:
+        """Return what is read of an answer; its cookies are not, whatever they hold."""
+        response = Response()
+        response.request, response.raw, response.status_code = req, resp, resp.status
+        response.headers = CaseInsensitiveDict(resp.headers)
+        return response
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Require a certificate for the host's name; the context already holds the CA bundle."""

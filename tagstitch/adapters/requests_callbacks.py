@@ -98,7 +98,12 @@ class RequestsCallbackSender:
                 requests.exceptions.InvalidSchema,
             ):
                 raise InvalidInput("unknown_callback", "the callback's URL is no URL") from None
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            except (
+                requests.RequestException,
+                urllib3.exceptions.HTTPError,
+                OSError,
+                ValueError,  # a chunk of negative length, for one
+            ) as error:
                 # The texts of these errors quote the URL; their class is enough.
                 detail = "deadline" if call.fired else type(error).__name__
                 raise (Unavailable if progress.has_sent else NotSent)("callback", detail) from None
@@ -164,8 +169,9 @@ def _parse_retry_after(value: str | None) -> float | None:
         return float(text)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        wait_s = (date - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):  # numbers of any size: an endpoint may say anything
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, math.floor((date - datetime.now(UTC)).total_seconds()))
+    return max(0.0, math.floor(wait_s))

@@ -48,7 +48,7 @@ class _Prepared:
     """What is to be sent, and what must be written before, in the same commit as the lease."""
 
     sent: DestinationRequest | PushMessage
-    claim: Sequence[Put]
+    claim: Sequence[Write]
 
 
 class ActionDelivery:
@@ -174,7 +174,7 @@ class ActionDelivery:
         now: datetime,
         *,
         deadline: Deadline,
-    ) -> Sequence[Put] | None:
+    ) -> Sequence[Write] | None:
         """Return what keeps others from doing it, too, for a visitor who was merged meanwhile.
 
         None when it is done, or will be, for the survivor or for another of the merged profiles.
@@ -185,9 +185,12 @@ class ActionDelivery:
         key = fields["action"]["action_key"]
         path = action_path(self._keyring, profile.profile_id, key, window)
         held = await self._backend.documents.get(path, deadline=deadline)
+        if held is not None and held.fields.get("of") == outbox_id:
+            return ()
         if held is not None:
-            is_free = held.fields.get("of") == outbox_id or held.fields.get("status") in _UNDONE
-            return () if is_free else None
+            is_free = "of" not in held.fields and held.fields.get("status") in _UNDONE
+            taken = Patch(path, {"of": outbox_id}, if_version=held.version)
+            return (taken,) if is_free else None
         claim = {
             "kind": "claim",
             "status": "claimed",
@@ -251,7 +254,7 @@ class ActionDelivery:
         document: Document,
         destination: Destination,
         request: DestinationRequest,
-        claim: Sequence[Put],
+        claim: Sequence[Write],
         *,
         deadline: Deadline,
     ) -> None:
@@ -277,8 +280,14 @@ class ActionDelivery:
             reason: ActionReason = "OUTCOME_UNKNOWN" if sent.verdict == "unknown" else "REFUSED"
             ending = replace(ending, outcome="dead_letter", reason=reason)
         ours = await self._still_ours(outbox_id, leased, deadline=deadline)
-        if ours is not None:
+        if ours is None:
+            return
+        try:
             await self._end(ours, ending, deadline=deadline)
+        except Unavailable:
+            if sent.verdict == "rejected":  # it did nothing: to be refused once more does no harm
+                await self._outbox.release(outbox_id, leased, None, deadline=deadline)
+            raise
 
     async def _still_ours(
         self, outbox_id: str, leased: Mapping[str, Any], *, deadline: Deadline
@@ -329,7 +338,7 @@ class ActionDelivery:
         self,
         document: Document,
         message: PushMessage,
-        claim: Sequence[Put],
+        claim: Sequence[Write],
         *,
         deadline: Deadline,
     ) -> None:

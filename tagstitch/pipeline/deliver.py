@@ -19,7 +19,7 @@ from tagstitch.core.callback import (
     unknown_callback,
 )
 from tagstitch.core.callback_delivery import CallbackOutcome, callback_record
-from tagstitch.core.errors import InvalidInput, Unavailable
+from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.hops import HOPS_HEADER
 from tagstitch.core.limits import (
     CALLBACK_BODY_BYTES_MAX,
@@ -33,7 +33,7 @@ from tagstitch.pipeline.backend import Backend, Document, Patch, Put
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.endpoint_health import EndpointHealth, Watched
 from tagstitch.pipeline.idempotency import pending_records
-from tagstitch.pipeline.log_events import CallbackNotAcknowledged, log
+from tagstitch.pipeline.log_events import CallbackNotAcknowledged, LeaseWasTakenOver, log
 from tagstitch.pipeline.outbox import Outbox
 from tagstitch.pipeline.present_callback import PresentCallback, fields_to_look_again
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record
@@ -315,13 +315,23 @@ class CallbackDelivery:
         if outcome == "rejected":
             ended["expires_at"] = now + timedelta(days=DEAD_LETTER_EXPIRY_DAYS)
         remove = ("lease",) if outcome == "rejected" else ("lease", "data")
-        await self._outbox.mark(Patch(path, ended, remove=remove), deadline=deadline)
+        try:
+            await self._outbox.mark(Patch(path, ended, remove=remove), deadline=deadline)
+        except Conflict:  # its person was erased meanwhile, which is its end and has a record
+            log(LeaseWasTakenOver(outbox_id=outbox_id))
+            return
         await self._outbox.publish_ended(outbox_id, rows, deadline=deadline)
 
     async def _reject(
         self, outbox_id: str, fields: Mapping[str, Any], *, deadline: Deadline
     ) -> None:
-        """End an entry that the endpoint will never take: first the dead letter, then the mark."""
+        """End an entry that the endpoint will never take: first the dead letter, then the mark.
+
+        Neither when another process took the entry over: it may have been delivered there.
+        """
+        if await self._outbox.still_ours(outbox_id, fields, deadline=deadline) is None:
+            log(LeaseWasTakenOver(outbox_id=outbox_id))
+            return
         await self._outbox.bury(
             outbox_id,
             fields,

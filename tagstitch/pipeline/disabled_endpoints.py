@@ -48,6 +48,7 @@ class DisabledEndpoints:
         """Return whether the endpoint is gone, as far as the store can be read."""
         path = _path(key, url)
         if path in self._noted:
+            self._stored.start()  # another process may have found that it is back
             return self._noted[path].is_gone
         stored = await self._stored.get(deadline.at_most(_TIMEOUT_S))
         return stored is not None and path in stored

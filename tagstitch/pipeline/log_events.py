@@ -278,7 +278,7 @@ class DestinationTokenUnreadable(LogEvent, frozen=True):
 
 
 class LeaseWasTakenOver(LogEvent, frozen=True):
-    """Another process goes on with the entry: this one took too long."""
+    """Another process goes on with the entry, or has erased it: this one took too long."""
 
     message = "lease_was_taken_over"
     severity = "INFO"

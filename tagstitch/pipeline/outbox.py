@@ -12,7 +12,7 @@ import msgspec
 
 from tagstitch.core.callback import retry_delay_s
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
-from tagstitch.pipeline.backend import Backend, Document, Patch, Put
+from tagstitch.pipeline.backend import Backend, Document, Patch, Write
 from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.idempotency import pending_shard
@@ -86,11 +86,12 @@ class Outbox:
         return {"lease": secrets.token_hex(8), "lease_until": lease_until}
 
     async def take_lease(
-        self, document: Document, lease_s: float, *, deadline: Deadline, also: Sequence[Put] = ()
+        self, document: Document, lease_s: float, *, deadline: Deadline, also: Sequence[Write] = ()
     ) -> Mapping[str, Any] | None:
         """Return the entry's fields under our lease, or None when somebody else was faster.
 
-        `also` is written in the same commit.
+        `also` is written in the same commit. Raises Unavailable when nobody knows whether it was
+        made: a lease that nobody uses would look like an attempt.
         """
         lease = self.lease(lease_s)
         patch = Patch(document.path, lease, if_version=document.version)
@@ -98,6 +99,10 @@ class Outbox:
             await self._backend.documents.commit([patch, *also], deadline=deadline)
         except Conflict:
             return None
+        except Unavailable:
+            outbox_id = document.path.partition("/")[2]
+            if await self.still_ours(outbox_id, lease, deadline=deadline) is None:
+                raise
         return dict(document.fields) | lease
 
     async def release(
@@ -112,29 +117,55 @@ class Outbox:
     ) -> None:
         """Give the lease back after an attempt that may work later, and say when and `why`.
 
-        Only while it is still ours: whoever took it over may have delivered meanwhile. `wait_s` is
-        what the endpoint, or the breaker in front of it, asks for.
+        Again and again until the deadline: an entry whose lease ends by itself is one of which
+        nobody knows what came of it. `wait_s` is what the endpoint, or the breaker in front of it,
+        asks for.
         """
-        document = await self.still_ours(outbox_id, fields, deadline=deadline)
-        if document is None:
-            return
         now = self._backend.clock()
         attempts = fields["attempts"] + was_attempt
         delay_s = retry_delay_s(max(attempts, 1), wait_s, scale=self._retry_scale)
         released = {
             "attempts": attempts,
             "not_before": min(now + timedelta(seconds=delay_s), fields["useful_until"]),
-            "pending": document.fields.get("pending", pending_shard()),
             "pending_since": now,
-            **({"why": why} if why or "why" in document.fields else {}),
+            **({"why": why} if why or "why" in fields else {}),
         }
-        patch = Patch(
-            document.path, released, remove=("lease", "lease_until"), if_version=document.version
-        )
-        try:
-            await self._backend.documents.commit([patch], deadline=deadline)
-        except Conflict:
+        while True:
+            try:
+                await self._release(outbox_id, fields, released, deadline=deadline)
+            except Conflict:
+                continue  # somebody else wrote it: perhaps its lease is ours all the same
+            except Unavailable:
+                if deadline.remaining_s < _MARK_RETRY_S:
+                    raise
+                await asyncio.sleep(_MARK_RETRY_S)
+            else:
+                return
+
+    async def _release(
+        self,
+        outbox_id: str,
+        leased: Mapping[str, Any],
+        released: Mapping[str, Any],
+        *,
+        deadline: Deadline,
+    ) -> None:
+        """Write it while the lease is ours: whoever took it over may have delivered since.
+
+        Raises Conflict and Unavailable.
+        """
+        document = await self.still_ours(outbox_id, leased, deadline=deadline)
+        if document is None:
             log(LeaseWasTakenOver(outbox_id=outbox_id))
+            return
+        pending = document.fields.get("pending", pending_shard())
+        patch = Patch(
+            document.path,
+            {**released, "pending": pending},
+            remove=("lease", "lease_until"),
+            if_version=document.version,
+        )
+        await self._backend.documents.commit([patch], deadline=deadline)
 
     async def postpone(self, document: Document, wait_s: float, *, deadline: Deadline) -> None:
         """Say when an attempt may be made that was not; raises Conflict when the entry moved."""

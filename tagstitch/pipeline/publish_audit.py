@@ -186,8 +186,17 @@ async def publish_stored(
 ) -> None:
     """Publish the rows that a document still holds, as after a crash behind its commit.
 
-    Raises Unavailable: whoever delivers the message again repeats it.
+    Without what somebody made of them that no message can hold. Raises Unavailable: whoever
+    delivers the message again repeats it.
     """
-    rows = [bytes(row) for row in document.fields.get("records") or ()]
+    stored = document.fields.get("records")
+    rows = [bytes(row) for row in stored if _is_json(row)] if isinstance(stored, list) else []
     if rows and "pending" in document.fields:
         await publisher.publish(rows, pending=[document.path], deadline=deadline)
+
+
+def _is_json(row: object) -> bool:
+    try:
+        return isinstance(row, bytes) and bool(msgspec.json.decode(row, type=msgspec.Raw))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False

@@ -121,12 +121,31 @@ async def _clear_pending(backend: Backend, pending: Sequence[str], *, deadline: 
     """Take the stored records' documents out of the sweep's sight."""
     paths = [path for path in dict.fromkeys(pending) if path.partition("/")[0] in _HOLDERS]
     for start in range(0, len(paths), COMMIT_WRITES_MAX):
-        patches = [_cleared(path) for path in paths[start : start + COMMIT_WRITES_MAX]]
+        part = paths[start : start + COMMIT_WRITES_MAX]
+        patches = await _clearing(backend, part, deadline=deadline)
         try:
-            await backend.documents.commit(patches, deadline=deadline)
+            if patches:
+                await backend.documents.commit(patches, deadline=deadline)
         except Conflict:
             for patch in patches:  # one of the documents is gone: erased, or expired
                 await _clear_one(backend, patch, deadline=deadline)
+
+
+async def _clearing(
+    backend: Backend, paths: Sequence[str], *, deadline: Deadline
+) -> Sequence[Patch]:
+    """Return what takes the documents out of sight, without what waits in the outbox again.
+
+    An entry that a replay has put back is the sweep's to find, however late its first record comes.
+    """
+    entries = [path for path in paths if path.startswith("outbox/")]
+    found = await backend.documents.get_many(entries, deadline=deadline) if entries else {}
+    patches = [_cleared(path) for path in paths if not path.startswith("outbox/")]
+    return patches + [
+        _cleared(path, entry.version)
+        for path, entry in found.items()
+        if entry.fields.get("status") != "pending"
+    ]
 
 
 async def _clear_one(backend: Backend, patch: Patch, *, deadline: Deadline) -> None:
@@ -139,5 +158,5 @@ async def _clear_one(backend: Backend, patch: Patch, *, deadline: Deadline) -> N
 _HOLDERS: Final = frozenset({"processed", "outbox"})
 
 
-def _cleared(path: str) -> Patch:
-    return Patch(path, {}, remove=("pending", "pending_since"))
+def _cleared(path: str, version: str | None = None) -> Patch:
+    return Patch(path, {}, remove=("pending", "pending_since"), if_version=version)

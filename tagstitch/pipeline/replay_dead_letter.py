@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from tagstitch.core.callback import parse_action
 from tagstitch.core.errors import Conflict, InvalidInput
+from tagstitch.core.fields import optional_time
 from tagstitch.core.json_input import decode_json
 from tagstitch.core.limits import ACTION_REPLAY_S, CALLBACK_EXPIRY_S, OUTBOX_EXPIRY_DAYS
 from tagstitch.core.message_version import MESSAGE_VERSION
@@ -77,7 +78,8 @@ async def plan_replay(
     """Return what a replay would do.
 
     A message that had no request id was known by its message id: that becomes its request id, so
-    that an effect it had already is not repeated. A callback or an action that was refused is put
+    that an effect it had already is not repeated. Likewise its publish time stays the time of what
+    it says, where it named none. A callback or an action that was refused is put
     back into the outbox. Raises InvalidInput when there is no such letter, when it cannot be
     opened, when its topic is none that takes messages, when nothing is left to send, and for an
     action of which nobody knows whether it was done: that one goes `even_if_done` only.
@@ -95,7 +97,7 @@ async def plan_replay(
     if topic not in _TOPICS and not (topic == DEAD_LETTER_TOPIC and is_unread):
         raise InvalidInput("invalid_field", "its topic takes no messages", "source.topic")
     if topic == STITCH_TOPIC:
-        payload = _with_request_id(payload, source["message_id"])
+        payload = _as_first_published(payload, source)
     if topic != ACTIONS_TOPIC:
         return Replay(path, topic, payload, None)
     outbox_id = parse_action(decode_json(payload))
@@ -149,11 +151,27 @@ def _check_reopening(fields: Mapping[str, Any], *, even_if_done: bool) -> None:
         )
 
 
-def _with_request_id(payload: bytes, message_id: str) -> bytes:
+def _as_first_published(payload: bytes, source: Mapping[str, Any]) -> bytes:
+    """Return a stitch request with what its first message stood for: its request id and its time.
+
+    By the time of the replay an old grant would win over a denial that came between.
+    """
     try:
         message = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return payload  # it was refused for this and will be again
-    if message.get("request_id", b"null") != b"null":
-        return payload
-    return msgspec.json.encode({**message, "request_id": message_id})
+    stood_for = {"request_id": source["message_id"], "occurred_at": _time(source["published_at"])}
+    missing = {
+        name: value
+        for name, value in stood_for.items()
+        if value is not None and message.get(name, b"null") == b"null"
+    }
+    return msgspec.json.encode({**message, **missing}) if missing else payload
+
+
+def _time(text: object) -> datetime | None:
+    """Return the publish time that a letter's source names; Pub/Sub's attribute is only text."""
+    try:
+        return optional_time({"published_at": text}, "published_at")
+    except InvalidInput:
+        return None

@@ -104,7 +104,8 @@ def test_a_replay_goes_to_its_topic_under_the_id_it_was_known_by(cli: Cli, data_
     assert ran.exit_code == 0
     ((topic, data),) = published(data_dir)
     assert topic == "stitch-requests"
-    assert json.loads(data) == PAYLOAD | {"request_id": "m1"}
+    first = {"request_id": "m1", "occurred_at": "2026-11-21T00:00:00Z"}
+    assert json.loads(data) == PAYLOAD | first
     (after,) = cli("deadletters", "list", "--json").document
     assert after["replayed_at"] is not None
 

@@ -91,6 +91,42 @@ class CallbackSenderContract:
         assert answer.retry_after_s is not None
         assert 60 < answer.retry_after_s <= 100
 
+    @pytest.mark.parametrize(
+        "date",
+        [
+            "Mon, 1 Jan 2030 00:00:00 +99999999999999999",
+            "Mon, 1 Jan 2030 99999999999999999999:00:00 GMT",
+            "Mon, 1 Jan 99999999999 00:00:00 GMT",
+            "Mon, 31 Dec 9999 23:59:59 -2359",
+            "Mon, 1 Jan 0001 00:00:00 +2359",
+        ],
+    )
+    async def test_an_impossible_date_is_none_and_the_answer_counts(
+        self, sender: CallbackSender, date: str
+    ) -> None:
+        with StubEndpoint(say("200 OK", f"Retry-After: {date}")) as endpoint:
+            assert (await self._post(sender, endpoint.url)).status == 200
+
+    @pytest.mark.parametrize("chunks", [b"zz\r\n", b"-5\r\n", b"f" * 17 + b"\r\nx", b"9" * 5000])
+    async def test_chunks_that_cannot_be_read_are_no_answer(
+        self, sender: CallbackSender, chunks: bytes
+    ) -> None:
+        with (
+            StubEndpoint(say("200 OK", "Transfer-Encoding: chunked", body=chunks)) as endpoint,
+            pytest.raises(Unavailable),
+        ):
+            await self._post(sender, endpoint.url)
+
+    async def test_cookies_are_not_read(
+        self, sender: CallbackSender, recwarn: pytest.WarningsRecorder
+    ) -> None:
+        """The parser of cookies warns of what it cannot read, on stderr and in its words."""
+        cookie = f"Set-Cookie: a=b; max-age={'9' * 400}"
+        with StubEndpoint(say("200 OK", cookie)) as endpoint:
+            assert (await self._post(sender, endpoint.url)).status == 200
+
+        assert [str(warning.message) for warning in recwarn] == []
+
     async def test_of_a_huge_answer_only_the_beginning_is_read(
         self, sender: CallbackSender
     ) -> None:

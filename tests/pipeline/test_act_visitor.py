@@ -214,6 +214,38 @@ class TestTheVisitorNow:
         assert len(outcomes) == 2
         assert outcomes[times:] == [("suppressed", "DUPLICATE")] * (2 - times)
 
+    @pytest.mark.parametrize("action", [MAIL, PUSH])
+    async def test_two_who_join_one_that_went_without_get_it_once(
+        self, world: World, action: dict[str, Any]
+    ) -> None:
+        """The survivor's own entry ended with nothing sent: that leaves room for one, not for all."""
+        register(world, destination(SENDGRID))
+        survivor, *others = [
+            await world.put_profile(
+                Identifier("client_id", value), attributes={"email": ADDRESS}, consent=GRANTED
+            )
+            for value in ("11.22", "33.44", "55.66")
+        ]
+        for value in ("11.22", "33.44", "55.66"):
+            event = {"event_name": "add_to_cart", "client_id": value, "value": 1}
+            await decide(world, {**action, "once_per": "day"}, request={"event": event})
+        ids = [message["outbox_id"] for message in world.published["actions"]]
+        denied = {"granted": False, "at": START}
+        denials = {"email": denied, "ad_personalization": denied}
+        await patch_profile(world, survivor, consent=denials)
+        await world.act(ids[0])
+        await patch_profile(world, survivor, consent=GRANTED)
+        alias = {"merged_into": survivor, "identifiers": {}, "attributes": {}}
+        aliases = [Put(f"profiles/{profile_id}", alias) for profile_id in others]
+        await world.store.commit(aliases, deadline=Deadline.after(5))
+        world.answers = [202] * 9
+
+        await asyncio.gather(*map(world.act, ids[1:]))
+
+        assert sorted(outcome for outcome, _ in await told(world)) == [
+            "delivered", "suppressed", "suppressed",
+        ]  # fmt: skip
+
     @pytest.mark.parametrize("behind_an_alias", [False, True])
     async def test_an_erased_visitor_is_left_alone_and_not_named(
         self, world: World, *, behind_an_alias: bool

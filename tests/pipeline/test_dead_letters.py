@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tagstitch.pipeline.backend import RejectedRow
 from tagstitch.pipeline.dead_letter import Message, publish_dead_letter
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.record_dead_letter import open_payload, record_dead_letter
+from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
 from tests.pipeline.world import KEYRING, START, World
 
 
@@ -163,6 +165,54 @@ class TestPrivacy:
         letter_id = await record(world, Message(data, "d1", "dead-letter", START))
 
         assert await opened(world, letter_id) == data
+
+
+GRANT = {
+    "identifiers": [{"type": "client_id", "value": "1294673677.1747154479"}],
+    "consent": {"email": True},
+}
+
+
+class TestReplay:
+    async def given_up(self, world: World, published_at: str) -> str:
+        """Store the letter of a grant that its subscription gave up; return its id."""
+        forwarded = {
+            "CloudPubSubDeadLetterSourceSubscription": "stitch-requests-push",
+            "CloudPubSubDeadLetterSourceTopicPublishTime": published_at,
+        }
+        data = json.dumps(GRANT).encode()
+        message = Message(data, "m1", "dead-letter", world.now, forwarded)
+        await record_dead_letter(world.backend, KEYRING, message, deadline=Deadline.after(5))
+        [path] = await world.paths("dead_letters")
+        return path.partition("/")[2]
+
+    async def replay(self, world: World, letter_id: str) -> None:
+        """Replay the letter and deliver what that publishes, an hour later."""
+        await replay_dead_letter(world.backend, KEYRING, letter_id, deadline=Deadline.after(5))
+        world.now += timedelta(hours=1)
+        await world.stitch(world.published["stitch-requests"][-1], "m2")
+
+    async def test_an_old_grant_does_not_undo_a_denial_that_came_between(
+        self, world: World
+    ) -> None:
+        letter_id = await self.given_up(world, world.now.isoformat())
+        world.now += timedelta(hours=1)
+        denial = GRANT | {"consent": {"email": False}, "event": {"event_name": "login"}}
+        await world.stitch(denial, "m3")
+
+        await self.replay(world, letter_id)
+
+        [profile] = (await world.collection("profiles")).values()
+        assert profile["consent"]["email"]["granted"] is False
+
+    async def test_a_letter_whose_publish_time_cannot_be_read_is_replayed_all_the_same(
+        self, world: World
+    ) -> None:
+        letter_id = await self.given_up(world, "yesterday")
+
+        await self.replay(world, letter_id)
+
+        assert len(await world.paths("profiles")) == 1
 
 
 async def test_a_record_that_the_table_refuses_is_in_the_log(

@@ -492,3 +492,20 @@ class TestReplay:
         await world.act()
 
         assert (await entry(world))["status"] == "delivered"
+
+    async def test_the_sweep_finds_it_even_when_its_first_record_is_stored_late(
+        self, world: World
+    ) -> None:
+        letter_id = await self.refused(world)
+        world.crash_at = (len(world.effects), "behind")
+        await world.run_until_crash(self.replay(world, letter_id))
+        world.restart()
+        await world.store_audit()
+        world.now += timedelta(minutes=3)
+
+        await run_sweep(world)
+        await world.act()
+        await world.store_audit()
+
+        ended = await entry(world)
+        assert (ended["status"], "pending" in ended) == ("delivered", False)

@@ -140,3 +140,30 @@ async def test_all_that_waits_is_published_and_little_of_it_takes_one_query(
         f"o{number}" for number in range(waiting)
     )
     assert (asked.count("outbox"), asked.count("processed")) == (queries, 1)
+
+
+@pytest.mark.parametrize("damaged", [["text"], [5], [b"no JSON"], "text", 5, None])
+async def test_records_that_somebody_damaged_do_not_stop_the_rest(
+    world: World, damaged: Any
+) -> None:
+    for path in ("processed/damaged", "outbox/damaged"):
+        fields = {"pending": 1, "pending_since": START - timedelta(hours=1), "records": damaged}
+        await world.store.commit([Put(path, fields)], deadline=Deadline.after(5))
+    await forget_an_action(world)
+
+    await swept(world)
+
+    assert [action["outbox_id"] for action in world.published["actions"]] == ["forgotten"]
+
+
+async def test_the_other_records_of_a_damaged_document_are_published(world: World) -> None:
+    fields = {
+        "pending": 1,
+        "pending_since": START - timedelta(hours=1),
+        "records": [b"no JSON", b'{"record_id":"r"}'],
+    }
+    await world.store.commit([Put("processed/damaged", fields)], deadline=Deadline.after(5))
+
+    await swept(world)
+
+    assert [message["records"] for message in world.published["audit"]] == [[{"record_id": "r"}]]
