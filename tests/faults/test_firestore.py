@@ -54,7 +54,7 @@ CODES = [
     grpc.StatusCode.PERMISSION_DENIED,
 ]
 
-DEADLINE_MS = 250
+DEADLINE_MS = 800
 PURCHASE = {"event_name": "purchase", "client_id": "5.5", "value": 7.5}
 OFFER = {"event_name": "view_promotion", "client_id": "5.5"}
 

@@ -40,7 +40,7 @@ FAULTS: dict[str, Fault] = {
     "knows no such topic": refusing(grpc.StatusCode.NOT_FOUND),
 }
 
-DEADLINE_MS = 250
+DEADLINE_MS = 800
 ACCEPTING_S = 2.0
 """Seconds in which an asynchronous request must reach Pub/Sub."""
 
