@@ -104,6 +104,7 @@ class Stepper:
         self._loop.set_exception_handler(lambda _loop, _context: None)  # tasks that a crash ended
         self._fault: Fault | None = None
         self._calls = 0
+        self._under_way: set[asyncio.Future[Any]] = set()
         self._crashed = asyncio.Event()
         backend = world.backend
         world.backend = replace(
@@ -150,8 +151,9 @@ class Stepper:
         while others and not self._crashed.is_set():
             await asyncio.wait({*others, death}, return_when=asyncio.FIRST_COMPLETED)
             others = asyncio.all_tasks() - {asyncio.current_task(), death}
-        for task in (*others, death):
+        for task in (*(others - self._under_way), death):
             task.cancel()
+        # What a process had sent when it died still happens, and not behind whoever looks next.
         await asyncio.gather(*others, death, return_exceptions=True)
         return list(await asyncio.gather(*lanes, return_exceptions=True))
 
@@ -166,10 +168,17 @@ class Stepper:
         fault = self._fault if self._fault is not None and self._fault.at == number else None
         if fault is not None and not fault.is_behind:
             self._fail(fault)
-        result = await work()
+        result = await (work() if self._in_turns else self._sent(work))
         if fault is not None:
             self._fail(fault)
         return result
+
+    async def _sent(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return what a call gives that reaches its store even when nobody waits for it."""
+        call = asyncio.ensure_future(work())
+        self._under_way.add(call)
+        call.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(call)
 
     def _fail(self, fault: Fault) -> None:
         if fault.kind == "unavailable":
