@@ -379,7 +379,7 @@ function answerBrowser() {
     setResponseHeader('Access-Control-Allow-Headers', 'Content-Type');
     return respond(200, {});
   }
-  if (isAsync && method !== 'POST') return refuse(405, 'method_not_allowed');
+  if (method !== 'POST' && (method !== 'GET' || isAsync)) return refuse(405, 'method_not_allowed');
   const value = getCookieValues(data.cookieName)[0];
   if (!value || value.length > 256 || !hasConsent()) return respond(200, {attributes: {}});
   const identifiers = {};
@@ -522,17 +522,113 @@ ___SERVER_PERMISSIONS___
       },
       "param": [
         {
+          "key": "headerWhitelist",
+          "value": {
+            "type": 2,
+            "listItem": [
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "host"
+                  }
+                ]
+              },
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "origin"
+                  }
+                ]
+              },
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "sec-fetch-site"
+                  }
+                ]
+              },
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "x-stitcher-secret"
+                  }
+                ]
+              }
+            ]
+          }
+        },
+        {
+          "key": "queryParametersAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
+          "key": "bodyAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
+          "key": "headersAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
+          "key": "pathAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
           "key": "requestAccess",
           "value": {
             "type": 1,
-            "string": "any"
+            "string": "specific"
           }
         },
         {
           "key": "headerAccess",
           "value": {
             "type": 1,
-            "string": "any"
+            "string": "specific"
           }
         },
         {
@@ -670,6 +766,15 @@ scenarios:
     assertApi('setResponseHeader').wasCalledWith('Access-Control-Allow-Origin', 'https://shop.example.com');
     assertApi('setResponseHeader').wasCalledWith('Access-Control-Allow-Credentials', 'true');
     assertApi('returnResponse').wasCalled();
+- name: Other methods than GET and POST are refused, to browsers and to servers
+  code: |-
+    mock('getRequestMethod', 'PUT');
+    runCode(mockData);
+    server();
+    runCode(mockData);
+    assertApi('sendHttpRequest').wasNotCalled();
+    assertApi('setResponseStatus').wasCalledWith(405);
+    assertApi('setResponseStatus').wasNotCalledWith(200);
 - name: Another path is another client's
   code: |-
     mock('getRequestPath', '/stitched');
