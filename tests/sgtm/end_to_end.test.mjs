@@ -479,6 +479,12 @@ test(
     );
     const answer = /** @type {any} */ (await (await ask({ "x-stitcher-secret": secret })).json());
     assert.equal(answer.attributes.user_loyalty_tier, "Silver");
+    const fields = await fetch(`${sgtm.url}/stitch?id=u-1003&fields=user_loyalty_tier`, {
+      headers: { "x-stitcher-secret": secret },
+    });
+    assert.deepEqual(/** @type {any} */ (await fields.json()).attributes, {
+      user_loyalty_tier: "Silver",
+    });
   },
 );
 

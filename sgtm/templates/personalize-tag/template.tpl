@@ -379,7 +379,7 @@ ___SERVER_PERMISSIONS___
                   },
                   {
                     "type": 1,
-                    "string": "*"
+                    "string": "/"
                   },
                   {
                     "type": 1,

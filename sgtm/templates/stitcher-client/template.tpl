@@ -431,6 +431,7 @@ function serverQuestion() {
     if (sent[name] !== undefined) body[name] = sent[name];
   });
   if (method === 'GET') {
+    if (query.fields) body.fields = listed(query.fields);
     body.identifiers = {};
     TYPES.forEach((type) => {
       if (query[type]) body.identifiers[type] = query[type];
@@ -849,6 +850,15 @@ scenarios:
       assertThat(sent.identifiers).isEqualTo({user_id: 'u-1'});
       assertThat(body.profile_id).isEqualTo('p_1');
     });
+- name: A server's GET names attributes separated by commas
+  code: |-
+    server();
+    mock('getRequestQueryParameters', {id: 'u-1', fields: 'tier, store', view: 'shop'});
+    answer(200, {found: true, attributes: {tier: 'Gold'}});
+    runCode(mockData);
+    assertThat(sent.fields).isEqualTo(['tier', 'store']);
+    assertThat(sent.id).isEqualTo('u-1');
+    assertThat(sent.view).isEqualTo('shop');
 - name: A server's mistake is answered as the service answers it
   code: |-
     server();
