@@ -450,6 +450,16 @@ scenarios:
     });
     assertApi('setResponseStatus').wasCalledWith(200);
     assertApi('setResponseBody').wasCalledWith('{"acknowledged":"r-1"}');
+- name: A user id of the context becomes the event's, a trailing slash does not matter
+  code: |-
+    mockData.path = '/stitched/';
+    mock('getRequestBody', JSON.stringify({
+      type: 'visitor.stitched',
+      data: {request_id: 'r-1', found: true, attributes: {}, context: {user_id: 'u-1', client_id: 7}}
+    }));
+    runCode(mockData);
+    assertThat(ran.user_id).isEqualTo('u-1');
+    assertThat(ran.client_id).isUndefined();
 - name: How many callbacks led here is passed on
   code: |-
     headers['x-tagstitch-hops'] = '3';

@@ -937,6 +937,22 @@ scenarios:
       assertApi('setResponseStatus').wasCalledWith(503);
       assertApi('returnResponse').wasCalled();
     });
+- name: A server's question runs the container with whom it named
+  code: |-
+    server();
+    mockData.runsContainer = true;
+    mock('getRequestQueryParameters', {user_id: 'u-1'});
+    answer(200, {found: true, profile_id: 'p_1', attributes: {tier: 'Gold'}});
+    runCode(mockData);
+    callLater(() => {
+      assertThat(ran).isEqualTo({
+        event_name: 'visitor_stitched',
+        visitor: {tier: 'Gold'},
+        stitch: {found: true},
+        user_id: 'u-1'
+      });
+      assertThat(body.profile_id).isEqualTo('p_1');
+    });
 - name: A server's mistake does not run the container
   code: |-
     server();
