@@ -19,14 +19,17 @@ export function buildContainer() {
     return template ? `cvt_${IDS.containerId}_${template.id}` : part.type;
   };
   const numbered = (/** @type {string} */ kind, /** @type {any[]} */ parts) =>
-    parts.map(({ template, trigger, ...part }) => {
+    parts.map(({ template, trigger, exception, ...part }) => {
       const type = typeOf({ template, ...part });
       return structuredClone({ ...IDS, [`${kind}Id`]: next(), ...part, type, fingerprint: "0" });
     });
   const trigger = numbered("trigger", TRIGGERS);
+  const idOf = (/** @type {string} */ wanted) =>
+    trigger.find(({ name }) => name === wanted)?.triggerId;
   const tag = numbered("tag", TAGS).map((part, i) => ({
     ...part,
-    firingTriggerId: [trigger.find(({ name }) => name === TAGS[i].trigger)?.triggerId],
+    firingTriggerId: [idOf(TAGS[i].trigger)],
+    ...(TAGS[i].exception && { blockingTriggerId: [idOf(TAGS[i].exception)] }),
     tagFiringOption: "ONCE_PER_EVENT",
     monitoringMetadata: { type: "MAP" },
     consentSettings: { consentStatus: "NOT_SET" },

@@ -61,6 +61,8 @@ const anyEvent = [compare("MATCH_REGEX", "{{_event}}", ".*")];
 const isDecided = compare("EQUALS", "{{Tagstitch - Decided}}", "true");
 /** Events of the stitch clients are no hits: they go to the tags that ask for their client alone. */
 const isHit = not(compare("STARTS_WITH", "{{Client Name}}", "Tagstitch - Stitch"));
+/** The client's name is the proof: an import or a second client adds to it, and a browser has no say. */
+const isCallback = compare("STARTS_WITH", "{{Client Name}}", "Tagstitch - Stitch callback");
 const isNotSentAgain = compare("MATCH_REGEX", "{{Event - x-ga-gcu}}", "^(undefined|null|)$");
 const decide = [
   text("serviceUrl", "{{Tagstitch - Decide URL}}"),
@@ -99,7 +101,11 @@ export const VARIABLES = [
     "REPLACE with 24 or more random characters",
     "Marks decided events. Until it is replaced no event leaves.",
   ),
-  constant("Tagstitch - Switch", "on", "off: every event leaves as it came, and nobody is asked."),
+  constant(
+    "Tagstitch - Switch",
+    "on",
+    "off: every event leaves as it came, nothing is decided or stitched.",
+  ),
   constant(
     "GA4 - Measurement ID",
     "G-REPLACE",
@@ -156,10 +162,17 @@ export const TRIGGERS = [
     filter: [isHit, isDecided, isNotSentAgain],
   },
   {
+    name: "Tagstitch is switched off",
+    type: "CUSTOM_EVENT",
+    customEventFilter: anyEvent,
+    filter: [compare("EQUALS", "{{Tagstitch - Switch}}", "off")],
+    notes: "The exception of Tagstitch's own tags: every event counts as decided then.",
+  },
+  {
     name: "Visitor stitched",
     type: "CUSTOM_EVENT",
     customEventFilter: [compare("EQUALS", "{{_event}}", "visitor_stitched")],
-    filter: [compare("EQUALS", "{{Client Name}}", "Tagstitch - Stitch callback")],
+    filter: [isCallback],
     notes: "The client's name is the proof: a browser can send an event of this name too.",
   },
 ];
@@ -191,6 +204,7 @@ export const TAGS = [
     name: "Tagstitch - Personalize",
     template: "personalize-tag",
     trigger: "Decided events, not sent again after consent",
+    exception: "Tagstitch is switched off",
     parameter: [
       text("source", "decision"),
       text("cookieNames", "show_*"),
@@ -202,6 +216,7 @@ export const TAGS = [
     name: "Tagstitch - Start stitching",
     template: "start-stitching-tag",
     trigger: "Decided logins",
+    exception: "Tagstitch is switched off",
     parameter: [
       ...stitch,
       table("identifiers", [

@@ -1,7 +1,11 @@
 // @ts-check
 /** Each API of the server sandbox: the permission it needs and the template types that have it. */
 
-/** @typedef {{permission?: string, types?: string[]}} ApiEntry */
+/**
+ * `part` is what an API reads of the request; one that needs `read_request` and names none reads all.
+ *
+ * @typedef {{permission?: string, types?: string[], part?: string}} ApiEntry
+ */
 
 const IN_EVENT = ["TAG", "MACRO"];
 const IN_CLIENT = ["CLIENT"];
@@ -26,14 +30,14 @@ export const API_CATALOGUE = {
   getContainerVersion: { permission: "read_container_data" },
   getCookieValues: { permission: "get_cookies" },
   getEventData: { permission: "read_event_data", types: IN_EVENT },
-  getRemoteAddress: { permission: "read_request" },
-  getRequestBody: { permission: "read_request" },
-  getRequestHeader: { permission: "read_request" },
+  getRemoteAddress: { permission: "read_request", part: "remoteAddress" },
+  getRequestBody: { permission: "read_request", part: "body" },
+  getRequestHeader: { permission: "read_request", part: "headers" },
   getRequestMethod: {},
-  getRequestPath: { permission: "read_request" },
-  getRequestQueryParameter: { permission: "read_request" },
-  getRequestQueryParameters: { permission: "read_request" },
-  getRequestQueryString: { permission: "read_request" },
+  getRequestPath: { permission: "read_request", part: "path" },
+  getRequestQueryParameter: { permission: "read_request", part: "queryParameters" },
+  getRequestQueryParameters: { permission: "read_request", part: "queryParameters" },
+  getRequestQueryString: { permission: "read_request", part: "queryParameters" },
   getTimestamp: {},
   getTimestampMillis: {},
   getType: {},

@@ -6,16 +6,19 @@ import { readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Container } from "./container/container.js";
-import { parseContainer } from "./container/export.js";
+import { ContainerError, parseContainer } from "./container/export.js";
 import { lintTemplate } from "./lint.js";
 import { serve } from "./server.js";
-import { parseTemplate } from "./template.js";
+import { TemplateError, parseTemplate } from "./template.js";
 import { runScenarios } from "./template_tests.js";
 
 const USAGE = `usage: cli.js lint PATH…       judge templates and container exports
        cli.js test PATH…       run the tests of templates
        cli.js serve CONTAINER  [--port 8090] [--ga4 URL] [--set "VARIABLE=VALUE"]… [--credentials FILE]
                                [--timeout MS] [--until-stdin-ends]`;
+
+/** What cannot be done as it was asked for. */
+class UsageError extends Error {}
 
 /** @param {string[]} paths @returns {string[]} every template and container export at or below them */
 function filesAt(paths) {
@@ -53,7 +56,9 @@ function lint(paths) {
 /** @param {string[]} paths @returns {Promise<number>} how many scenarios failed */
 async function test(paths) {
   let [passed, failed] = [0, 0];
-  for (const path of filesAt(paths).filter((each) => each.endsWith(".tpl"))) {
+  const templates = filesAt(paths).filter((each) => each.endsWith(".tpl"));
+  if (templates.length === 0) throw new UsageError(`no template (.tpl) in ${paths.join(", ")}`);
+  for (const path of templates) {
     for (const { name, error } of await runScenarios(parseTemplate(readFileSync(path, "utf8")))) {
       if (error) console.error(`${path}: ${name}: ${error}`);
       if (error) failed += 1;
@@ -76,7 +81,7 @@ export function setConstants(document, settings) {
     const variable = document.containerVersion.variable.find(
       (/** @type {any} */ each) => each.name === name && each.type === "c",
     );
-    if (!variable) throw new Error(`no constant variable is called ${name}`);
+    if (!variable) throw new UsageError(`no constant variable is called ${name}`);
     variable.parameter.find((/** @type {any} */ each) => each.key === "value").value =
       rest.join("=");
   }
@@ -98,6 +103,16 @@ export function setTimeouts(document, timeoutMs) {
   return document;
 }
 
+/** @param {any} document @returns {string[]} the constant variables that say REPLACE still */
+function unreplaced(document) {
+  return document.containerVersion.variable
+    .filter(
+      (/** @type {any} */ each) =>
+        each.type === "c" && JSON.stringify(each.parameter).includes("REPLACE"),
+    )
+    .map((/** @type {any} */ each) => each.name);
+}
+
 /** @param {string} path @param {Record<string, any>} values */
 async function serveFile(path, values) {
   const document = setConstants(JSON.parse(readFileSync(path, "utf8")), values.set ?? []);
@@ -110,7 +125,7 @@ async function serveFile(path, values) {
   const { url } = await serve(container, { port: Number(values.port ?? 8090) });
   // Whoever started this has ended, in whatever way: so does this.
   if (values["until-stdin-ends"]) process.stdin.resume().once("close", () => process.exit(0));
-  console.log(JSON.stringify({ kind: "ready", url }));
+  console.log(JSON.stringify({ kind: "ready", url, to_replace: unreplaced(document) }));
 }
 
 /** @param {string[]} words @returns {Promise<number>} the exit code */
@@ -135,5 +150,13 @@ async function main(words) {
   return 2;
 }
 
+/** Say in one line what a caller can mend; a fault of the simulator keeps its stack. @param {any} error @returns {number} the exit code */
+function explain(error) {
+  const known = [UsageError, ContainerError, TemplateError, SyntaxError];
+  if (!error.code && !known.some((kind) => error instanceof kind)) throw error;
+  console.error(error.message);
+  return String(error.code).startsWith("ERR_PARSE_ARGS") ? 2 : 1;
+}
+
 if (import.meta.url === `file://${process.argv[1]}`)
-  process.exitCode = await main(process.argv.slice(2));
+  process.exitCode = await main(process.argv.slice(2)).catch(explain);

@@ -14,6 +14,7 @@ const TEST_GLOBALS = [
   "runCode",
   "scenario",
 ];
+const REQUEST_PARTS = ["body", "headers", "path", "queryParameters", "remoteAddress"];
 const SCALARS = new Set(["TEXT", "CHECKBOX", "RADIO", "SELECT"]);
 
 /**
@@ -27,6 +28,7 @@ export function lintTemplate(template) {
   );
   messages.push(...lintRequired(template, required));
   messages.push(...lintPermissions(template, required));
+  messages.push(...lintRequestParts(template, required));
   messages.push(...lintInfo(template.info));
   messages.push(...template.fields.flatMap((field) => lintField(field)));
   if (program)
@@ -74,6 +76,27 @@ function lintPermissions(template, required) {
           `the permission ${entry.instance.key.publicId} needs versionId "1" and isRequired`,
       ),
   ];
+}
+
+/**
+ * Whether read_request allows the parts of a request that are read, and those alone.
+ *
+ * @param {import("./template.js").Template} template
+ * @param {import("./language.js").Required[]} required
+ */
+function lintRequestParts(template, required) {
+  const parameters = parsePermissions(template.permissions).get("read_request");
+  const readers = required
+    .map(({ name }) => API_CATALOGUE[name])
+    .filter((entry) => entry?.permission === "read_request");
+  if (!parameters || readers.length === 0) return []; // said already, as missing or not needed
+  const isAll = readers.some(({ part }) => !part);
+  return REQUEST_PARTS.flatMap((part) => {
+    const isRead = isAll || readers.some((reader) => reader.part === part);
+    const isAllowed = parameters.requestAccess === "any" || parameters[`${part}Allowed`] === true;
+    if (isRead === isAllowed) return [];
+    return [`read_request: ${part} is ${isRead ? "read and not allowed" : "allowed and not read"}`];
+  });
 }
 
 /** @param {Record<string, any>} info */

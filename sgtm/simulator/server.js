@@ -25,7 +25,10 @@ export async function serve(container, { port = 0, host = "127.0.0.1" } = {}) {
       outgoing.writeHead(500).end();
     }
   });
-  await new Promise((resolve) => server.listen(port, host, () => resolve(undefined)));
+  await new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, host, () => resolve(undefined));
+  });
   const address = /** @type {import("node:net").AddressInfo} */ (server.address());
   return {
     url: `http://${host}:${address.port}`,

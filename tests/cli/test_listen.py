@@ -163,6 +163,35 @@ def test_a_stack_without_node_says_what_is_missing_and_runs(
     assert document["container_absence"] == "it needs Node 20, which is not there"
 
 
+@needs_node
+@one_worker
+def test_what_is_printed_for_people_names_the_container_and_the_page(tmp_path: Path) -> None:
+    install_simulator()
+    command = [sys.executable, "-m", "tagstitch.cli", "up", "--port", "0", "--container-port", "0"]
+    stack = subprocess.Popen(
+        [*command, "--data-dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        printed = "\n".join(read_until(stack, "Ctrl-C"))
+        container = re.findall(
+            r"^simulated sGTM container: (\S+), hits at /g/collect$", printed, re.MULTILINE
+        )
+        page = re.findall(r"^sample page, for a browser:\s(\S+)$", printed, re.MULTILINE)
+        statuses = [hit(container[0], en="scroll").status_code, httpx.get(page[0]).status_code]
+    finally:
+        stack.terminate()
+        stack.wait(20)
+        assert stack.stdout is not None
+        stack.stdout.close()
+
+    assert statuses == [200, 200]
+    assert page[0].endswith(f"?container={container[0]}")
+
+
 def test_listening_to_nobody_fails_and_says_what_to_do(cli: Cli) -> None:
     ran = cli("listen", "--url", "http://127.0.0.1:9", "--json")
 

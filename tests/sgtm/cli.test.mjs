@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -73,6 +74,35 @@ test("a wrong use shows the usage", () => {
   assert.match(run("simulate").stderr, /usage:/);
 });
 
+for (const [what, words, message] of /** @type {Array<[string, string[], RegExp]>} */ ([
+  ["a file that is not there", ["lint", "nothing.tpl"], /no such file .*nothing\.tpl/],
+  ["a folder without templates", ["test", CONTAINER], /no template \(\.tpl\) in .*container\.json/],
+  ["a container that is none", ["serve", file("none.json", "{}")], /not a container export/],
+  ["an option that does not exist", ["lint", "--all", CONTAINER], /Unknown option '--all'/],
+  ["a port that is none", ["serve", CONTAINER, "--port", "x"], /port/],
+  ["a constant that is none", ["serve", CONTAINER, "--set", "A=1"], /no constant variable .* A$/m],
+])) {
+  test(`${what} is told in a line, and fails`, () => {
+    const { status, stderr } = run(...words);
+
+    assert.notEqual(status, 0);
+    assert.match(stderr, message);
+    assert.doesNotMatch(stderr, /^ +at /m);
+  });
+}
+
+test("a port that is taken is told in a line", async () => {
+  const taken = createServer();
+  await new Promise((resolve) => taken.listen(0, "127.0.0.1", () => resolve(undefined)));
+  const { port } = /** @type {import("node:net").AddressInfo} */ (taken.address());
+
+  const { status, stderr } = run("serve", CONTAINER, "--port", String(port));
+  taken.close();
+
+  assert.equal(status, 1);
+  assert.match(stderr, /^listen EADDRINUSE/);
+});
+
 test("a served container answers, and sends nothing to Google", async () => {
   const words = [
     CLI,
@@ -105,6 +135,12 @@ test("a served container answers, and sends nothing to Google", async () => {
   await new Promise((resolve) => served.once("exit", resolve));
 
   assert.equal(answer.status, 200);
+  assert.deepEqual(lines()[0].to_replace, [
+    "Tagstitch - Stitch URL",
+    "Tagstitch - Key",
+    "Tagstitch - Browser key",
+    "GA4 - Measurement ID",
+  ]);
   assert.deepEqual(
     lines()
       .filter(({ kind }) => kind === "ga4")

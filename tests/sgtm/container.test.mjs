@@ -266,6 +266,99 @@ test("switched off, every event leaves once as it came, and nobody is asked", as
   );
 });
 
+test("switched off, no tag of Tagstitch asks anybody, and a result is for its own tags", async () => {
+  const stitch = await startStub(() => ({ status: "accepted" }));
+  const { container, log } = started({
+    stitchUrl: stitch.url,
+    constants: ["Tagstitch - Switch=off"],
+    change: (/** @type {any} */ version) => {
+      const tag = part(version, "tag", "Tagstitch - Personalize");
+      setParameter(tag, "source", "request");
+      setParameter(tag, "serviceUrl", "{{Tagstitch - Decide URL}}");
+      const ofTheShop = part(version, "trigger", "Decided events");
+      ofTheShop.filter = ofTheShop.filter.slice(-1); // a trigger that was there, with the condition
+      callBackWithSecret(part(version, "client", "Tagstitch - Stitch callback"));
+    },
+  });
+
+  await container.handle(incoming({ query: hitQuery({ en: "login", uid: "u-1001" }) }));
+  const answer = await container.handle(callback());
+  await stitch.stop();
+
+  assert.equal(answer.status, 200);
+  assert.deepEqual([decide.received, stitch.received], [[], []]);
+  assert.deepEqual(
+    sentEvents(ga4).map(({ en }) => en),
+    ["login"],
+  );
+  const names = log.filter(({ kind }) => kind === "tag").map(({ name }) => name);
+  assert.deepEqual(names, ["GA4 - Decided events"]);
+});
+
+const CALLBACK_SECRET = "whsec_c2VjcmV0IG9mIGEgc2VydmVyIHdpdGhvdXQga2V5cw==";
+
+/** @param {any} client */
+function callBackWithSecret(client) {
+  setParameter(client, "scheme", "sha256");
+  setParameter(client, "secret", CALLBACK_SECRET);
+}
+
+/** The result of a stitch, signed. */
+function callback() {
+  const body = JSON.stringify({
+    type: "visitor.stitched",
+    data: { request_id: "r-1", found: true, attributes: { tier: "Gold" }, context: {} },
+  });
+  const timestamp = String(Math.floor(now / 1000));
+  const inner = sha256(`${CALLBACK_SECRET}r-1.${timestamp}.${body}`);
+  const headers = {
+    "webhook-id": "r-1",
+    "webhook-timestamp": timestamp,
+    "x-tagstitch-signature": `s1=${sha256(CALLBACK_SECRET + inner)}`,
+  };
+  return incoming({ method: "POST", path: "/stitched", body, headers });
+}
+
+test("the client of callbacks may have a longer name, as an import gives it", async () => {
+  const { container } = started({
+    change: (/** @type {any} */ version) => {
+      const client = part(version, "client", "Tagstitch - Stitch callback");
+      client.name += "_imported";
+      callBackWithSecret(client);
+      part(version, "tag", "GA4 - Visitor stitched").paused = false;
+    },
+  });
+
+  await container.handle(callback());
+
+  assert.equal(decide.received.length, 0);
+  assert.deepEqual(
+    sentEvents(ga4).map(({ en }) => en),
+    ["visitor_stitched"],
+  );
+});
+
+test("tags that start side by side each ask for an attribute, the next event's ask nobody", async () => {
+  const stitch = await startStub(() => ({ found: true, attributes: {}, degraded: [] }));
+  decision = () => UNCHANGED;
+  const { container } = started({
+    stitchUrl: stitch.url,
+    change: (/** @type {any} */ version) => {
+      const tag = part(version, "tag", "GA4 - Decided events");
+      setParameter(tag, "eventName", "{{Tagstitch - Loyalty tier}}");
+      version.tag.push({ ...tag, tagId: "990", name: "GA4 - Second" });
+    },
+  });
+
+  await container.handle(incoming({ query: purchase() }));
+  const first = stitch.received.length;
+  await container.handle(incoming({ query: purchase() }));
+  await stitch.stop();
+
+  assert.equal(first, 2);
+  assert.equal(stitch.received.length, first);
+});
+
 test("the client of hits may have any name", async () => {
   const { container } = started({
     change: (/** @type {any} */ version) =>

@@ -99,6 +99,7 @@ function use(options = {}) {
 function addSecondCallbackClient(version) {
   const client = structuredClone(part(version, "client", "Tagstitch - Stitch callback"));
   client.clientId = "900";
+  client.name = "Tagstitch - Stitch callback without a key file";
   setParameter(client, "path", "/stitched-sha256");
   setParameter(client, "scheme", "sha256");
   setParameter(client, "secret", SHA256_SECRET);
@@ -155,6 +156,35 @@ test(
     );
   },
 );
+
+/** What gtag.js sends besides where a server container takes its hits; a broken timing among it. */
+const OF_A_SERVER_CONTAINER = {
+  ecid: "1548980841",
+  tag_exp: "101509157~103116026",
+  dma_cps: "syphamo",
+  ec_mode: "a",
+  _fplc: "0",
+  _eu: "AAAAAAQ",
+  uafvl: "Chromium;136.0.7103.114|Not.A%2FBrand;99.0.0.0",
+  "sst.rnd": "506702095.1763700000",
+  "sst.etld": "google.de",
+  "sst.gcsub": "region1",
+  "sst.us_privacy": "1YNY",
+  "sst.ude": "0",
+  _et: "NaN",
+  richsstsse: "",
+};
+
+test("a hit as gtag.js sends it to a server container is decided like any other", { skip }, async () => {
+  const purchase = { en: "purchase", "epn.value": "7.5", pr1: "idSKU_1~nmTee~pr7.5~qt1" };
+
+  await hit({ ...OF_A_SERVER_CONTAINER, ...purchase });
+
+  assert.deepEqual(
+    sentEvents(ga4).map(({ en, pr1 }) => [en, pr1]),
+    [["micro_purchase", purchase.pr1]],
+  );
+});
 
 test("what is out of stock leaves the items of the cart", { skip }, async () => {
   const item = "nmTee~pr10~qt1~k0stock_status~v0";
@@ -449,6 +479,12 @@ test(
     );
     const answer = /** @type {any} */ (await (await ask({ "x-stitcher-secret": secret })).json());
     assert.equal(answer.attributes.user_loyalty_tier, "Silver");
+    const fields = await fetch(`${sgtm.url}/stitch?id=u-1003&fields=user_loyalty_tier`, {
+      headers: { "x-stitcher-secret": secret },
+    });
+    assert.deepEqual(/** @type {any} */ (await fields.json()).attributes, {
+      user_loyalty_tier: "Silver",
+    });
   },
 );
 
@@ -477,6 +513,76 @@ test(
       "the callback",
     );
     assert.equal(JSON.parse(event["ep.visitor"]).user_loyalty_tier, "Gold");
+  },
+);
+
+test(
+  "what a browser may know of itself can be an event, for the tags that ask for its client",
+  { skip },
+  async () => {
+    use({
+      change: (/** @type {any} */ version) => {
+        setParameter(part(version, "client", "Tagstitch - Stitcher"), "runsContainer", "true");
+        const [isCallback] = part(version, "trigger", "Visitor stitched").filter;
+        isCallback.parameter[1].value = "Tagstitch - Stitcher";
+      },
+    });
+    const headers = { cookie: `anonymous_id=${ANONYMOUS_ID}; consent=granted` };
+
+    const answer = await (await fetch(`${sgtm.url}/stitch`, { headers })).json();
+
+    const attributes = { user_loyalty_tier: "Gold", preferred_category: "Electronics" };
+    assert.deepEqual(answer, { attributes });
+    const [event] = sentEvents(ga4);
+    assert.equal(ga4.received.length, 1);
+    assert.equal(event.en, "visitor_stitched");
+    assert.deepEqual(JSON.parse(event["ep.visitor"]), attributes);
+    assert.deepEqual(JSON.parse(event["ep.stitch"]), { found: true });
+  },
+);
+
+test(
+  "one call brings decision, cookie and attribute of an event together",
+  { skip },
+  async () => {
+    let calls = 0;
+    const counting = await startStub(async ({ body, headers }) => {
+      calls += 1;
+      const { "x-tagstitch-key": key, "content-type": type } = headers;
+      const sent = { method: "POST", headers: { "x-tagstitch-key": key, "content-type": type }, body };
+      return (await fetch(`${stack.url}/decide/decide`, sent)).text();
+    });
+    use({
+      decideUrl: counting.url,
+      change: (/** @type {any} */ version) =>
+        part(version, "tag", "Tagstitch - Decide and re-run").parameter.push({
+          type: "LIST",
+          key: "profileAttributes",
+          list: [
+            {
+              type: "MAP",
+              map: [
+                { type: "TEMPLATE", key: "attribute", value: "user_loyalty_tier" },
+                { type: "TEMPLATE", key: "parameter", value: "loyalty" },
+              ],
+            },
+          ],
+        }),
+    });
+
+    const answer = await hit({
+      cid: "4711.1763700000",
+      en: "view_item",
+      "ep.item_category": "Electronics",
+    });
+    await counting.stop();
+
+    assert.equal(calls, 1);
+    assert.equal(answer.headers.getSetCookie().length, 1);
+    assert.deepEqual(
+      sentEvents(ga4).map((event) => event["ep.loyalty"]),
+      ["Gold"],
+    );
   },
 );
 

@@ -106,6 +106,19 @@ const FAULTS = [
     /the permission send_http is not needed/,
   ],
   [
+    "a permission for more of the request than is read",
+    { code: `require('getRequestPath')(); ${DONE}`, permissions: ["read_request"] },
+    /read_request: body is allowed and not read/,
+  ],
+  [
+    "a permission for less of the request than is read",
+    {
+      code: `require('getRequestPath')(); require('getRequestBody')(); ${DONE}`,
+      permissions: [["read_request", [{ key: "pathAllowed", value: { type: 8, boolean: true } }]]],
+    },
+    /^read_request: body is read and not allowed$/,
+  ],
+  [
     "a tag that claims requests",
     { code: `require('claimRequest')(); ${DONE}` },
     /a TAG has no claimRequest/,

@@ -36,6 +36,7 @@ export const PYTHON = process.env.PYTHON ?? (existsSync(OWN_PYTHON) ? OWN_PYTHON
  *   url: string, document: any, stop: () => Promise<void>,
  *   pushRules: (definitions: object) => Promise<void>,
  *   putViews: (definitions: object) => Promise<void>,
+ *   importProfiles: (profiles: object[]) => Promise<void>,
  * }>}
  */
 export async function startStack(settings, options = ["--no-container"]) {
@@ -75,6 +76,12 @@ export async function startStack(settings, options = ["--no-container"]) {
     writeFileSync(file, JSON.stringify(definitions));
     await runBeside("-m", "tagstitch.cli", "rules", "push", file);
   };
+  /** @param {object[]} profiles */
+  const importProfiles = async (profiles) => {
+    const file = join(folder, "profiles.jsonl");
+    writeFileSync(file, profiles.map((each) => JSON.stringify(each)).join("\n"));
+    await runBeside("-m", "tagstitch.cli", "profiles", "import", file);
+  };
   const putViews = (/** @type {object} */ definitions) =>
     runBeside("-c", PUT_VIEWS, JSON.stringify(definitions));
   const ended = new Promise((resolve) => stack.once("exit", resolve));
@@ -85,7 +92,7 @@ export async function startStack(settings, options = ["--no-container"]) {
   };
   try {
     const document = await announced(stack);
-    return { url: document.url, document, stop, pushRules, putViews };
+    return { url: document.url, document, stop, pushRules, putViews, importProfiles };
   } catch (error) {
     await stop();
     throw error;

@@ -313,6 +313,7 @@ test("transformations allow first, then add, then exclude; all tags but the name
       transformation: [
         {
           transformationId: "61",
+          name: "exclude",
           type: "tf_exclude_params",
           parameter: [
             table("excludedParamsTable", { excludedParams: "value" }),
@@ -322,11 +323,13 @@ test("transformations allow first, then add, then exclude; all tags but the name
         },
         {
           transformationId: "62",
+          name: "add",
           type: "tf_augment_event",
           parameter: [table("augmentEventTable", { paramName: "more", paramValue: "1" })],
         },
         {
           transformationId: "63",
+          name: "allow",
           type: "tf_allow_params",
           parameter: [table("allowedParamsTable", { allowedParams: "value" })],
         },
@@ -482,6 +485,10 @@ test("an export with what the simulator lacks, or with loose ends, is refused", 
         variable: [named({ variableId: "1", type: "c" })],
       },
       /the same id/,
+    ],
+    [
+      { variable: ["1", "2"].map((id) => named({ variableId: id, type: "c" })) },
+      /A: two of the kind variable have this name/,
     ],
   ])) {
     assert.throws(() => parseContainer(version(parts)), message);

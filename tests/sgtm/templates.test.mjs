@@ -42,7 +42,7 @@ for (const folder of FOLDERS) {
     const sends = template(folder).code.includes("sendHttpRequest");
     const topics = sends
       ? [/timeout/i, /error of the service/i, /bad JSON/i, /consent/i]
-      : [/consent/i];
+      : [/consent/i, ...(template(folder).code.includes("JSON.parse") ? [/bad JSON/i] : [])];
 
     assert.deepEqual(
       topics.filter((topic) => !topic.test(names)),
@@ -58,6 +58,7 @@ for (const folder of FOLDERS) {
     assert.deepEqual(missing, []);
     assert.match(read(`templates/${folder}/LICENSE`), /Apache License\s+Version 2\.0/);
     assert.match(read(`templates/${folder}/README.md`), /```mermaid/);
+    assert.doesNotMatch(read(`templates/${folder}/README.md`), /\]\(\.\./, "a link out of it");
   });
 
   test(`every field of ${folder} is in its README`, () => {

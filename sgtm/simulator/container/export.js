@@ -63,7 +63,10 @@ function checkParts(parts, version) {
   if (new Set(ids).size !== ids.length)
     problems.push("two parts have the same id: all kinds share one count");
   for (const [kind, types] of Object.entries(NATIVE_TYPES)) {
+    const names = new Set();
     for (const { name, type } of version[kind] ?? []) {
+      if (names.has(name)) problems.push(`${name}: two of the kind ${kind} have this name`);
+      names.add(name);
       if (type.startsWith("cvt_") && !parts.templates.has(type))
         problems.push(`${name}: no template ${type}`);
       if (!type.startsWith("cvt_") && !types.includes(type))

@@ -359,10 +359,31 @@ ___SERVER_PERMISSIONS___
       },
       "param": [
         {
+          "key": "queryParametersAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
+          "key": "bodyAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
+          "key": "pathAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
           "key": "requestAccess",
           "value": {
             "type": 1,
-            "string": "any"
+            "string": "specific"
           }
         },
         {
@@ -435,7 +456,7 @@ scenarios:
       assertThat(ran.event_name).isEqualTo('micro_purchase');
       assertThat(ran.value).isEqualTo(3);
       assertThat(ran.coupon).isUndefined();
-      assertThat(ran['x-tagstitch'].guard).isString();
+      assertThat(ran['x-tagstitch'].guard.split('.')[0]).isEqualTo('d-1');
       assertApi('gtmOnSuccess').wasCalled();
     });
 - name: An event that is dropped runs nothing
@@ -491,6 +512,7 @@ scenarios:
     callLater(() => {
       assertThat(ran.event_name).isEqualTo('purchase');
       assertThat(ran.coupon).isEqualTo('X');
+      assertThat(ran['x-tagstitch'].guard.split('.')[0]).isEqualTo('undecided');
       assertApi('gtmOnFailure').wasCalled();
     });
 - name: A timeout drops the event when the field says so

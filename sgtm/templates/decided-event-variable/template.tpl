@@ -94,8 +94,14 @@ function isDecided(event) {
   return sha256Sync(guard) === sha256Sync(guardOf(event, parts[0], expiry)); // not to be timed
 }
 
+// A stitch's result carries the profile: it is for the tags that ask for its client, switch or not.
+function isResult(event) {
+  return event.event_name === 'visitor_stitched' && getType(event.stitch) === 'object';
+}
+
+const event = getAllEventData();
 // Switched off, every event counts as decided: it leaves as it came, and decide is not asked.
-return data.power === 'off' || isDecided(getAllEventData());
+return data.power === 'off' ? !isResult(event) : isDecided(event);
 
 
 ___SERVER_PERMISSIONS___
@@ -130,10 +136,31 @@ ___SERVER_PERMISSIONS___
       },
       "param": [
         {
+          "key": "queryParametersAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
+          "key": "bodyAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
+          "key": "pathAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
           "key": "requestAccess",
           "value": {
             "type": 1,
-            "string": "any"
+            "string": "specific"
           }
         },
         {
@@ -211,6 +238,14 @@ scenarios:
     mockData.power = 'off';
     assertThat(runCode(mockData)).isTrue();
     mockData.power = 'on';
+    assertThat(runCode(mockData)).isFalse();
+- name: Switched off, the result of a stitch is still for nobody but its own tags
+  code: |-
+    mockData.power = 'off';
+    event.event_name = 'visitor_stitched';
+    event.stitch = 'a text, as a browser sends it';
+    assertThat(runCode(mockData)).isTrue();
+    event.stitch = {request_id: 'r-1', found: true};
     assertThat(runCode(mockData)).isFalse();
 - name: Denied consent changes nothing here
   code: |-

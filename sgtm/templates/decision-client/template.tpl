@@ -564,6 +564,19 @@ scenarios:
       assertThat(returned).isEqualTo(1);
       assertApi('setResponseStatus').wasCalledWith(204);
     });
+- name: The hit is not answered before the tags of its last event are done
+  code: |-
+    const open_ = [];
+    mock('runContainer', (event, onComplete) => open_.push(onComplete));
+    answer(200, {drop: false, rename: null, set: {}, unset: []});
+    runCode(mockData);
+    callLater(() => {
+      assertThat(open_).hasLength(2);
+      open_[1]();
+      assertThat(returned).isEqualTo(0);
+      open_[0]();
+      assertThat(returned).isEqualTo(1);
+    });
 - name: Dropped events run nothing, and the hit is answered
   code: |-
     answer(200, {drop: true, rename: null, set: {}, unset: []});
@@ -646,6 +659,7 @@ scenarios:
     callLater(() => {
       assertApi('setPixelResponse').wasCalled();
       assertApi('setResponseHeader').wasCalledWith('Access-Control-Allow-Origin', 'https://shop.example.com');
+      assertApi('setResponseHeader').wasCalledWith('Access-Control-Allow-Credentials', 'true');
     });
 - name: Another origin may not read the answer
   code: |-

@@ -379,7 +379,7 @@ ___SERVER_PERMISSIONS___
                   },
                   {
                     "type": 1,
-                    "string": "*"
+                    "string": "/"
                   },
                   {
                     "type": 1,
@@ -559,6 +559,16 @@ scenarios:
     });
     runCode(mockData);
     assertThat(age).isEqualTo(400 * 24 * 3600);
+- name: Cookies are hidden from scripts where the field says so
+  code: |-
+    mockData.httpOnly = true;
+    event['x-tagstitch'] = {actions: [cookie('variant', 'a')]};
+    let hidden;
+    mock('setCookie', (name, value, given) => {
+      hidden = given.httpOnly;
+    });
+    runCode(mockData);
+    assertThat(hidden).isTrue();
 - name: No message is sent for nothing
   code: |-
     event['x-tagstitch'] = {actions: [cookie('show_banner', 'a')]};

@@ -244,17 +244,121 @@ ___SERVER_PERMISSIONS___
       },
       "param": [
         {
+          "key": "headerWhitelist",
+          "value": {
+            "type": 2,
+            "listItem": [
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "webhook-id"
+                  }
+                ]
+              },
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "webhook-timestamp"
+                  }
+                ]
+              },
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "webhook-signature"
+                  }
+                ]
+              },
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "x-tagstitch-signature"
+                  }
+                ]
+              },
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "x-tagstitch-hops"
+                  }
+                ]
+              }
+            ]
+          }
+        },
+        {
+          "key": "bodyAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
+          "key": "headersAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
+          "key": "pathAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
           "key": "requestAccess",
           "value": {
             "type": 1,
-            "string": "any"
+            "string": "specific"
           }
         },
         {
           "key": "headerAccess",
           "value": {
             "type": 1,
-            "string": "any"
+            "string": "specific"
           }
         },
         {
@@ -346,6 +450,16 @@ scenarios:
     });
     assertApi('setResponseStatus').wasCalledWith(200);
     assertApi('setResponseBody').wasCalledWith('{"acknowledged":"r-1"}');
+- name: A user id of the context becomes the event's, a trailing slash does not matter
+  code: |-
+    mockData.path = '/stitched/';
+    mock('getRequestBody', JSON.stringify({
+      type: 'visitor.stitched',
+      data: {request_id: 'r-1', found: true, attributes: {}, context: {user_id: 'u-1', client_id: 7}}
+    }));
+    runCode(mockData);
+    assertThat(ran.user_id).isEqualTo('u-1');
+    assertThat(ran.client_id).isUndefined();
 - name: How many callbacks led here is passed on
   code: |-
     headers['x-tagstitch-hops'] = '3';

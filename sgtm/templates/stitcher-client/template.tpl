@@ -379,7 +379,7 @@ function answerBrowser() {
     setResponseHeader('Access-Control-Allow-Headers', 'Content-Type');
     return respond(200, {});
   }
-  if (isAsync && method !== 'POST') return refuse(405, 'method_not_allowed');
+  if (method !== 'POST' && (method !== 'GET' || isAsync)) return refuse(405, 'method_not_allowed');
   const value = getCookieValues(data.cookieName)[0];
   if (!value || value.length > 256 || !hasConsent()) return respond(200, {attributes: {}});
   const identifiers = {};
@@ -431,6 +431,7 @@ function serverQuestion() {
     if (sent[name] !== undefined) body[name] = sent[name];
   });
   if (method === 'GET') {
+    if (query.fields) body.fields = listed(query.fields);
     body.identifiers = {};
     TYPES.forEach((type) => {
       if (query[type]) body.identifiers[type] = query[type];
@@ -522,17 +523,113 @@ ___SERVER_PERMISSIONS___
       },
       "param": [
         {
+          "key": "headerWhitelist",
+          "value": {
+            "type": 2,
+            "listItem": [
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "host"
+                  }
+                ]
+              },
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "origin"
+                  }
+                ]
+              },
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "sec-fetch-site"
+                  }
+                ]
+              },
+              {
+                "type": 3,
+                "mapKey": [
+                  {
+                    "type": 1,
+                    "string": "headerName"
+                  }
+                ],
+                "mapValue": [
+                  {
+                    "type": 1,
+                    "string": "x-stitcher-secret"
+                  }
+                ]
+              }
+            ]
+          }
+        },
+        {
+          "key": "queryParametersAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
+          "key": "bodyAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
+          "key": "headersAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
+          "key": "pathAllowed",
+          "value": {
+            "type": 8,
+            "boolean": true
+          }
+        },
+        {
           "key": "requestAccess",
           "value": {
             "type": 1,
-            "string": "any"
+            "string": "specific"
           }
         },
         {
           "key": "headerAccess",
           "value": {
             "type": 1,
-            "string": "any"
+            "string": "specific"
           }
         },
         {
@@ -670,6 +767,15 @@ scenarios:
     assertApi('setResponseHeader').wasCalledWith('Access-Control-Allow-Origin', 'https://shop.example.com');
     assertApi('setResponseHeader').wasCalledWith('Access-Control-Allow-Credentials', 'true');
     assertApi('returnResponse').wasCalled();
+- name: Other methods than GET and POST are refused, to browsers and to servers
+  code: |-
+    mock('getRequestMethod', 'PUT');
+    runCode(mockData);
+    server();
+    runCode(mockData);
+    assertApi('sendHttpRequest').wasNotCalled();
+    assertApi('setResponseStatus').wasCalledWith(405);
+    assertApi('setResponseStatus').wasNotCalledWith(200);
 - name: Another path is another client's
   code: |-
     mock('getRequestPath', '/stitched');
@@ -744,6 +850,15 @@ scenarios:
       assertThat(sent.identifiers).isEqualTo({user_id: 'u-1'});
       assertThat(body.profile_id).isEqualTo('p_1');
     });
+- name: A server's GET names attributes separated by commas
+  code: |-
+    server();
+    mock('getRequestQueryParameters', {id: 'u-1', fields: 'tier, store', view: 'shop'});
+    answer(200, {found: true, attributes: {tier: 'Gold'}});
+    runCode(mockData);
+    assertThat(sent.fields).isEqualTo(['tier', 'store']);
+    assertThat(sent.id).isEqualTo('u-1');
+    assertThat(sent.view).isEqualTo('shop');
 - name: A server's mistake is answered as the service answers it
   code: |-
     server();
@@ -821,6 +936,22 @@ scenarios:
     callLater(() => {
       assertApi('setResponseStatus').wasCalledWith(503);
       assertApi('returnResponse').wasCalled();
+    });
+- name: A server's question runs the container with whom it named
+  code: |-
+    server();
+    mockData.runsContainer = true;
+    mock('getRequestQueryParameters', {user_id: 'u-1'});
+    answer(200, {found: true, profile_id: 'p_1', attributes: {tier: 'Gold'}});
+    runCode(mockData);
+    callLater(() => {
+      assertThat(ran).isEqualTo({
+        event_name: 'visitor_stitched',
+        visitor: {tier: 'Gold'},
+        stitch: {found: true},
+        user_id: 'u-1'
+      });
+      assertThat(body.profile_id).isEqualTo('p_1');
     });
 - name: A server's mistake does not run the container
   code: |-
