@@ -104,7 +104,10 @@ def is_listing(call: ast.Call) -> bool:
 
 
 def test_the_policies_know_how_long_a_handler_works() -> None:
+    chosen = (INFRA / "functions.tf").read_text("utf-8")
+
     assert PUSH_DEADLINE_S + 5 == PUSH_HANDLER_S
+    assert f".timeout_s > {PUSH_HANDLER_S:g} &&" in chosen
 
 
 def test_the_policies_know_how_long_a_browser_may_listen() -> None:

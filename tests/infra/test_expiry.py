@@ -13,7 +13,7 @@ import pytest
 
 from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput
-from tagstitch.core.identity_limits import LINK_LOG_DAYS, LINKS_MARGIN_DAYS
+from tagstitch.core.identity_limits import LINK_LOG_DAYS, LINKS_MARGIN_DAYS, QUARANTINE_DAYS
 from tagstitch.core.limits import (
     DEAD_LETTER_EXPIRY_DAYS,
     EXPOSURE_EXPIRY_DAYS,
@@ -76,6 +76,16 @@ async def expiries(world: World, collection: str) -> list[Any]:
     """Return when the documents expire; what only leads to another one lives as long as that."""
     found = [await world.document(path) for path in await world.paths(collection)]
     return [fields.get("expires_at") for fields in found if "merged_into" not in fields]
+
+
+def test_documents_live_as_long_as_was_promised() -> None:
+    """Whoever asks again within these days is answered as before; behind them nothing is left."""
+    promised = {
+        "processed": 7, "outbox": 30, "dead_letters": 7, "dead_letter_parts": 7, "exposures": 90,
+    }  # fmt: skip
+
+    assert {name: DAYS[name] for name in promised} == promised
+    assert QUARANTINE_DAYS == 30
 
 
 async def test_the_policies_delete_what_the_pipeline_wants_deleted(world: World) -> None:

@@ -112,7 +112,7 @@ MUTATIONS = [
     ),
     Mutation(
         0, "deadlines_are_in_order", "functions.tf",
-        "= each.value.timeout_s", "= 30",
+        "= local.sizes[each.key].timeout_s", "= 30",
         "audit_sink is stopped after 30 s, before its handler gives up",
     ),
     Mutation(
@@ -231,6 +231,40 @@ MUTATIONS = [
         0, "roles_are_the_least", "service_accounts.tf",
         'audit_sink   = "writer"', 'audit_sink   = "eraser"',
         'google_project_iam_member.firestore["audit_sink"] lets another than stitch_async delete',
+    ),
+    Mutation(
+        1, "accounts_hold_what_they_need", "service_accounts.tf",
+        'stitch_sync  = "reader"', 'stitch_sync  = "writer"',
+        "stitch_sync holds datastore.entities.create and does not need it",
+    ),
+    Mutation(
+        2, "accounts_hold_what_they_need", "bigquery.tf",
+        'google_service_account.function["audit_sink"].member',
+        'google_service_account.function["decide"].member',
+        "audit_sink needs bigquery.tables.updateData",
+    ),
+    Mutation(
+        1, "others_hold_little", "bigquery.tf",
+        "toset(var.audit_readers)", 'toset(["allUsers"])',
+        "allUsers holds roles/bigquery.dataViewer",
+    ),
+    Mutation(
+        1, "others_hold_little", "service_accounts.tf",
+        '  role               = "roles/iam.serviceAccountOpenIdTokenCreator"\n'
+        "  member             = local.pubsub_service\n",
+        '  role               = "roles/iam.serviceAccountOpenIdTokenCreator"\n'
+        '  member             = "user:somebody@example.com"\n',
+        "user:somebody@example.com holds roles/iam.serviceAccountOpenIdTokenCreator",
+    ),
+    Mutation(
+        1, "services_in_use_are_switched_on", "apis.tf",
+        '    "cloudscheduler.googleapis.com",\n', "",
+        "cloudscheduler is not switched on, and google_cloud_scheduler_… needs it",
+    ),
+    Mutation(
+        2, "query_strings_are_not_logged_by_the_platform", "logging.tf",
+        '  filter = join(" AND ", [\n', '  disabled    = true\n  filter = join(" AND ", [\n',
+        "the platform logs the query strings of stitch_sync",
     ),
     Mutation(
         0, "roles_are_the_least", "secrets.tf",
