@@ -283,6 +283,39 @@ def test_the_audit_is_made_with_its_views_in_order(commands: list[Command]) -> N
         assert views[path.stem]["--view"] == sql.rstrip("\n")
 
 
+def test_the_schedule_and_the_log_are_those_of_terraform(
+    commands: list[Command], plan: dict[str, Any]
+) -> None:
+    [job] = Plan.of(plan).all("google_cloud_scheduler_job")
+    [exclusion] = Plan.of(plan).all("google_logging_project_exclusion")
+    [(_, made)] = of(commands, "gcloud", "scheduler", "jobs", "create", "http")
+    [(_, sink)] = of(commands, "gcloud", "logging", "sinks", "update")
+    token = job.first("http_target")["oidc_token"][0]
+
+    assert made["--schedule"] == job.values["schedule"]
+    assert made["--attempt-deadline"] == job.values["attempt_deadline"]
+    assert made["--oidc-service-account-email"] == token["service_account_email"]
+    assert made["--oidc-token-audience"] == token["audience"]
+    assert made["--uri"].endswith("/sweep")
+    assert sink["--add-exclusion"] == (
+        f"name={exclusion.values['name']},filter={exclusion.values['filter']}"
+    )
+
+
+def test_what_is_switched_on_is_what_terraform_switches_on(
+    commands: list[Command], plan: dict[str, Any]
+) -> None:
+    """But for what alerts, a budget and Terraform itself need."""
+    [enabled] = [c[3:] for c in commands if c[:3] == ["gcloud", "services", "enable"]]
+    planned = {api.values["service"] for api in Plan.of(plan).all("google_project_service")}
+
+    assert planned - set(enabled) == {
+        f"{name}.googleapis.com"
+        for name in ("billingbudgets", "cloudresourcemanager", "monitoring", "serviceusage")
+    }
+    assert set(enabled) <= planned
+
+
 def test_what_is_there_stays(tmp_path: Path) -> None:
     commands = run_script(tmp_path, there=True)
 

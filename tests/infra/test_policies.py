@@ -30,7 +30,10 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
         "audit_days": 30,
         "bigquery_location": "EU",
         "firestore_location": "eur3",
-        "functions": {"decide": {"memory": "2Gi", "cpu": "2", "min_instances": 5}},
+        "functions": {
+            "decide": {"memory": "2Gi", "cpu": "2", "min_instances": 5},
+            "stitch_async": {"timeout_s": 55},
+        },
         "otlp_endpoint": "https://collector.example.com:4318",
         "prefix": "shop-tags",
         "runtime": "python313",
@@ -308,6 +311,34 @@ MUTATIONS = [
         1, "what_goes_wrong_is_told", "monitoring.tf",
         "[for channel in google_monitoring_notification_channel.email : channel.id]", "[]",
         "the alert audit_lag reaches nobody",
+    ),
+    Mutation(
+        2, "what_goes_wrong_is_told", "monitoring.tf",
+        '  combiner              = "OR"\n', '  combiner              = "OR"\n  enabled = false\n',
+        "the alert audit_lag is off",
+    ),
+    Mutation(
+        2, "what_goes_wrong_is_told", "monitoring.tf",
+        "= each.value.text\n", '= "Look at the log."\n',
+        "the alert audit_lag does not say what to do",
+    ),
+    Mutation(
+        2, "somebody_watches", "dashboard.tf",
+        'resource "google_monitoring_dashboard" "this" {\n',
+        'resource "google_monitoring_dashboard" "this" {\n  count = 0\n',
+        "there is no dashboard",
+    ),
+    Mutation(
+        2, "only_our_functions_publish", "pubsub.tf",
+        "  for_each = local.publishers\n",
+        '  for_each = { for topic, who in local.publishers : topic => who if topic != "audit" }\n',
+        "who may publish to audit is no closed list",
+    ),
+    Mutation(
+        2, "secrets_are_files", "secrets.tf",
+        'secret_data_wo         = lookup(var.secrets, each.key, "missing")',
+        'secret_data = "a value"',
+        'google_secret_manager_secret_version.secret["keys"] keeps its value in Terraform\'s state',
     ),
     Mutation(
         0, "somebody_watches", "budget.tf",
