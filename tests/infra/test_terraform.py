@@ -97,6 +97,32 @@ def test_no_secret_is_kept_and_everything_is_torn_down(
     assert resources_in(copy.folder) == []
 
 
+def test_nothing_is_made_before_its_interface_is_switched_on(terraform: Terraform) -> None:
+    """In an empty project what does not wait for that fails."""
+    edges = re.findall(r'"(\S+)" -> "(\S+)"', terraform.run("graph").stdout)
+    made = {name for edge in edges for name in edge if name.startswith("google_")}
+    waiting = {"google_project_service.api"}
+    while more := {before for before, after in edges if after in waiting} - waiting:
+        waiting |= more
+
+    assert len(made) > 40
+    assert made - waiting == set()
+
+
+def test_a_teardown_that_cannot_read_the_state_says_why(
+    copy: Terraform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = 'terraform {\n  backend "local" {\n    path = "elsewhere.tfstate"\n  }\n}\n'
+    (copy.folder / "backend.tf").write_text(backend)
+    for name, value in copy.environment().items():
+        monkeypatch.setenv(name, value)
+
+    refused = tear_down(["--folder", str(copy.folder), "--project", "my-project"])
+
+    assert refused == 1
+    assert "terraform init" in capsys.readouterr().out
+
+
 def test_a_new_value_of_a_secret_is_needed_once(
     copy: Terraform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
