@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: S608 - queries are made of our own words
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,27 @@ from tagstitch.adapters.bigquery_audit import BigQueryAuditTable
 from tagstitch.adapters.bigquery_audit_queries import BigQueryAuditQueries
 from tagstitch.adapters.duckdb_audit_queries import DuckDbAuditQueries
 from tagstitch.core.caller import Caller
-from tagstitch.core.sample_ratio import judge_sample_ratio, sample_ratio_mismatch
+from tagstitch.core.limits import (
+    EXPERIMENT_VARIANTS_MAX,
+    SAMPLE_RATIO_ALERT_P,
+    SAMPLE_RATIO_WARN_P,
+)
+from tagstitch.core.sample_ratio import (
+    chi_square_survival,
+    judge_sample_ratio,
+    sample_ratio_mismatch,
+)
 from tagstitch.pipeline.backend import AuditQueries, AuditTable
 from tagstitch.pipeline.deadline import Deadline
 from tests.emulators import PROJECT
 from tests.pipeline.world import START, World
 
 QUERIES = Path(__file__).resolve().parents[2] / "schemas" / "queries"
+MANY = dict.fromkeys(
+    ["control", "treatment", *(f"v{n}" for n in range(EXPERIMENT_VARIANTS_MAX - 2))], 0.05
+)
+"""As many variants as an experiment may have, of equal weight."""
+
 SERVER = Caller("server", frozenset({"decide", "lookup", "stitch", "assert", "explain"}))
 
 
@@ -282,8 +297,22 @@ class TestExperiments:
             {"control": 0.05, "treatment": 0.95},
             {"control": 0.4, "treatment": 0.4, "third": 0.2},
             {"control": 1.0},
+            {"control": 0.5, "treatment": 0.5, "third": 0.0},
+            {"control": 1.0, "treatment": 0.0},
+            MANY,
+            {**dict.fromkeys(MANY, 1e-9), "control": 0.5, "treatment": 0.5},
         ],
-        ids=str,
+        ids=[
+            "as planned",
+            "far off",
+            "farther off",
+            "a third is missing",
+            "only one",
+            "a third without weight",
+            "one without weight",
+            "as many as there may be",
+            "as many, most of them rare",
+        ],
     )
     async def test_a_sample_ratio_is_judged_as_the_command_judges_it(
         self, world: World, ask: Ask, name: str, weights: dict[str, float]
@@ -305,6 +334,21 @@ class TestExperiments:
         counts = {row["variant"]: row["visitors"] for row in counted}
         assert judged["verdict"] == judge_sample_ratio(sample_ratio_mismatch(counts, weights))
         assert judged["visitors"] == 40
+
+    def test_the_query_has_the_bounds_of_the_test_for_every_number_of_variants(self) -> None:
+        sql = (QUERIES / "sample_ratio_mismatch.sql").read_text("utf-8")
+        bounds = [
+            {
+                int(degrees): float(bound)
+                for degrees, bound in re.findall(r"(\d+) THEN ([\d.]+)", table)
+            }
+            for table in re.findall(r"CASE degrees(.*?)END", sql, re.DOTALL)
+        ]
+
+        assert [table.keys() for table in bounds] == [set(range(1, EXPERIMENT_VARIANTS_MAX))] * 2
+        for table, p in zip(bounds, (SAMPLE_RATIO_ALERT_P, SAMPLE_RATIO_WARN_P), strict=True):
+            for degrees, bound in table.items():
+                assert chi_square_survival(bound, degrees=degrees) == pytest.approx(p, rel=1e-4)
 
 
 class TestErasure:
