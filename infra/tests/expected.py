@@ -161,7 +161,7 @@ SERVICES: Final[Mapping[str, frozenset[str]]] = {
 """The interfaces that resources of a kind need."""
 
 REQUIRED_ALERTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "dead_letters": ('topic_id="dead-letter"', "topic/send_message_operation_count"),
+    "dead_letters": ('"dead-letter-push"', "subscription/push_request_count"),
     "dead_letters_unread": ('"dead-letter-push"', "subscription/oldest_unacked_message_age"),
     "callback_failures": ('"actions-push"', "push_request_count", 'response_class!="ack"'),
     "decide_slow": ("-decide", "run.googleapis.com/request_latencies", "ALIGN_PERCENTILE_99"),
