@@ -15,6 +15,7 @@ from infra.secrets_file import new_secrets
 from infra.secrets_file import write as write_secrets
 from infra.tests.expected import (
     EXPIRING,
+    HELD,
     KEPT,
     PLAIN_SETTINGS,
     PUSH_HANDLER_S,
@@ -278,6 +279,29 @@ def test_every_alert_is_documented_and_no_other() -> None:
 
     assert sorted(documented) == sorted(titles)
     assert re.findall(r"^### (.+)$", runbook, re.MULTILINE) == documented
+
+
+def test_every_account_is_documented_with_what_it_may() -> None:
+    text = (ROOT / "docs" / "deploy.md").read_text("utf-8").partition("\n### Roles\n")[2]
+    rows = dict(
+        re.findall(r"^\| (\w+)[^|]* \| (.*) \|$", text.partition("\n### ")[0], re.MULTILINE)
+    )
+    words = {
+        "datastore.entities.create": "create and change|create, change",
+        "datastore.entities.delete": "delete documents",
+        "datastore.entities.get": "read",
+        "bigquery.tables.updateData": "table `audit`",
+        "bigquery.jobs.create": "run queries",
+        "roles/pubsub.publisher": "publish to",
+        "roles/run.invoker": "call",
+        "roles/artifactregistry.writer": "write images",
+    }
+
+    assert rows.keys() - {"account"} == HELD.keys()
+    for name, held in HELD.items():
+        told = {what for what, word in words.items() if re.search(word, rows[name])}
+        read = {"datastore.entities.get"} if name == "build" else set()  # it reads sources
+        assert told - read == held & words.keys(), name
 
 
 def test_every_collection_is_documented_as_it_is_deployed() -> None:

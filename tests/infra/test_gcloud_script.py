@@ -195,6 +195,20 @@ def test_everybody_has_the_role_that_terraform_gives(
     assert {role for _, role in granted if not role.startswith("tagstitch_")} <= roles
 
 
+def test_our_own_roles_hold_what_they_do_with_terraform(
+    commands: list[Command], plan: dict[str, Any]
+) -> None:
+    made = {
+        name: set(flags["--permissions"].split(","))
+        for name, flags in of(commands, "gcloud", "iam", "roles", "create")
+    }
+
+    assert made == {
+        role.values["role_id"]: set(role.values["permissions"])
+        for role in Plan.of(plan).all("google_project_iam_custom_role")
+    }
+
+
 @pytest.fixture(scope="module")
 def with_browsers(tmp_path_factory: pytest.TempPathFactory) -> list[Command]:
     """What the script calls where pages may listen."""
