@@ -25,7 +25,7 @@ from infra.tests.expected import (
 )
 from infra.tests.plan import Plan, Resource
 from tagstitch.adapters.http_function import PUSH_DEADLINE_S
-from tagstitch.adapters.settings import Settings, read_settings
+from tagstitch.adapters.settings import Settings, SettingsError, read_settings
 from tagstitch.adapters.topology import read_topology
 from tagstitch.core import limits
 from tagstitch.core.rule_definitions import COLLECTIONS
@@ -187,6 +187,26 @@ def test_each_function_starts_with_what_is_deployed(
         "tagstitch-push@my-project.iam.gserviceaccount.com"
     }
     assert len(started["stitch_async"].push_accounts) == 2
+
+
+@pytest.mark.parametrize("forgotten", sorted(new_secrets(None)))
+def test_no_function_starts_with_what_stands_for_a_forgotten_secret(
+    forgotten: str, tmp_path: Path
+) -> None:
+    text = (INFRA / "secrets.tf").read_text("utf-8")
+    [stand_in] = re.findall(r'lookup\(var\.secrets, each\.key, "(\w+)"\)', text)
+    settings = dict(re.findall(r'^    ([a-z-]+) += "(TAGSTITCH_\w+)"$', text, re.MULTILINE))
+    environment = {
+        "TAGSTITCH_BACKEND": "cloud", "TAGSTITCH_PROJECT": "my-project",
+        "TAGSTITCH_CONSENT_DEFAULT": "denied", "K_SERVICE": "any",
+        "TAGSTITCH_AUTH": "signature" if forgotten == "signing-secrets" else "key",
+    }  # fmt: skip
+    for name, value in new_secrets("https://sgtm.example.com/stitched").items():
+        (tmp_path / name).write_text(stand_in if name == forgotten else value)
+        environment[settings[name]] = str(tmp_path / name)
+
+    with pytest.raises(SettingsError, match=settings[forgotten]):
+        read_settings(environment)
 
 
 def test_the_push_service_starts_with_what_is_deployed(planned: Planned, tmp_path: Path) -> None:
