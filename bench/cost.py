@@ -137,10 +137,14 @@ def published_usage(volumes: Volumes, ours: Usage, *, writes: int) -> Usage:
     )
 
 
+def requests_of(usage: Usage, volumes: Volumes) -> float:
+    """Return the invocations of all functions: a message is pushed to one of them."""
+    return volumes.events * (1 + volumes.lookup_share) + usage.messages + SWEEPS
+
+
 def bill_of(usage: Usage, volumes: Volumes, prices: Prices) -> Bill:
     """Return what that costs."""
-    pushes = usage.messages
-    requests = volumes.events * (1 + volumes.lookup_share) + pushes + SWEEPS
+    requests = requests_of(usage, volumes)
     # A busy stretch of an instance is rounded up and holds the requests that it serves at once.
     busy_s = requests * max(volumes.request_ms, BILLED_MS) / 1000 / volumes.at_once
     idle_s = max(volumes.instances * MONTH_S - busy_s, 0)
@@ -174,11 +178,12 @@ def report(volumes: Volumes, counted: Mapping[str, Usage], prices: Prices) -> li
     return [
         f"{told}, {volumes.instances:g} instances awake.",
         "",
-        "| a month | reads | writes | messages | message MB | audit rows | audit MB |",
-        "|---|---|---|---|---|---|---|",
+        "| a month | reads | writes | messages | message MB | requests | audit rows | audit MB |",
+        "|---|---|---|---|---|---|---|---|",
         *(
             f"| {name} | {u.reads:,.0f} | {u.writes:,.0f} | {u.messages:,.0f} |"
-            f" {u.message_bytes / 1e6:,.0f} | {u.rows:,.0f} | {u.row_bytes / 1e6:,.0f} |"
+            f" {u.message_bytes / 1e6:,.0f} | {requests_of(u, volumes):,.0f} |"
+            f" {u.rows:,.0f} | {u.row_bytes / 1e6:,.0f} |"
             for name, u in sides.items()
         ),
         "",

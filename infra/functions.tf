@@ -14,8 +14,15 @@ locals {
   }
   sizes = {
     for name, default in local.defaults : name => {
-      for key, value in default : key => try(coalesce(var.functions[name][key], value), value)
+      for key, value in merge(default, { timeout_s = local.topology.functions[name].timeout_s }) :
+      key => try(coalesce(var.functions[name][key], value), value)
     }
+  }
+
+  # The ack deadlines of what is pushed to a function.
+  ack_deadlines = {
+    for name in keys(local.topology.functions) :
+    name => [for s in values(local.topology.subscriptions) : s.ack_deadline_s if s.function == name]
   }
 
   # The platform accepts a function's cloudfunctions.net address as the audience of a token, and that
@@ -145,7 +152,7 @@ resource "google_cloudfunctions2_function" "function" {
     max_instance_request_concurrency = local.sizes[each.key].concurrency
     min_instance_count               = local.sizes[each.key].min_instances
     max_instance_count               = local.sizes[each.key].max_instances
-    timeout_seconds                  = each.value.timeout_s
+    timeout_seconds                  = local.sizes[each.key].timeout_s
     service_account_email            = google_service_account.function[each.key].email
     all_traffic_on_latest_revision   = true
 
@@ -166,6 +173,13 @@ resource "google_cloudfunctions2_function" "function" {
           path    = "value"
         }
       }
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = each.value.public || (local.sizes[each.key].timeout_s > 35 && alltrue([for s in local.ack_deadlines[each.key] : s > local.sizes[each.key].timeout_s]))
+      error_message = "timeout_s of a worker is above the 35 seconds that its handler gives itself and below the ack deadlines in topology.json: otherwise a message comes again while it is worked on."
     }
   }
 

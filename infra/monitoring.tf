@@ -12,10 +12,11 @@ locals {
   }
 
   alerts = {
+    # By what arrives, not by what is published: what Pub/Sub itself forwards counts too.
     dead_letters = {
       title     = "Messages become dead letters"
       severity  = "WARNING"
-      filter    = "resource.type=\"pubsub_topic\" AND resource.labels.topic_id=\"dead-letter\" AND metric.type=\"pubsub.googleapis.com/topic/send_message_operation_count\""
+      filter    = "${local.backlog["dead-letter-push"]} AND metric.type=\"pubsub.googleapis.com/subscription/push_request_count\""
       aligner   = "ALIGN_DELTA"
       reducer   = "REDUCE_SUM"
       threshold = 0

@@ -7,7 +7,7 @@ resource "google_cloud_scheduler_job" "job" {
   description      = "POST ${each.value.path} of ${each.value.function}, every ${each.value.every_s} seconds"
   schedule         = each.value.every_s == 60 ? "* * * * *" : "*/${each.value.every_s / 60} * * * *"
   time_zone        = "Etc/UTC"
-  attempt_deadline = "${local.topology.functions[each.value.function].timeout_s}s"
+  attempt_deadline = "${local.sizes[each.value.function].timeout_s}s"
 
   retry_config {
     retry_count = 0 # the next run does what this one left

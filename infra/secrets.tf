@@ -47,6 +47,18 @@ resource "google_secret_manager_secret" "secret" {
   depends_on = [google_project_service.api]
 }
 
+# Only the run that raises a number needs the new value, and without it that run ends here: a variable
+# cannot tell that run from the ones after it, which know the number and not the value any more.
+resource "terraform_data" "new_value_in_secrets" {
+  for_each = { for name, version in var.secret_versions : name => version if version > 1 }
+
+  triggers_replace = each.value
+
+  provisioner "local-exec" {
+    command = contains(keys(var.secrets), each.key) ? "exit 0" : "exit 1"
+  }
+}
+
 resource "google_secret_manager_secret_version" "secret" {
   for_each = local.secrets
 
@@ -59,6 +71,8 @@ resource "google_secret_manager_secret_version" "secret" {
   lifecycle {
     create_before_destroy = true
   }
+
+  depends_on = [terraform_data.new_value_in_secrets]
 }
 
 resource "google_secret_manager_secret_iam_member" "function" {

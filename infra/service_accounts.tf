@@ -89,6 +89,8 @@ resource "google_project_iam_custom_role" "firestore" {
   title       = "Tagstitch: documents, ${each.key}"
   description = "What a function does with documents in Firestore."
   permissions = each.value
+
+  depends_on = [google_project_service.api]
 }
 
 resource "google_project_iam_member" "firestore" {
@@ -110,6 +112,8 @@ resource "google_project_iam_custom_role" "audit_appender" {
   title       = "Tagstitch: audit, appending"
   description = "Appends rows. Without the right to run jobs or to read rows it can neither change nor delete any."
   permissions = ["bigquery.tables.get", "bigquery.tables.updateData"]
+
+  depends_on = [google_project_service.api]
 }
 
 resource "google_project_iam_custom_role" "audit_eraser" {
@@ -118,6 +122,8 @@ resource "google_project_iam_custom_role" "audit_eraser" {
   title       = "Tagstitch: audit, erasing"
   description = "Makes rows of the audit nobody's: an UPDATE reads them too."
   permissions = ["bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.updateData"]
+
+  depends_on = [google_project_service.api]
 }
 
 # A job belongs to the project: there is no smaller thing to grant this on.
@@ -127,6 +133,8 @@ resource "google_project_iam_custom_role" "query_runner" {
   title       = "Tagstitch: running queries"
   description = "Runs queries over what its holder may read or change."
   permissions = ["bigquery.jobs.create"]
+
+  depends_on = [google_project_service.api]
 }
 
 resource "google_project_iam_member" "query_runner" {

@@ -43,7 +43,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parent)
     parser.add_argument("--project", help="answers the question beforehand")
     given = parser.parse_args(arguments)
-    resources = _resources(given.folder)
+    try:
+        resources = _resources(given.folder)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print("Terraform cannot read its state; `terraform init` in infra/ makes it ready.")
+        print(getattr(error, "stderr", None) or error)
+        return 1
     projects = {r["values"]["project"] for r in resources if r["values"].get("project")}
     if len(projects) != 1:
         print("There is no deployment in Terraform's state.")

@@ -140,11 +140,6 @@ variable "secrets" {
   default     = {}
   ephemeral   = true
   sensitive   = true
-
-  validation {
-    condition     = alltrue([for name, version in var.secret_versions : version == 1 || contains(keys(var.secrets), name)])
-    error_message = "A secret whose version is raised needs its new value in var.secrets."
-  }
 }
 
 variable "secret_versions" {
@@ -155,6 +150,11 @@ variable "secret_versions" {
   validation {
     condition     = !contains(keys(var.secret_versions), "identity-key")
     error_message = "The identity key is never rotated: with another one nobody is recognised any more."
+  }
+
+  validation {
+    condition     = length(setsubtract(keys(var.secret_versions), ["identity-key", "pseudonym-keys", "receipt-key", "callbacks", "destinations", "keys", "signing-secrets"])) == 0
+    error_message = "secret_versions knows pseudonym-keys, receipt-key, callbacks, destinations, keys and signing-secrets."
   }
 }
 
@@ -170,13 +170,14 @@ variable "runtime" {
 }
 
 variable "functions" {
-  description = "Memory, processors, requests at once in an instance, and instances of each function, where they differ from the defaults in functions.tf. Start-up boost is always on: the platform sets it for every function."
+  description = "Memory, processors, requests at once in an instance, instances, and seconds to time-out of each function, where they differ from the defaults in functions.tf and topology.json. Start-up boost is always on: the platform sets it for every function."
   type = map(object({
     memory        = optional(string)
     cpu           = optional(string)
     concurrency   = optional(number)
     min_instances = optional(number)
     max_instances = optional(number)
+    timeout_s     = optional(number)
   }))
   default = {}
 
@@ -238,6 +239,11 @@ variable "audit_readers" {
   description = "Who may query the audit, for example group:analysts@example.com."
   type        = list(string)
   default     = []
+
+  validation {
+    condition     = length(setintersection(var.audit_readers, ["allUsers", "allAuthenticatedUsers"])) == 0
+    error_message = "audit_readers must name accounts: the audit is about people."
+  }
 }
 
 variable "audit_archive" {

@@ -139,7 +139,9 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
     assert [link for link in files if not (document.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "docs/deploy.md", "docs/runbook.md"]
+)
 def test_every_make_target_that_is_named_exists(document: str) -> None:
     named = set(re.findall(r"(?:`|^)make ([a-z-]+)", text_of(document), re.MULTILINE))
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
@@ -155,9 +157,18 @@ def test_every_make_target_is_in_the_guide_for_contributors() -> None:
     assert set(targets) - named == {"help"}
 
 
-@pytest.mark.parametrize(
-    "command", sorted(set(_COMMAND.findall(text_of("README.md") + text_of("examples/README.md"))))
-)
+def named_commands() -> list[str]:
+    """Return the commands on lines of their own; of those who operate it also those within a line."""
+    found = [
+        c for name in ("README.md", "examples/README.md") for c in _COMMAND.findall(text_of(name))
+    ]
+    for name in ("docs/deploy.md", "docs/runbook.md", "infra/monitoring.tf"):
+        found += _COMMAND.findall(text_of(name))
+        found += re.findall(r"`(tagstitch (?!-)[^`]+)`", text_of(name))
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("command", named_commands())
 def test_every_command_that_is_named_exists(command: str) -> None:
     words = shlex.split(command)[1:]
     options = [word for word in words if word.startswith("--")]

@@ -84,6 +84,44 @@ run "no_page_is_everybodys" {
   expect_failures = [var.push_service]
 }
 
+run "a_time_out_may_be_chosen" {
+  command = plan
+
+  variables {
+    functions = { decide = { timeout_s = 5 }, stitch_async = { timeout_s = 50 } }
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.function["decide"].service_config[0].timeout_seconds == 5
+    error_message = "decide has another time-out than the chosen one."
+  }
+
+  assert {
+    condition     = google_cloud_scheduler_job.job["sweep"].attempt_deadline == "50s"
+    error_message = "The schedule gives up before the function does."
+  }
+}
+
+run "a_worker_does_not_outlive_its_ack_deadline" {
+  command = plan
+
+  variables {
+    functions = { stitch_async = { timeout_s = 60 } }
+  }
+
+  expect_failures = [google_cloudfunctions2_function.function]
+}
+
+run "a_worker_outlives_its_handler" {
+  command = plan
+
+  variables {
+    functions = { audit_sink = { timeout_s = 35 } }
+  }
+
+  expect_failures = [google_cloudfunctions2_function.function]
+}
+
 run "a_secret_is_rotated_with_its_new_value" {
   command = plan
 
@@ -102,6 +140,7 @@ run "nothing_unsafe_or_mistyped_is_accepted" {
   command = plan
 
   variables {
+    audit_readers   = ["allAuthenticatedUsers"]
     auth            = "none"
     callers         = ["allUsers"]
     consent_default = "unknown"
@@ -114,18 +153,17 @@ run "nothing_unsafe_or_mistyped_is_accepted" {
   }
 
   expect_failures = [
-    var.auth, var.callers, var.consent_default, var.functions, var.prefix, var.publishers,
+    var.audit_readers, var.auth, var.callers, var.consent_default, var.functions, var.prefix, var.publishers,
     var.push_service, var.runtime, var.secret_versions,
   ]
 }
 
-run "a_secret_is_not_rotated_to_nothing" {
+run "no_secret_of_another_name_is_rotated" {
   command = plan
 
   variables {
-    secrets         = {}
-    secret_versions = { keys = 2 }
+    secret_versions = { kyes = 2 }
   }
 
-  expect_failures = [var.secrets]
+  expect_failures = [var.secret_versions]
 }

@@ -112,8 +112,56 @@ ERASING: Final = frozenset(
 
 ERASER: Final = "stitch_async"
 
+_WRITES: Final = READING | {"datastore.entities.create", "datastore.entities.update"}
+_MOUNTS: Final = frozenset({SECRET_READER})
+_PUBLISHES: Final = frozenset({"roles/pubsub.publisher"})
+_APPENDS: Final = frozenset({"bigquery.tables.get", "bigquery.tables.updateData"})
+
+HELD: Final[Mapping[str, frozenset[str]]] = {
+    "stitch_sync": READING | _MOUNTS | _PUBLISHES,
+    "decide": _WRITES | _MOUNTS | _PUBLISHES,
+    "stitch_async": _WRITES | _MOUNTS | _PUBLISHES | _APPENDS | ERASING,
+    "audit_sink": _WRITES | _MOUNTS | _PUBLISHES | _APPENDS,
+    "push_service": READING | _MOUNTS,
+    "push": frozenset({"roles/run.invoker"}),
+    "schedule": frozenset({"roles/run.invoker"}),
+    "build": PROJECT_ROLES | {"roles/artifactregistry.writer"},
+}
+"""What each of our accounts may do: Google's roles, and the permissions of our own (docs/deploy.md)."""
+
+HELD_BY_PUBSUB: Final = frozenset(
+    {
+        "roles/iam.serviceAccountOpenIdTokenCreator", "roles/pubsub.publisher",
+        "roles/pubsub.subscriber", "roles/bigquery.dataEditor",
+    }
+)  # fmt: skip
+"""What Pub/Sub's own account may do: sign, forward dead letters, and fill the archive."""
+
+HELD_BY_OTHERS: Final = frozenset(
+    {"roles/run.invoker", "roles/pubsub.publisher", "roles/bigquery.dataViewer"}
+)
+"""What callers, publishers and readers of the audit may do."""
+
+SERVICES: Final[Mapping[str, frozenset[str]]] = {
+    "google_artifact_registry_": frozenset({"artifactregistry"}),
+    "google_bigquery_": frozenset({"bigquery"}),
+    "google_billing_": frozenset({"billingbudgets"}),
+    "google_cloudfunctions2_": frozenset({"cloudfunctions", "cloudbuild", "run"}),
+    "google_cloud_run_": frozenset({"run"}),
+    "google_cloud_scheduler_": frozenset({"cloudscheduler"}),
+    "google_firestore_": frozenset({"firestore"}),
+    "google_logging_": frozenset({"logging"}),
+    "google_monitoring_": frozenset({"monitoring"}),
+    "google_project_iam_": frozenset({"cloudresourcemanager", "iam"}),
+    "google_pubsub_": frozenset({"pubsub"}),
+    "google_secret_manager_": frozenset({"secretmanager"}),
+    "google_service_account": frozenset({"iam"}),
+    "google_storage_": frozenset({"storage"}),
+}
+"""The interfaces that resources of a kind need."""
+
 REQUIRED_ALERTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "dead_letters": ('topic_id="dead-letter"', "topic/send_message_operation_count"),
+    "dead_letters": ('"dead-letter-push"', "subscription/push_request_count"),
     "dead_letters_unread": ('"dead-letter-push"', "subscription/oldest_unacked_message_age"),
     "callback_failures": ('"actions-push"', "push_request_count", 'response_class!="ack"'),
     "decide_slow": ("-decide", "run.googleapis.com/request_latencies", "ALIGN_PERCENTILE_99"),

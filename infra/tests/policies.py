@@ -16,22 +16,24 @@ from typing import Any, Final
 INFRA: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(INFRA.parent))
 
-from infra.tests.expected import (  # noqa: E402 - the path comes first
+from infra.tests.account_policies import (  # noqa: E402 - the path comes first
+    accounts_hold_what_they_need,
+    each_function_has_an_account_of_its_own,
+    others_hold_little,
+    roles_are_the_least,
+)
+from infra.tests.expected import (  # noqa: E402
     AUDIT_DAYS_MAX,
     BESIDE_INVOKERS,
-    ERASER,
-    ERASING,
     EVERYBODY,
     EXPIRING,
     KEPT,
-    PERMISSIONS,
     PLAIN_SETTINGS,
-    PROJECT_ROLES,
     PUSH_HANDLER_S,
     QUERIED,
     REQUIRED_ALERTS,
-    RESOURCE_ROLES,
     SECRET_SETTINGS,
+    SERVICES,
     TOPOLOGY,
 )
 from infra.tests.plan import Plan, Resource, last_part  # noqa: E402
@@ -218,61 +220,6 @@ def secrets_are_read_where_they_are_mounted(plan: Plan) -> Iterator[str]:
             yield f"{grant.address} lets somebody read a secret that they do not mount"
 
 
-def each_function_has_an_account_of_its_own(plan: Plan) -> Iterator[str]:
-    """Check that no two functions share an account, and none runs as the project's default one."""
-    seen: dict[str, str] = {}
-    for name, _, config in plan.functions():
-        account = config.get("service_account_email") or "the default account"
-        if account in seen or "@" not in account or "compute@" in account:
-            yield f"{name} runs as {account}" + (
-                f", like {seen[account]}" if account in seen else ""
-            )
-        seen[account] = name
-    for name, _, template, _ in plan.services():
-        account = template.get("service_account") or "the default account"
-        if account in seen or "@" not in account or "compute@" in account:
-            yield f"{name} runs as {account}" + (
-                f", like {seen[account]}" if account in seen else ""
-            )
-        seen[account] = name
-
-
-def roles_are_the_least(plan: Plan) -> Iterator[str]:
-    """Check roles on the project, roles on things and permissions of our own roles."""
-    own: dict[str, frozenset[str]] = {}
-    for role in plan.all("google_project_iam_custom_role"):
-        own[role.values["role_id"]] = frozenset(role.values["permissions"])
-        for permission in sorted(own[role.values["role_id"]] - PERMISSIONS - ERASING):
-            yield f"{role.address} holds {permission}"
-    for grant in plan.resources:
-        name = grant.values.get("role")
-        if not re.search(r"_iam_(member|binding|policy)$", grant.type) or not isinstance(name, str):
-            continue
-        permissions = own.get(last_part(name))
-        if grant.type.startswith("google_project_iam"):
-            is_narrow = bool(grant.first("condition")) or permissions == frozenset(
-                {"bigquery.jobs.create"}
-            )
-            if not (name in PROJECT_ROLES or (permissions is not None and is_narrow)):
-                yield f"{grant.address} grants {name} on the whole project"
-        elif permissions is None and name not in RESOURCE_ROLES and not _is_archive(grant):
-            yield f"{grant.address} grants {name}"
-        yield from _erases_unasked(plan, grant, permissions or frozenset())
-
-
-def _erases_unasked(plan: Plan, grant: Resource, permissions: frozenset[str]) -> Iterator[str]:
-    eraser = next(c["service_account_email"] for name, _, c in plan.functions() if name == ERASER)
-    if permissions & ERASING and grant.values.get("member") != f"serviceAccount:{eraser}":
-        yield f"{grant.address} lets another than {ERASER} delete"
-
-
-def _is_archive(grant: Resource) -> bool:
-    """Return whether it is what a BigQuery subscription itself must have."""
-    return grant.values["role"] == "roles/bigquery.dataEditor" and "@gcp-sa-pubsub." in str(
-        grant.values.get("member", "@gcp-sa-pubsub.")
-    )
-
-
 def only_our_functions_publish(plan: Plan) -> Iterator[str]:
     """Check that only the functions that the topology names publish to the topics behind them."""
     accounts = {name: config["service_account_email"] for name, _, config in plan.functions()}
@@ -299,7 +246,8 @@ def query_strings_are_not_logged_by_the_platform(plan: Plan) -> Iterator[str]:
     """Check that query strings with identifiers (lookups) or tokens (browsers) are not logged."""
     services = {name: function.values["name"] for name, function, _ in plan.functions()}
     services |= {name: service.values["name"] for name, service, _, _ in plan.services()}
-    filters = [e.values["filter"] for e in plan.all("google_logging_project_exclusion")]
+    exclusions = plan.all("google_logging_project_exclusion")
+    filters = [e.values["filter"] for e in exclusions if not e.values.get("disabled")]
     for name in ("stitch_sync", *TOPOLOGY["services"]):
         wanted = (f'"{services.get(name)}"', "service_name=", "run.googleapis.com/requests")
         if name in services and not any(all(part in text for part in wanted) for text in filters):
@@ -352,6 +300,17 @@ def metrics_have_no_labels(plan: Plan) -> Iterator[str]:
             yield f"the metric {metric.index} has a label"
 
 
+def services_in_use_are_switched_on(plan: Plan) -> Iterator[str]:
+    """Check that the interface of every resource is enabled, so that an empty project will do."""
+    enabled = {
+        api.values["service"].partition(".")[0] for api in plan.all("google_project_service")
+    }
+    for prefix, services in SERVICES.items():
+        if any(resource.type.startswith(prefix) for resource in plan.resources):
+            for service in sorted(services - enabled):
+                yield f"{service} is not switched on, and {prefix}… needs it"
+
+
 POLICIES: Final[tuple[Policy, ...]] = (
     only_the_platform_calls_workers,
     every_subscription_retries_and_gives_up,
@@ -366,11 +325,14 @@ POLICIES: Final[tuple[Policy, ...]] = (
     each_function_has_an_account_of_its_own,
     browsers_reach_what_only_reads,
     roles_are_the_least,
+    accounts_hold_what_they_need,
+    others_hold_little,
     only_our_functions_publish,
     query_strings_are_not_logged_by_the_platform,
     what_goes_wrong_is_told,
     somebody_watches,
     metrics_have_no_labels,
+    services_in_use_are_switched_on,
 )
 
 

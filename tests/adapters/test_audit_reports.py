@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: S608 - queries are made of our own words
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,27 @@ from tagstitch.adapters.bigquery_audit import BigQueryAuditTable
 from tagstitch.adapters.bigquery_audit_queries import BigQueryAuditQueries
 from tagstitch.adapters.duckdb_audit_queries import DuckDbAuditQueries
 from tagstitch.core.caller import Caller
-from tagstitch.core.sample_ratio import judge_sample_ratio, sample_ratio_mismatch
+from tagstitch.core.limits import (
+    EXPERIMENT_VARIANTS_MAX,
+    SAMPLE_RATIO_ALERT_P,
+    SAMPLE_RATIO_WARN_P,
+)
+from tagstitch.core.sample_ratio import (
+    chi_square_survival,
+    judge_sample_ratio,
+    sample_ratio_mismatch,
+)
 from tagstitch.pipeline.backend import AuditQueries, AuditTable
 from tagstitch.pipeline.deadline import Deadline
 from tests.emulators import PROJECT
 from tests.pipeline.world import START, World
 
 QUERIES = Path(__file__).resolve().parents[2] / "schemas" / "queries"
+MANY = dict.fromkeys(
+    ["control", "treatment", *(f"v{n}" for n in range(EXPERIMENT_VARIANTS_MAX - 2))], 0.05
+)
+"""As many variants as an experiment may have, of equal weight."""
+
 SERVER = Caller("server", frozenset({"decide", "lookup", "stitch", "assert", "explain"}))
 
 
@@ -83,6 +98,119 @@ def query(file: str, **values: str) -> str:
         assert "${" + name + "}" in sql, name
         sql = sql.replace("${" + name + "}", value)
     return sql
+
+
+class TestViews:
+    """Each view of the audit over what decisions and callbacks left there."""
+
+    async def decide(self, world: World, name: str) -> None:
+        """Halve three purchases on two days; give the first another name too."""
+        halve: dict[str, Any] = {
+            "target_event_name": name,
+            "conditions": {"value": {"greaterThan": 0}},
+            "action_type": "modify_parameter",
+            "action_details": {"parameter": "value", "operator": "multiply", "operand": 0.5},
+        }
+        rename: dict[str, Any] = {
+            "target_event_name": name,
+            "conditions": {"coupon": {"exists": True}},
+            "action_type": "rename_event",
+            "action_details": {"new_event_name": f"{name}_coupon"},
+        }
+        decider = world.decider({f"{name}-halve": halve, f"{name}-rename": rename})
+        sent: list[tuple[int, dict[str, Any]]] = [
+            (0, {"value": 8.0, "coupon": "X"}), (0, {"value": 4.0}), (1, {"value": 2.0}),
+        ]  # fmt: skip
+        for day, parameters in sent:
+            world.now = START + timedelta(days=day)
+            event = {"event_name": name, "client_id": f"{day}.1", **parameters}
+            body = {"event": event, "include": ["event"], "deadline_ms": 5000}
+            await decider.decide(body, SERVER)
+
+    async def test_modifications_has_a_row_for_each(
+        self, world: World, ask: Ask, name: str
+    ) -> None:
+        await self.decide(world, name)
+
+        rows = await ask(
+            "SELECT rule_id, type, new_name, old_number, new_number FROM `tagstitch.modifications`"
+            f" WHERE event_name = '{name}'"
+        )
+
+        assert {(row["rule_id"].rpartition("-")[2], *list(row.values())[1:]) for row in rows} == {
+            ("halve", "modify_parameter", None, 8.0, 4.0),
+            ("rename", "rename_event", f"{name}_coupon", None, None),
+            ("halve", "modify_parameter", None, 4.0, 2.0),
+            ("halve", "modify_parameter", None, 2.0, 1.0),
+        }
+        assert len(rows) == 4
+
+    async def test_rule_effects_daily_counts_by_rule_and_day(
+        self, world: World, ask: Ask, name: str
+    ) -> None:
+        await self.decide(world, name)
+
+        rows = await ask(
+            "SELECT rule_id, day, matches, modifications, renames, drops, value_before, value_after"
+            f" FROM `tagstitch.rule_effects_daily` WHERE STARTS_WITH(rule_id, '{name}')"
+            " ORDER BY rule_id, day"
+        )
+
+        first = START.date()
+        assert [tuple(row.values()) for row in rows] == [
+            (f"{name}-halve", first, 2, 2, 0, 0, 12.0, 6.0),
+            (f"{name}-halve", first + timedelta(days=1), 1, 1, 0, 0, 2.0, 1.0),
+            (f"{name}-rename", first, 1, 1, 1, 0, None, None),
+        ]
+
+    async def test_decision_latency_hourly_has_what_decisions_took(
+        self, world: World, ask: Ask, name: str
+    ) -> None:
+        world.now = hour = self.hour(name)
+        decider = world.decider()
+        for number in range(5):
+            event = {"event_name": name, "client_id": f"{number}.1"}
+            await decider.decide({"event": event, "deadline_ms": 5000}, SERVER)
+
+        rows = await ask(
+            "SELECT record_type, decisions, degraded_decisions, latency_ms_p50, latency_ms_max"
+            f" FROM `tagstitch.decision_latency_hourly` WHERE hour = '{hour.isoformat()}'"
+            " ORDER BY record_type"
+        )
+
+        took = [row for row in await world.rows() if row["record_type"] == "event_decision"]
+        assert [tuple(row.values())[:3] for row in rows] == [
+            ("event_decision", 5, 0), ("personalization_decision", 5, 0),
+        ]  # fmt: skip
+        assert rows[0]["latency_ms_max"] == max(row["latency_ms"] for row in took)
+        assert 0 < rows[0]["latency_ms_p50"] <= rows[0]["latency_ms_max"]
+
+    async def test_callback_health_hourly_counts_how_callbacks_ended(
+        self, world: World, ask: Ask, name: str
+    ) -> None:
+        world.now = hour = self.hour(name)
+        world.answers = [200, 200, 200, 400]
+        for number in range(4):
+            await world.stitch(
+                {
+                    "request_id": f"{name}-{number}", "callback": "main",
+                    "identifiers": [{"type": "client_id", "value": f"{name}.{number}"}],
+                }
+            )  # fmt: skip
+
+        rows = await ask(
+            "SELECT callback, callbacks, delivered, expired, rejected, other, delivered_share"
+            f" FROM `tagstitch.callback_health_hourly` WHERE hour = '{hour.isoformat()}'"
+        )
+
+        assert [tuple(row.values()) for row in rows] == [("main", 4, 3, 0, 1, 0, 0.75)]
+
+    @staticmethod
+    def hour(name: str) -> datetime:
+        """An hour that no other test writes to."""
+        return datetime(1990, 1, 1, tzinfo=UTC) + timedelta(
+            hours=int(name.removeprefix("t"), 16) % 200_000
+        )
 
 
 class TestRuleImpact:
@@ -169,8 +297,22 @@ class TestExperiments:
             {"control": 0.05, "treatment": 0.95},
             {"control": 0.4, "treatment": 0.4, "third": 0.2},
             {"control": 1.0},
+            {"control": 0.5, "treatment": 0.5, "third": 0.0},
+            {"control": 1.0, "treatment": 0.0},
+            MANY,
+            {**dict.fromkeys(MANY, 1e-9), "control": 0.5, "treatment": 0.5},
         ],
-        ids=str,
+        ids=[
+            "as planned",
+            "far off",
+            "farther off",
+            "a third is missing",
+            "only one",
+            "a third without weight",
+            "one without weight",
+            "as many as there may be",
+            "as many, most of them rare",
+        ],
     )
     async def test_a_sample_ratio_is_judged_as_the_command_judges_it(
         self, world: World, ask: Ask, name: str, weights: dict[str, float]
@@ -192,6 +334,21 @@ class TestExperiments:
         counts = {row["variant"]: row["visitors"] for row in counted}
         assert judged["verdict"] == judge_sample_ratio(sample_ratio_mismatch(counts, weights))
         assert judged["visitors"] == 40
+
+    def test_the_query_has_the_bounds_of_the_test_for_every_number_of_variants(self) -> None:
+        sql = (QUERIES / "sample_ratio_mismatch.sql").read_text("utf-8")
+        bounds = [
+            {
+                int(degrees): float(bound)
+                for degrees, bound in re.findall(r"(\d+) THEN ([\d.]+)", table)
+            }
+            for table in re.findall(r"CASE degrees(.*?)END", sql, re.DOTALL)
+        ]
+
+        assert [table.keys() for table in bounds] == [set(range(1, EXPERIMENT_VARIANTS_MAX))] * 2
+        for table, p in zip(bounds, (SAMPLE_RATIO_ALERT_P, SAMPLE_RATIO_WARN_P), strict=True):
+            for degrees, bound in table.items():
+                assert chi_square_survival(bound, degrees=degrees) == pytest.approx(p, rel=1e-4)
 
 
 class TestErasure:

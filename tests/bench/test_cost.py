@@ -20,6 +20,8 @@ from bench.cost import (
     main,
     published_usage,
     read_prices,
+    report,
+    requests_of,
     sweeps_of,
     usage_of,
 )
@@ -158,6 +160,47 @@ def test_the_document_tells_what_is_counted(counted: dict[str, Usage]) -> None:
     assert {kind: tuple(map(float, figures)) for kind, *figures in rows} == {
         kind: (usage.reads, usage.writes, usage.messages) for kind, usage in counted.items()
     }
+
+
+def figures(table: str) -> dict[str, list[float]]:
+    """Return the figures of each side's row."""
+    return {
+        name: [float(cell.replace(",", "")) for cell in cells.split(" | ")]
+        for name, cells in re.findall(
+            r"^\| (Tagstitch|published [^|]+) \| (.+) \|$", table, re.MULTILINE
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("heading", "volumes", "part"),
+    [
+        ("1,000,000 events use", Volumes(), 0),
+        ("1,000,000 events, 200 rules, 2 instances awake", Volumes(), 1),
+        (
+            "100,000,000 events, 1,000 rules, 10 instances awake",
+            Volumes(events=100_000_000, rules=1000, instances=10),
+            1,
+        ),
+    ],
+)
+def test_the_document_has_what_the_command_prints(
+    counted: dict[str, Usage], heading: str, volumes: Volumes, part: int
+) -> None:
+    tables = "\n".join(report(volumes, counted, read_prices())).partition("| costs |")[::2]
+    documented = DOCUMENT.read_text("utf-8").partition(f"| {heading} |")[2].partition("\n\n")[0]
+
+    printed = figures(tables[part])
+    assert len(printed) == 3
+    assert figures(documented) == {
+        name: pytest.approx(cells, rel=0.05, abs=0.01) for name, cells in printed.items()
+    }
+
+
+def test_invocations_are_events_lookups_pushes_and_sweeps() -> None:
+    volumes = Volumes(events=100, lookup_share=0.1)
+
+    assert requests_of(Usage(messages=7), volumes) == 100 + 10 + 7 + SWEEPS
 
 
 def test_the_query_over_a_past_month_counts_the_same_work(counted: dict[str, Usage]) -> None:

@@ -22,14 +22,19 @@ from bench.scale.instances import (
     lognormal,
 )
 from bench.scale.report import (
+    BURST,
     DECIDE,
     DEFAULT,
     PUBLISH_S,
     WORKERS_MOST,
     audit_messages,
+    carried,
+    for_audit,
     for_rate,
     hot_table,
+    ramp_minutes,
     scenario_table,
+    settings,
     simulate_all,
     stitched_share,
 )
@@ -218,3 +223,27 @@ class TestThePage:
         }  # fmt: skip
         assert places is not None
         assert int(places[1]) == DECIDE.places
+
+    def test_the_plan_has_the_figures_of_the_simulation(self) -> None:
+        text = (Path(__file__).resolve().parents[2] / "docs" / "scale.md").read_text("utf-8")
+        usual, burst = for_rate(10_000), for_rate(BURST * 10_000)
+        most = settings(10_000)["awake for the burst"].most
+        published, appended = (
+            float(figure)
+            for what in ("published", "appended to the audit")
+            for figure in re.findall(
+                rf"^\| MB {what} a second .* ([\d.]+) \|$", self.results, re.MULTILINE
+            )
+        )
+        told = (
+            f"`min_instances` of decide for the burst ({for_rate(BURST * 1_000)}) |",
+            f"| {carried(for_audit, WORKERS_MOST):,} | audit_sink is at its ten instances",
+            f"`max_instances` {most} and `min_instances` {usual} to {burst} of decide",
+            f"decide     = {{ min_instances = {usual}, max_instances = {most} }}",
+            f"{published:.0f} MB are published and pushed each second",
+            f"{appended:.0f} MB are appended each second",
+            f"{ramp_minutes(2_900):.0f} minutes to 10,000 events a second",
+            f", {ramp_minutes(29_000):.0f} to 100,000",
+        )
+
+        assert [sentence for sentence in told if sentence not in text] == []

@@ -15,6 +15,7 @@ from infra.secrets_file import new_secrets
 from infra.secrets_file import write as write_secrets
 from infra.tests.expected import (
     EXPIRING,
+    HELD,
     KEPT,
     PLAIN_SETTINGS,
     PUSH_HANDLER_S,
@@ -24,7 +25,7 @@ from infra.tests.expected import (
 )
 from infra.tests.plan import Plan, Resource
 from tagstitch.adapters.http_function import PUSH_DEADLINE_S
-from tagstitch.adapters.settings import Settings, read_settings
+from tagstitch.adapters.settings import Settings, SettingsError, read_settings
 from tagstitch.adapters.topology import read_topology
 from tagstitch.core import limits
 from tagstitch.core.rule_definitions import COLLECTIONS
@@ -104,7 +105,10 @@ def is_listing(call: ast.Call) -> bool:
 
 
 def test_the_policies_know_how_long_a_handler_works() -> None:
+    chosen = (INFRA / "functions.tf").read_text("utf-8")
+
     assert PUSH_DEADLINE_S + 5 == PUSH_HANDLER_S
+    assert f".timeout_s > {PUSH_HANDLER_S:g} &&" in chosen
 
 
 def test_the_policies_know_how_long_a_browser_may_listen() -> None:
@@ -183,6 +187,26 @@ def test_each_function_starts_with_what_is_deployed(
         "tagstitch-push@my-project.iam.gserviceaccount.com"
     }
     assert len(started["stitch_async"].push_accounts) == 2
+
+
+@pytest.mark.parametrize("forgotten", sorted(new_secrets(None)))
+def test_no_function_starts_with_what_stands_for_a_forgotten_secret(
+    forgotten: str, tmp_path: Path
+) -> None:
+    text = (INFRA / "secrets.tf").read_text("utf-8")
+    [stand_in] = re.findall(r'lookup\(var\.secrets, each\.key, "(\w+)"\)', text)
+    settings = dict(re.findall(r'^    ([a-z-]+) += "(TAGSTITCH_\w+)"$', text, re.MULTILINE))
+    environment = {
+        "TAGSTITCH_BACKEND": "cloud", "TAGSTITCH_PROJECT": "my-project",
+        "TAGSTITCH_CONSENT_DEFAULT": "denied", "K_SERVICE": "any",
+        "TAGSTITCH_AUTH": "signature" if forgotten == "signing-secrets" else "key",
+    }  # fmt: skip
+    for name, value in new_secrets("https://sgtm.example.com/stitched").items():
+        (tmp_path / name).write_text(stand_in if name == forgotten else value)
+        environment[settings[name]] = str(tmp_path / name)
+
+    with pytest.raises(SettingsError, match=settings[forgotten]):
+        read_settings(environment)
 
 
 def test_the_push_service_starts_with_what_is_deployed(planned: Planned, tmp_path: Path) -> None:
@@ -275,6 +299,29 @@ def test_every_alert_is_documented_and_no_other() -> None:
 
     assert sorted(documented) == sorted(titles)
     assert re.findall(r"^### (.+)$", runbook, re.MULTILINE) == documented
+
+
+def test_every_account_is_documented_with_what_it_may() -> None:
+    text = (ROOT / "docs" / "deploy.md").read_text("utf-8").partition("\n### Roles\n")[2]
+    rows = dict(
+        re.findall(r"^\| (\w+)[^|]* \| (.*) \|$", text.partition("\n### ")[0], re.MULTILINE)
+    )
+    words = {
+        "datastore.entities.create": "create and change|create, change",
+        "datastore.entities.delete": "delete documents",
+        "datastore.entities.get": "read",
+        "bigquery.tables.updateData": "table `audit`",
+        "bigquery.jobs.create": "run queries",
+        "roles/pubsub.publisher": "publish to",
+        "roles/run.invoker": "call",
+        "roles/artifactregistry.writer": "write images",
+    }
+
+    assert rows.keys() - {"account"} == HELD.keys()
+    for name, held in HELD.items():
+        told = {what for what, word in words.items() if re.search(word, rows[name])}
+        read = {"datastore.entities.get"} if name == "build" else set()  # it reads sources
+        assert told - read == held & words.keys(), name
 
 
 def test_every_collection_is_documented_as_it_is_deployed() -> None:

@@ -195,6 +195,20 @@ def test_everybody_has_the_role_that_terraform_gives(
     assert {role for _, role in granted if not role.startswith("tagstitch_")} <= roles
 
 
+def test_our_own_roles_hold_what_they_do_with_terraform(
+    commands: list[Command], plan: dict[str, Any]
+) -> None:
+    made = {
+        name: set(flags["--permissions"].split(","))
+        for name, flags in of(commands, "gcloud", "iam", "roles", "create")
+    }
+
+    assert made == {
+        role.values["role_id"]: set(role.values["permissions"])
+        for role in Plan.of(plan).all("google_project_iam_custom_role")
+    }
+
+
 @pytest.fixture(scope="module")
 def with_browsers(tmp_path_factory: pytest.TempPathFactory) -> list[Command]:
     """What the script calls where pages may listen."""
@@ -281,6 +295,39 @@ def test_the_audit_is_made_with_its_views_in_order(commands: list[Command]) -> N
     for path in (ROOT / "schemas" / "views").glob("*.sql"):
         sql = path.read_text("utf-8").replace("${dataset}", "my-project.tagstitch")
         assert views[path.stem]["--view"] == sql.rstrip("\n")
+
+
+def test_the_schedule_and_the_log_are_those_of_terraform(
+    commands: list[Command], plan: dict[str, Any]
+) -> None:
+    [job] = Plan.of(plan).all("google_cloud_scheduler_job")
+    [exclusion] = Plan.of(plan).all("google_logging_project_exclusion")
+    [(_, made)] = of(commands, "gcloud", "scheduler", "jobs", "create", "http")
+    [(_, sink)] = of(commands, "gcloud", "logging", "sinks", "update")
+    token = job.first("http_target")["oidc_token"][0]
+
+    assert made["--schedule"] == job.values["schedule"]
+    assert made["--attempt-deadline"] == job.values["attempt_deadline"]
+    assert made["--oidc-service-account-email"] == token["service_account_email"]
+    assert made["--oidc-token-audience"] == token["audience"]
+    assert made["--uri"].endswith("/sweep")
+    assert sink["--add-exclusion"] == (
+        f"name={exclusion.values['name']},filter={exclusion.values['filter']}"
+    )
+
+
+def test_what_is_switched_on_is_what_terraform_switches_on(
+    commands: list[Command], plan: dict[str, Any]
+) -> None:
+    """But for what alerts, a budget and Terraform itself need."""
+    [enabled] = [c[3:] for c in commands if c[:3] == ["gcloud", "services", "enable"]]
+    planned = {api.values["service"] for api in Plan.of(plan).all("google_project_service")}
+
+    assert planned - set(enabled) == {
+        f"{name}.googleapis.com"
+        for name in ("billingbudgets", "cloudresourcemanager", "monitoring", "serviceusage")
+    }
+    assert set(enabled) <= planned
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ WRONG = {
         "pubsub.tf", "  ack_deadline_seconds  ", "  ack_deadline  ", "Unsupported argument",
     ),
     "an argument of another type": (
-        "functions.tf", "= each.value.timeout_s", '= "soon"', "Incorrect attribute value type",
+        "functions.tf", "= local.sizes[each.key].timeout_s", '= "soon"', "Incorrect attribute value type",
     ),
     "a required argument left out": (
         "scheduler.tf", '  name             = "${var.prefix}-${each.key}"\n', "",
@@ -96,6 +97,81 @@ def test_no_secret_is_kept_and_everything_is_torn_down(
     assert resources_in(copy.folder) == []
 
 
+def test_nothing_is_made_before_its_interface_is_switched_on(terraform: Terraform) -> None:
+    """In an empty project what does not wait for that fails."""
+    edges = re.findall(r'"(\S+)" -> "(\S+)"', terraform.run("graph").stdout)
+    made = {name for edge in edges for name in edge if name.startswith("google_")}
+    waiting = {"google_project_service.api"}
+    while more := {before for before, after in edges if after in waiting} - waiting:
+        waiting |= more
+
+    assert len(made) > 40
+    assert made - waiting == set()
+
+
+def test_a_teardown_that_cannot_read_the_state_says_why(
+    copy: Terraform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = 'terraform {\n  backend "local" {\n    path = "elsewhere.tfstate"\n  }\n}\n'
+    (copy.folder / "backend.tf").write_text(backend)
+    for name, value in copy.environment().items():
+        monkeypatch.setenv(name, value)
+
+    refused = tear_down(["--folder", str(copy.folder), "--project", "my-project"])
+
+    assert refused == 1
+    assert "terraform init" in capsys.readouterr().out
+
+
+def test_a_new_value_of_a_secret_is_needed_once(
+    copy: Terraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that raises its number needs it; those after it, a teardown too, do not."""
+    secrets = new_secrets(None)
+    apply = ("apply", "-auto-approve", "-input=false")
+
+    def given(version: int, **values: str) -> None:
+        told = {"secrets": values, "secret_versions": {"keys": version}}
+        (copy.folder / "test.auto.tfvars.json").write_text(json.dumps(told))
+
+    given(1, **secrets)
+    copy.run(*apply)
+    given(2, callbacks=secrets["callbacks"])
+    forgotten = copy.run(*apply, check=False)
+    kept = versions_in(copy.folder)
+    given(2, keys=secrets["keys"])
+    copy.run(*apply)
+    given(2)
+    again = copy.run(*apply)
+    for name, value in copy.environment().items():
+        monkeypatch.setenv(name, value)
+
+    assert forgotten.returncode != 0
+    assert 'new_value_in_secrets["keys"]' in forgotten.stderr
+    assert (kept["keys"], versions_in(copy.folder)["keys"]) == (1, 2)
+    assert "No changes." in again.stdout
+    assert tear_down(["--folder", str(copy.folder), "--project", "my-project"]) == 0
+
+
+def test_the_example_of_variables_is_one_that_terraform_takes(copy: Terraform) -> None:
+    """With every line that it offers; nothing in it is unknown or of another type."""
+    offered = (copy.folder / "terraform.tfvars.example").read_text("utf-8")
+    taken = re.sub(r"^# (?=[a-z_]+ += |  |\})", "", offered, flags=re.MULTILINE)
+    (copy.folder / "terraform.tfvars.json").unlink()
+    (copy.folder / "terraform.tfvars").write_text(taken)
+    packages = json.dumps({"package_dir": str(copy.folder / "packages")})
+    (copy.folder / "test.auto.tfvars.json").write_text(packages)
+    (copy.folder / "packages").mkdir()
+    for name in ("stitch_sync", "stitch_async", "decide", "audit_sink"):
+        (copy.folder / "packages" / f"{name}.zip").write_bytes(b"")
+
+    plan = copy.plan()
+
+    given = set(re.findall(r"^([a-z_]+) +=", taken, re.MULTILINE))
+    assert len(given) == len(re.findall(r"^(?:# )?([a-z_]+) += ", offered, re.MULTILINE)) > 10
+    assert given <= plan["variables"].keys()
+
+
 def test_two_commands_deploy_and_make_secrets_only_once(copy: Terraform) -> None:
     root = copy.folder.parent
     for name in ("Makefile", "infra/secrets_file.py"):
@@ -124,6 +200,17 @@ def test_two_commands_deploy_and_make_secrets_only_once(copy: Terraform) -> None
     assert "decide_url" in first
     assert "No changes." in again
     assert not secrets.exists()
+
+
+def versions_in(folder: Path) -> dict[str, int]:
+    """Return the number of each secret's value."""
+    state = json.loads((folder / "terraform.tfstate").read_text("utf-8"))
+    return {
+        instance["index_key"]: instance["attributes"]["secret_data_wo_version"]
+        for resource in state["resources"]
+        if resource["type"] == "google_secret_manager_secret_version"
+        for instance in resource["instances"]
+    }
 
 
 def resources_in(folder: Path) -> list[str]:
