@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tagstitch.core.audit import AuditRecord
 from tagstitch.core.consent import ANALYTICS_STORAGE, Consent, Purpose, was_denied
-from tagstitch.core.outbox_entry import OutboxEntry
+from tagstitch.core.outbox_entry import OutboxEntry, ending_record_id
 from tagstitch.core.profile import Profile
 
 ActionOutcome = Literal["delivered", "suppressed", "expired", "rejected", "dead_letter"]
@@ -87,7 +87,6 @@ def action_record(
 ) -> AuditRecord:
     """Return the record of an entry's end; its id is the same however often it is made."""
     action = fields["action"]
-    replays = fields.get("replays", 0)
     extra = {
         "type": action["type"],
         "action_key": action["action_key"],
@@ -97,8 +96,7 @@ def action_record(
         "attempts": fields["attempts"] + ending.is_attempt,
     }
     return AuditRecord(
-        record_id=f"action_{outbox_id}_{int(fields['created_at'].timestamp())}"
-        + (f":{replays}" if replays else ""),
+        record_id=ending_record_id("action", outbox_id, fields),
         record_type="action_delivery",
         occurred_at=now,
         outcome=ending.outcome,

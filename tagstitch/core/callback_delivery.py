@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from tagstitch.core.audit import AuditRecord
+from tagstitch.core.outbox_entry import ending_record_id
 
 CallbackOutcome = Literal["delivered", "expired", "rejected", "suppressed"]
 """How an entry ends; each ends once (a rejected one that is replayed once more)."""
@@ -21,7 +22,6 @@ def callback_record(
     reason: str | None = None,
 ) -> AuditRecord:
     """Return the record of an entry's end; its id is the same however often it is made."""
-    replays = fields.get("replays", 0)
     is_attempt = outcome != "suppressed"
     extra = {
         "callback": fields["endpoint"],
@@ -29,9 +29,7 @@ def callback_record(
         "reason": reason,
     }
     return AuditRecord(
-        # A request id may come back after its seven days, and a rejected one be replayed.
-        record_id=f"callback_{outbox_id}_{int(fields['created_at'].timestamp())}"
-        + (f":{replays}" if replays else ""),
+        record_id=ending_record_id("callback", outbox_id, fields),
         record_type="callback_delivery",
         occurred_at=now,
         outcome=outcome,

@@ -77,3 +77,15 @@ class OutboxEntry:
             "needs_recorded_grant": self.needs_recorded_grant,
             "fields": dict(self.fields),
         }
+
+
+def ending_record_id(
+    kind: Literal["action", "callback"], outbox_id: str, fields: Mapping[str, Any]
+) -> str:
+    """Return the id of the record of a stored entry's end, the same however often it is made.
+
+    A request id may come back after its seven days, and what was refused be replayed.
+    """
+    replays = fields.get("replays", 0)
+    made_at = int(fields["created_at"].timestamp())
+    return f"{kind}_{outbox_id}_{made_at}" + (f":{replays}" if replays else "")

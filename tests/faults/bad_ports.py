@@ -8,7 +8,8 @@ import itertools
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 Connection = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -118,3 +119,15 @@ async def black_hole() -> AsyncIterator[int]:
             with contextlib.suppress(BlockingIOError):
                 waiting.connect(listener.getsockname())
         yield listener.getsockname()[1]
+
+
+PORTS: dict[str, Callable[[], AbstractAsyncContextManager[int]]] = {
+    "hangs up": partial(serving, hang_up),
+    "resets": partial(serving, reset),
+    "speaks HTTP/1.1": partial(serving, answer_in_another_language),
+    "greets and is silent": partial(serving, greet_and_be_silent),
+    "drips greetings": partial(serving, drip),
+    "greets without end": partial(serving, flood),
+    "a black hole": black_hole,
+}
+"""What a service must not keep anybody waiting with -> the port, which is served meanwhile."""

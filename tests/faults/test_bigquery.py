@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import grpc
@@ -21,6 +19,7 @@ from tagstitch.pipeline.deadline import Deadline
 from tests.contract.stub_endpoint import StubEndpoint, close_at_once, drip, never, say
 from tests.end_to_end.deployment import push_body
 from tests.faults import bad_ports
+from tests.faults.bad_ports import PORTS
 from tests.faults.conftest import Start
 from tests.faults.timing import within
 from tests.stub_storage_write import StubStorageWrite, run_stub_storage_write
@@ -37,16 +36,6 @@ RECORD = {
     "record_type": "event_decision",
     "occurred_at": "2026-11-21T20:00:00Z",
     "outcome": "unchanged",
-}
-
-PORTS: dict[str, Callable[[], AbstractAsyncContextManager[int]]] = {
-    "hangs up": partial(bad_ports.serving, bad_ports.hang_up),
-    "resets": partial(bad_ports.serving, bad_ports.reset),
-    "speaks HTTP/1.1": partial(bad_ports.serving, bad_ports.answer_in_another_language),
-    "greets and is silent": partial(bad_ports.serving, bad_ports.greet_and_be_silent),
-    "drips greetings": partial(bad_ports.serving, bad_ports.drip),
-    "greets without end": partial(bad_ports.serving, bad_ports.flood),
-    "a black hole": bad_ports.black_hole,
 }
 
 CODES = [

@@ -7,7 +7,6 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import Any
 
 import grpc
@@ -18,7 +17,7 @@ from tagstitch.adapters.firestore_documents import FirestoreDocuments
 from tagstitch.core.errors import Conflict, Unavailable
 from tagstitch.pipeline.backend import Put
 from tagstitch.pipeline.deadline import Deadline
-from tests.faults import bad_ports
+from tests.faults.bad_ports import PORTS
 from tests.faults.conftest import Start
 from tests.faults.stub_google import FIRESTORE, READS, Fault, StubGoogle, refusing, silent, slow
 from tests.faults.timing import MARGIN_S, within
@@ -33,16 +32,6 @@ CALLS: dict[str, Call] = {
     ),
     "RunQuery": lambda documents, deadline: documents.list_documents("c", deadline=deadline),
     "Commit": lambda documents, deadline: documents.commit([Put("c/a", {})], deadline=deadline),
-}
-
-PORTS: dict[str, Port] = {
-    "hangs up": partial(bad_ports.serving, bad_ports.hang_up),
-    "resets": partial(bad_ports.serving, bad_ports.reset),
-    "speaks HTTP/1.1": partial(bad_ports.serving, bad_ports.answer_in_another_language),
-    "greets and is silent": partial(bad_ports.serving, bad_ports.greet_and_be_silent),
-    "drips greetings": partial(bad_ports.serving, bad_ports.drip),
-    "greets without end": partial(bad_ports.serving, bad_ports.flood),
-    "a black hole": bad_ports.black_hole,
 }
 
 CODES = [

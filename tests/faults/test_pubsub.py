@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -16,20 +14,10 @@ import pytest
 from tagstitch.adapters.pubsub_publisher import PubsubPublisher
 from tagstitch.core.errors import Unavailable
 from tagstitch.pipeline.deadline import Deadline
-from tests.faults import bad_ports
+from tests.faults.bad_ports import PORTS
 from tests.faults.conftest import Start
 from tests.faults.stub_google import Fault, StubGoogle, refusing, silent, slow
 from tests.faults.timing import within
-
-PORTS: dict[str, Callable[[], AbstractAsyncContextManager[int]]] = {
-    "hangs up": partial(bad_ports.serving, bad_ports.hang_up),
-    "resets": partial(bad_ports.serving, bad_ports.reset),
-    "speaks HTTP/1.1": partial(bad_ports.serving, bad_ports.answer_in_another_language),
-    "greets and is silent": partial(bad_ports.serving, bad_ports.greet_and_be_silent),
-    "drips greetings": partial(bad_ports.serving, bad_ports.drip),
-    "greets without end": partial(bad_ports.serving, bad_ports.flood),
-    "a black hole": bad_ports.black_hole,
-}
 
 FAULTS: dict[str, Fault] = {
     "never answers": silent,
