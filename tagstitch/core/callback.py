@@ -63,6 +63,9 @@ def callback_body(data: msgspec.Raw, *, sent_at: datetime) -> bytes:
 NOT_ACKNOWLEDGED: Final = "NOT_ACKNOWLEDGED"
 """Why an attempt failed whose answer was a 2xx of something else."""
 
+ENDPOINT_LEFT_ALONE: Final = "ENDPOINT_LEFT_ALONE"
+"""Why no attempt was made: others had shown that the endpoint fails, or refuses everything."""
+
 
 class _Acknowledgement(msgspec.Struct):
     acknowledged: str

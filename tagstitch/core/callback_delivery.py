@@ -19,13 +19,16 @@ def callback_record(
     outcome: CallbackOutcome,
     *,
     now: datetime,
+    was_attempt: bool,
     reason: str | None = None,
 ) -> AuditRecord:
-    """Return the record of an entry's end; its id is the same however often it is made."""
-    is_attempt = outcome != "suppressed"
+    """Return the record of an entry's end; its id is the same however often it is made.
+
+    `was_attempt` says whether it ended with an attempt, which its fields do not count yet.
+    """
     extra = {
         "callback": fields["endpoint"],
-        "attempts": fields["attempts"] + is_attempt,
+        "attempts": fields["attempts"] + was_attempt,
         "reason": reason,
     }
     return AuditRecord(

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from tagstitch.core.callback import (
+    ENDPOINT_LEFT_ALONE,
     NOT_ACKNOWLEDGED,
     CallbackEndpoint,
     CallbackVerdict,
@@ -55,7 +56,7 @@ class _Answer:
     wait_s: float | None = None
     """How long the endpoint, or the breaker in front of it, asks to be left alone."""
     why: str | None = None
-    """Why it failed, where its status does not say so."""
+    """Why it failed or was not made, where no status says so."""
     was_attempt: bool = True
 
 
@@ -216,15 +217,15 @@ class CallbackDelivery:
         now = self._backend.clock()
         endpoint = self._endpoints.get(fields["endpoint"])
         if fields["useful_until"] <= now:
-            await self._finish(outbox_id, fields, "expired", deadline=deadline)
+            await self._finish(outbox_id, fields, "expired", was_attempt=False, deadline=deadline)
             return True
-        answer = _Answer("rejected")
+        answer = _Answer("rejected", was_attempt=False)
         if endpoint is not None and fields["data"]:
             answer = await self._ask(endpoint, fields, now=now, deadline=deadline)
         if answer.verdict == "delivered":
-            await self._finish(outbox_id, fields, "delivered", deadline=deadline)
+            await self._finish(outbox_id, fields, "delivered", was_attempt=True, deadline=deadline)
         elif answer.verdict == "rejected":
-            await self._reject(outbox_id, fields, deadline=deadline)
+            await self._reject(outbox_id, fields, was_attempt=answer.was_attempt, deadline=deadline)
         else:
             if hands_over:
                 await self._outbox.hand_over([f"outbox/{outbox_id}"], deadline=deadline)
@@ -250,9 +251,10 @@ class CallbackDelivery:
         watched = Watched(f"callback:{endpoint.id}", endpoint.url)
         replays = fields.get("replays", 0)
         if await self._health.is_disabled(watched, replays=replays, deadline=deadline):
-            return _Answer("rejected")
+            return _Answer("rejected", was_attempt=False)
         if wait_s := self._health.wait_s(watched):
-            return _Answer("retry", wait_s, fields.get("why"), was_attempt=False)
+            why = fields.get("why") or ENDPOINT_LEFT_ALONE
+            return _Answer("retry", wait_s, why, was_attempt=False)
         answer, status = await self._exchange(endpoint, fields, sent_at=now)
         await self._health.note(watched, answer.verdict, status=status, retry_after_s=answer.wait_s)
         if answer.why is not None:
@@ -298,6 +300,7 @@ class CallbackDelivery:
         fields: Mapping[str, Any],
         outcome: CallbackOutcome,
         *,
+        was_attempt: bool,
         deadline: Deadline,
     ) -> None:
         """Mark the entry as ended, with its audit record; the mark is what stops a repetition.
@@ -307,7 +310,9 @@ class CallbackDelivery:
         """
         now = self._backend.clock()
         reason = fields.get("why") if outcome == "expired" else fields.get("withheld")
-        record = callback_record(outbox_id, fields, outcome, now=now, reason=reason)
+        record = callback_record(
+            outbox_id, fields, outcome, now=now, was_attempt=was_attempt, reason=reason
+        )
         path = f"outbox/{outbox_id}"
         rows = [*fields.get("records", ()), encode_record(record)]
         ended = {"status": outcome, "ended_at": now}
@@ -323,7 +328,12 @@ class CallbackDelivery:
         await self._outbox.publish_ended(outbox_id, rows, deadline=deadline)
 
     async def _reject(
-        self, outbox_id: str, fields: Mapping[str, Any], *, deadline: Deadline
+        self,
+        outbox_id: str,
+        fields: Mapping[str, Any],
+        *,
+        was_attempt: bool,
+        deadline: Deadline,
     ) -> None:
         """End an entry that the endpoint will never take: first the dead letter, then the mark.
 
@@ -339,7 +349,9 @@ class CallbackDelivery:
             request_id=fields["request_id"],
             deadline=deadline,
         )
-        await self._finish(outbox_id, fields, "rejected", deadline=deadline)
+        await self._finish(
+            outbox_id, fields, "rejected", was_attempt=was_attempt, deadline=deadline
+        )
 
 
 def _check_size(data: bytes) -> None:

@@ -323,7 +323,9 @@ def _ended(holder: Document, *, now: datetime) -> list[bytes]:
         if fields["kind"] == "action":
             ending = Ending("suppressed", "ERASED")
             return [encode_record(action_record(outbox_id, fields, ending, now=now))]
-        record = callback_record(outbox_id, fields, "suppressed", now=now, reason="ERASED")
+        record = callback_record(
+            outbox_id, fields, "suppressed", now=now, was_attempt=False, reason="ERASED"
+        )
     except (KeyError, TypeError, ValueError, AttributeError):
         return []
     return [encode_record(record)]

@@ -186,6 +186,26 @@ class TestHealth:
         entries = [await world.document(path) for path in await world.paths("outbox")]
         assert sorted(fields["attempts"] for fields in entries) == [0, 1, 1, 1, 1, 1]
 
+    async def test_what_waits_behind_an_endpoint_that_refuses_all_expires_and_says_why(
+        self, world: World
+    ) -> None:
+        await self.failing(world, [404] * 30, times=22)
+        waiting = [
+            path.partition("/")[2]
+            for path in await world.paths("outbox")
+            if (await world.document(path))["status"] == "pending"
+        ]
+        world.now += timedelta(minutes=11)
+        for outbox_id in waiting:
+            await world.act(outbox_id)
+
+        await world.store_audit()
+        ends = [r for r in await world.rows() if r["record_type"] == "callback_delivery"]
+        expired = [row["extra"] for row in ends if row["outcome"] == "expired"]
+        assert [row["outcome"] for row in ends].count("rejected") == 20
+        assert expired == [{"callback": "main", "attempts": 0, "reason": "ENDPOINT_LEFT_ALONE"}] * 2
+        assert len(world.callbacks) == len(world.published["dead-letter"]) == 20
+
     async def test_410_disables_it_and_what_follows_can_be_replayed(self, world: World) -> None:
         await self.failing(world, [410], times=2)
         second = await world.store_dead_letter()
@@ -315,7 +335,8 @@ class TestAcknowledgement:
 
         await world.store_audit()
         [row] = [r for r in await world.rows() if r["record_type"] == "callback_delivery"]
-        assert (row["outcome"], row["extra"]["reason"]) == ("expired", "NOT_ACKNOWLEDGED")
+        assert row["outcome"] == "expired"
+        assert row["extra"] == {"callback": "main", "attempts": 1, "reason": "NOT_ACKNOWLEDGED"}
 
     async def test_the_reason_is_that_of_the_last_attempt(self, world: World) -> None:
         world.answers = [200, 503]
