@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final
 
+from tagstitch.core.callback import ENDPOINT_LEFT_ALONE
 from tagstitch.core.trait_state import stored_traits, trait_values
 from tagstitch.pipeline.claims import STITCH_TOPIC
 from tagstitch.pipeline.keyring import own_profile_id
@@ -51,7 +52,7 @@ class Evidence:
         """The audit by record id, as the view without repetitions has it, and what left by the log."""
         sql = (
             "SELECT record_id, record_type, request_id, decision_id, outcome, subject,"
-            " resolved_event_name FROM audit_deduplicated"
+            " resolved_event_name, extra FROM audit_deduplicated"
         )
         found = {str(row["record_id"]): row for row in self.desk.query(sql)}
         for line in self.log:
@@ -67,6 +68,50 @@ class Evidence:
     def faults(self) -> Sequence[Mapping[str, Any]]:
         lines = (self.stack.data_dir / LOG).read_text().splitlines()
         return [json.loads(line) for line in lines]
+
+    @cached_property
+    def interrupted(self) -> set[str]:
+        """The ids of callbacks and actions that were sent, and perhaps not marked: a fault came."""
+        faulty = {key for fault in self.faults for key in fault.get("sent", ())}
+        return faulty | {
+            each.webhook_id
+            for each in self.received
+            if any(kill - _KILL_WINDOW_S <= each.at <= kill for kill in self.kills)
+        }
+
+    @cached_property
+    def callback_ends(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Outbox id -> the records of the ends of a callback."""
+        ends = defaultdict(list)
+        for record_id, row in self.rows.items():
+            if record_id.startswith("callback_"):
+                ends[record_id.split("_")[1]].append(row)
+        return ends
+
+    @cached_property
+    def left_alone(self) -> set[str]:
+        """The requests whose callbacks outlived their use behind an endpoint that was left alone.
+
+        None of them was sent, and the record of their end says why.
+        """
+        sent = {each.webhook_id for each in self.received} - self.interrupted
+        return {
+            each.request_id
+            for each in self.of_kind("stitch")
+            if each.callback == "strict"
+            and each.request_id not in sent
+            and self._has_outlived_its_use(self.stitch_key(each))
+        }
+
+    def _has_outlived_its_use(self, outbox_id: str) -> bool:
+        entry = self.outbox[outbox_id]
+        [*ends] = self.callback_ends[outbox_id]
+        if len(ends) != 1 or ends[0]["outcome"] != "expired":
+            return False
+        was_late = entry["created_at"] >= entry["useful_until"]
+        reason = None if was_late else ENDPOINT_LEFT_ALONE
+        is_over = entry["ended_at"] >= entry["useful_until"]
+        return bool(is_over and ends[0]["extra"].get("reason") == reason)
 
     @property
     def fault_counts(self) -> dict[str, int]:
@@ -153,15 +198,13 @@ def _outcomes(evidence: Evidence) -> Iterator[str | None]:
 
 
 def _callback_ends(evidence: Evidence) -> Iterator[str | None]:
-    ends = defaultdict(list)
-    for record_id, row in evidence.rows.items():
-        if record_id.startswith("callback_"):
-            ends[record_id.split("_")[1]].append(row["outcome"])
     for each in evidence.of_kind("stitch"):
         if each.callback is None:
             continue
         wanted = "rejected" if each.callback == "strict" else "delivered"
-        got = ends[evidence.stitch_key(each)]
+        if each.request_id in evidence.left_alone:
+            wanted = "expired"
+        got = [row["outcome"] for row in evidence.callback_ends[evidence.stitch_key(each)]]
         if _is_leaver(each):  # what waits is not sent, and one that comes again is another one
             is_right = bool(got) and set(got) <= {wanted, "suppressed"}
         else:
@@ -170,17 +213,13 @@ def _callback_ends(evidence: Evidence) -> Iterator[str | None]:
 
 
 def _repeats(evidence: Evidence) -> Iterator[str | None]:
-    excused = {key for fault in evidence.faults for key in fault.get("sent", ())}
     taken = defaultdict(list)
     for each in evidence.received:
         if each.status == 200:
             taken[each.webhook_id].append(each.at)
     leavers = {each.request_id for each in evidence.traffic.operations if _is_leaver(each)}
     for webhook_id, times in taken.items():
-        is_killed = any(
-            kill - _KILL_WINDOW_S <= at <= kill for at in times for kill in evidence.kills
-        )
-        is_excused = webhook_id in excused or webhook_id in leavers or is_killed
+        is_excused = webhook_id in evidence.interrupted or webhook_id in leavers
         is_right = len(times) == 1 or is_excused
         yield None if is_right else f"{webhook_id} was taken {len(times)} times"
 
@@ -195,7 +234,8 @@ def _webhook_ids(evidence: Evidence) -> Iterator[str | None]:
         got[each.body["data"]["request_id"]].add(each.webhook_id)
         yield None if each.is_signed else f"{each.webhook_id} is not signed"
     for request_id in expected | got.keys():
-        is_none = request_id in leavers and not got[request_id]  # erased while it waited
+        is_excused = request_id in leavers or request_id in evidence.left_alone
+        is_none = is_excused and not got[request_id]  # erased, or of no more use, while it waited
         is_right = request_id in expected and (is_none or got[request_id] == {request_id})
         yield None if is_right else f"{request_id} came as {got[request_id]}"
 
@@ -349,15 +389,19 @@ def _erased(evidence: Evidence) -> Iterator[str | None]:
 
 def _dead_letters(evidence: Evidence) -> Iterator[str | None]:
     published = {each.request_id for each in evidence.of_kind("invalid")}
-    refused = {each.request_id for each in evidence.of_kind("stitch") if each.callback == "strict"}
+    strict = {each.request_id for each in evidence.of_kind("stitch") if each.callback == "strict"}
     letters: dict[str, list[str]] = defaultdict(list)
     for letter_id, fields in evidence.letters.items():
         letters[str(fields["request_id"])].append(letter_id)
         is_recorded = f"dead_letter_{letter_id}" in evidence.rows
         yield None if is_recorded else f"dead letter {letter_id} is not in the audit"
-    for request_id in published | refused | letters.keys():
+    for request_id in published | strict | letters.keys():
         got = len(letters[request_id])
-        is_right = got == 1 if request_id in refused else got >= 1 and request_id in published
+        if request_id in strict:  # one that was left alone may have been refused, and interrupted
+            is_maybe = request_id in evidence.left_alone & evidence.interrupted
+            is_right = got == (request_id not in evidence.left_alone) or (is_maybe and got == 1)
+        else:
+            is_right = got >= 1 and request_id in published
         reasons = [evidence.letters[each]["reason"] for each in letters[request_id]]
         yield None if is_right else f"{request_id} has {got} dead letters: {reasons}"
 

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from tagstitch.core.errors import Unavailable
@@ -63,11 +64,12 @@ class Senders:
             self.desk.erase(operation.person.identifiers[0])
             self.erased_at[operation.person.name] = time.time()
             return
+        body = sent(operation, datetime.now(UTC))
         for _ in range(2 if operation.is_sent_twice else 1):
             if operation.kind in ("publish", "invalid"):
-                self._until_accepted(operation, lambda: self._publish(operation))
+                self._until_accepted(operation, lambda: self._publish(body))
             else:
-                self._until_accepted(operation, lambda: self._ask(operation))
+                self._until_accepted(operation, lambda: self._ask(operation, body))
 
     def _until_accepted(self, operation: Operation, attempt: Callable[[], bool]) -> None:
         pause_s = _PAUSE_S[0]
@@ -79,24 +81,24 @@ class Senders:
         with self._lock:
             self.unaccepted.append(operation.request_id)
 
-    def _publish(self, operation: Operation) -> bool:
+    def _publish(self, body: bytes) -> bool:
         try:
-            self.desk.publish("stitch-requests", sent(operation))
+            self.desk.publish("stitch-requests", body)
         except Unavailable:
             return False
         return True
 
-    def _ask(self, operation: Operation) -> bool:
+    def _ask(self, operation: Operation, body: bytes) -> bool:
         started = time.time()
-        status, body = self._post(_PATHS[operation.kind], sent(operation))
+        status, answer = self._post(_PATHS[operation.kind], body)
         with self._lock:
             self.statuses[f"{operation.kind} {status}"] += 1
-            self.answers[operation.request_id] = Answer(status, body, started)
+            self.answers[operation.request_id] = Answer(status, answer, started)
         if operation.kind == "stitch":
             return status == 202
         if operation.kind == "malformed":
             return status == 400
-        return status == 200 and not set(body["degraded"]) - _HARMLESS
+        return status == 200 and not set(answer["degraded"]) - _HARMLESS
 
     def _post(self, path: str, body: bytes) -> tuple[int, Mapping[str, Any]]:
         """Return status and body of the answer; 0 where there was none."""

@@ -65,6 +65,10 @@ _LEAVERS_PART: Final = 400
 
 _PAST: Final = timedelta(hours=12)
 
+_REFUSED_USE_S: Final = 120.0
+"""Seconds for which a callback to the endpoint that refuses everything is of use. Twenty refusals
+leave it alone but for a probe now and then, so the others would wait for their ten minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Person:
@@ -256,9 +260,11 @@ class _Maker:
         return Person(f"{kind}-{number}", kind, user_id, devices)
 
 
-def sent(operation: Operation) -> bytes:
-    """Return the body as it goes out."""
+def sent(operation: Operation, now: datetime) -> bytes:
+    """Return the body as it goes out at a time."""
     body = {**operation.body, "request_id": operation.request_id}
+    if operation.callback == "strict":
+        body["expires_at"] = (now + timedelta(seconds=_REFUSED_USE_S)).isoformat()
     if operation.kind == "stitch":
         body["mode"] = "async"
     if operation.kind in ("publish", "invalid"):
