@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -413,7 +413,7 @@ def _request_id(route: _Route, body: Any, request: Request, from_header: str | N
     sent = source.get("request_id") if isinstance(source, Mapping) else None
     if is_request_id(sent):
         return sent
-    return (from_header if request.method == "POST" else None) or uuid.uuid4().hex
+    return (from_header if request.method == "POST" else None) or secrets.token_hex(16)
 
 
 def _header_request_id(headers: Mapping[str, str], *, is_signed: bool) -> str | None:

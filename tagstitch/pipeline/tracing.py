@@ -23,14 +23,10 @@ def current_trace_id() -> str | None:
 
 def next_place(parent: TraceContext | None) -> TraceContext:
     """Return a new place in the parent's trace, or in a new one."""
+    span_id = "%016x" % (random.getrandbits(64) or 1)  # ids of zeros are not valid
     if parent is None:
-        return TraceContext(f"{_bits(128):032x}", f"{_bits(64):016x}", is_sampled=False)
-    return TraceContext(parent.trace_id, f"{_bits(64):016x}", parent.is_sampled)
-
-
-def _bits(count: int) -> int:
-    """Return a random number above 0: ids of zeros are not valid."""
-    return random.getrandbits(count) or 1
+        return TraceContext("%032x" % (random.getrandbits(128) or 1), span_id, is_sampled=False)
+    return TraceContext(parent.trace_id, span_id, parent.is_sampled)
 
 
 class Span(Protocol):

@@ -115,6 +115,8 @@ class VisitorFinder:
             )
         if visitor.is_nobody:
             visitor = HELD if starts_held else self._vacancy(identifiers[0], found)
+        if not riders:
+            return visitor
         return replace(visitor, riders={path: found[path] for path in riders if path in found})
 
     async def find_bare(
