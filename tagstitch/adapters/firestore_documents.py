@@ -74,10 +74,9 @@ _CONFLICTS: Final = frozenset(
 
 def _quoted(routing: str) -> str:
     """Return the routing header's value; `quote` itself costs more than all of our own decoding."""
-    if _PLAIN_ROUTING.fullmatch(routing):
-        return (  # ten times as fast as `translate`
-            routing.replace("/", "%2F").replace(":", "%3A").replace("(", "%28").replace(")", "%29")
-        )
+    if _PLAIN_ROUTING.fullmatch(routing):  # five times as fast as `translate`
+        quoted = routing.replace("/", "%2F").replace(":", "%3A")
+        return quoted.replace("(", "%28").replace(")", "%29")
     return quote(routing, safe="=")
 
 

@@ -60,6 +60,15 @@ class _Answer:
     was_attempt: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Leased:
+    """An entry under our lease, with what may be said now."""
+
+    fields: Mapping[str, Any]
+    unsendable: InvalidInput | None = None
+    """Why no attempt may ever be made: its view is gone, or its body would be too large."""
+
+
 class CallbackDelivery:
     """Posts callbacks: the first attempt at once, the others from the outbox."""
 
@@ -100,10 +109,8 @@ class CallbackDelivery:
     ) -> Put:
         """Return the outbox entry, leased to this process for the first attempt.
 
-        It keeps no attributes: they are read again for any later attempt. Raises InvalidInput when
-        the body would be larger than an endpoint is sent.
+        It keeps no attributes: they are read again for any later attempt.
         """
-        _check_size(msgspec.json.encode(data))
         fields = {
             "kind": "callback",
             "status": "pending",
@@ -133,11 +140,13 @@ class CallbackDelivery:
     ) -> None:
         """Make the first attempt of an entry that this process has just committed.
 
-        `data` is what `entry` was given. An attempt that may work later goes on through topic `actions`: a dead endpoint never
-        delays linking. If even that cannot be published the sweep does it later.
+        `data` is what `entry` was given. An attempt that may work later goes on through topic
+        `actions`: a dead endpoint never delays linking. If even that cannot be published the sweep
+        does it later.
         """
-        full = {**fields, "data": msgspec.json.encode(data)}
-        await self._attempt(outbox_id, full, hands_over=True, deadline=deadline)
+        body = msgspec.json.encode(data)
+        leased = _Leased({**fields, "data": body}, _too_large(body))
+        await self._attempt(outbox_id, leased, hands_over=True, deadline=deadline)
 
     async def resume_first(self, outbox_id: str, *, deadline: Deadline) -> None:
         """Make sure that an entry of an earlier delivery of its request comes to its end.
@@ -182,29 +191,25 @@ class CallbackDelivery:
         if not await self._attempt(outbox_id, leased, deadline=deadline):
             raise Unavailable("callback", "the endpoint asks to try later")
 
-    async def _lease_as_of_now(
-        self, document: Document, *, deadline: Deadline
-    ) -> dict[str, Any] | None:
-        """Return the entry under our lease, with what may be said now; None when it was leased.
-
-        Without `data` nothing may be sent: its view is gone, or its body has grown too large.
-        """
+    async def _lease_as_of_now(self, document: Document, *, deadline: Deadline) -> _Leased | None:
+        """Return the entry under our lease; None when somebody else has it."""
         fields = document.fields
         endpoint = self._endpoints.get(fields["endpoint"])
         present: dict[str, Any] = {}
+        unsendable = None
         if endpoint is not None and fields["useful_until"] > self._backend.clock():
             try:
                 present = await self._present.fill(fields, endpoint, deadline=deadline)
-                _check_size(present.get("data", b""))
-            except InvalidInput:
-                present = {"data": None}
+                unsendable = _too_large(present.get("data", b""))
+            except InvalidInput as error:
+                unsendable = error
         leased = await self._outbox.take_lease(document, _LEASE_S, deadline=deadline)
-        return None if leased is None else {**leased, **present}
+        return None if leased is None else _Leased({**leased, **present}, unsendable)
 
     async def _attempt(
         self,
         outbox_id: str,
-        fields: Mapping[str, Any],
+        leased: _Leased,
         *,
         deadline: Deadline,
         hands_over: bool = False,
@@ -215,17 +220,21 @@ class CallbackDelivery:
         is given back: a crash between the two leaves a message too many, never one too few.
         """
         now = self._backend.clock()
+        fields = leased.fields
         endpoint = self._endpoints.get(fields["endpoint"])
         if fields["useful_until"] <= now:
             await self._finish(outbox_id, fields, "expired", was_attempt=False, deadline=deadline)
             return True
         answer = _Answer("rejected", was_attempt=False)
-        if endpoint is not None and fields["data"]:
+        if endpoint is not None and leased.unsendable is None:
             answer = await self._ask(endpoint, fields, now=now, deadline=deadline)
         if answer.verdict == "delivered":
             await self._finish(outbox_id, fields, "delivered", was_attempt=True, deadline=deadline)
         elif answer.verdict == "rejected":
-            await self._reject(outbox_id, fields, was_attempt=answer.was_attempt, deadline=deadline)
+            error = leased.unsendable or (_refused() if endpoint else unknown_callback())
+            await self._reject(
+                outbox_id, fields, error, was_attempt=answer.was_attempt, deadline=deadline
+            )
         else:
             if hands_over:
                 await self._outbox.hand_over([f"outbox/{outbox_id}"], deadline=deadline)
@@ -331,6 +340,7 @@ class CallbackDelivery:
         self,
         outbox_id: str,
         fields: Mapping[str, Any],
+        error: InvalidInput,
         *,
         was_attempt: bool,
         deadline: Deadline,
@@ -345,7 +355,7 @@ class CallbackDelivery:
         await self._outbox.bury(
             outbox_id,
             fields,
-            InvalidInput("unknown_callback", "the endpoint refused the callback for good"),
+            error,
             request_id=fields["request_id"],
             deadline=deadline,
         )
@@ -354,9 +364,15 @@ class CallbackDelivery:
         )
 
 
-def _check_size(data: bytes) -> None:
-    if len(data) > CALLBACK_BODY_BYTES_MAX - _ENVELOPE_BYTES:
-        raise InvalidInput(
-            "invalid_field", "the callback's body would be too large", "callback",
-            "list fewer attributes for this endpoint in TAGSTITCH_CALLBACKS",
-        )  # fmt: skip
+def _too_large(data: bytes) -> InvalidInput | None:
+    """Return the error of a body that no endpoint is sent."""
+    if len(data) <= CALLBACK_BODY_BYTES_MAX - _ENVELOPE_BYTES:
+        return None
+    return InvalidInput(
+        "invalid_field", "the callback's body would be too large", "callback",
+        "list fewer attributes for this endpoint in TAGSTITCH_CALLBACKS",
+    )  # fmt: skip
+
+
+def _refused() -> InvalidInput:
+    return InvalidInput("unknown_callback", "the endpoint refused the callback for good")

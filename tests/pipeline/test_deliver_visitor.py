@@ -217,4 +217,23 @@ class TestVisitor:
         await world.act()
 
         assert len(world.callbacks) == 1
-        assert len(world.published["dead-letter"]) == 1
+        [letter] = world.published["dead-letter"]
+        assert letter["reason"]["message"] == "the callback's body would be too large"
+
+    async def test_what_is_too_large_from_the_start_is_linked_all_the_same(
+        self, world: World
+    ) -> None:
+        profile_id = await world.put_profile(CLIENT, attributes={"list": ["x" * 1000] * 70})
+        user = {"type": "user_id", "value": "u1"}
+        request = REQUEST | {"identifiers": [user, {"type": CLIENT.type, "value": CLIENT.value}]}
+
+        await world.stitch(request)
+        await world.stitch(request)
+
+        profile = await world.document(f"profiles/{profile_id}")
+        assert len(profile["identifiers"]) == 2
+        assert world.callbacks == []
+        [letter] = world.published["dead-letter"]
+        assert letter["reason"]["message"] == "the callback's body would be too large"
+        row = await delivery_record(world)
+        assert (row["outcome"], row["extra"]["attempts"]) == ("rejected", 0)
