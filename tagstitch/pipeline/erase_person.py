@@ -319,12 +319,13 @@ def _ended(holder: Document, *, now: datetime) -> list[bytes]:
     fields = holder.fields
     if collection != "outbox" or fields.get("status") != "pending":
         return []
+    was_attempt = "lease" in fields  # under way, and nobody has told yet what came of it
     try:
         if fields["kind"] == "action":
-            ending = Ending("suppressed", "ERASED")
+            ending = Ending("suppressed", "ERASED", is_attempt=was_attempt)
             return [encode_record(action_record(outbox_id, fields, ending, now=now))]
         record = callback_record(
-            outbox_id, fields, "suppressed", now=now, was_attempt=False, reason="ERASED"
+            outbox_id, fields, "suppressed", now=now, was_attempt=was_attempt, reason="ERASED"
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return []

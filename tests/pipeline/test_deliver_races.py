@@ -63,6 +63,11 @@ async def told_of_callbacks(world: World) -> list[str]:
     return [row["outcome"] for row in rows]
 
 
+async def told_of_attempts(world: World) -> list[int]:
+    rows = [row for row in await world.rows() if row["record_type"].endswith("_delivery")]
+    return [row["extra"]["attempts"] for row in rows]
+
+
 @pytest.mark.parametrize("status", [200, 401, 503])
 async def test_a_callback_whose_person_is_erased_meanwhile_is_posted_once(
     world: World, status: int
@@ -77,6 +82,7 @@ async def test_a_callback_whose_person_is_erased_meanwhile_is_posted_once(
     assert await world.paths("outbox") == []
     assert "dead-letter" not in world.published
     assert await told_of_callbacks(world) == ["suppressed"]
+    assert await told_of_attempts(world) == [1], "it may have arrived"
 
 
 async def test_an_action_whose_person_is_erased_meanwhile_is_sent_once(world: World) -> None:
@@ -89,6 +95,7 @@ async def test_an_action_whose_person_is_erased_meanwhile_is_sent_once(world: Wo
 
     assert len(world.callbacks) == 1
     assert await told_of_actions(world) == [("suppressed", "ERASED")]
+    assert await told_of_attempts(world) == [1], "it may have arrived"
 
 
 async def test_a_refusal_that_comes_late_does_not_undo_a_delivery(world: World) -> None:
