@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -55,6 +56,9 @@ from tests.pipeline.identity_people import Decide, Import, Merge, Person, Refuse
 from tests.pipeline.stepped_ports import Fault, Stepper
 from tests.pipeline.world import KEYRING, World
 
+_PACE: Final = 10
+"""Seconds of the world for one that a pause really takes: nobody waits for a dead owner's lease."""
+
 
 class IdentityRun:
     """A world, the model of it, and what is under way."""
@@ -75,6 +79,7 @@ class IdentityRun:
         self.told: dict[str, tuple[str, ...]] = {}
         self.stored = self.stepper.run(read_stored(self.world.store))
         self.counter = itertools.count(1)
+        self._looked_at = time.monotonic()
         self.is_sound = True
         """Whether the last step held: what comes after one that did not says nothing."""
 
@@ -92,7 +97,9 @@ class IdentityRun:
 
     def tick(self) -> datetime:
         """Return the present time, which never stands still."""
-        self.world.now += timedelta(milliseconds=1)
+        before, self._looked_at = self._looked_at, time.monotonic()
+        paused_s = 0.0 if self.stepper.in_turns else self._looked_at - before
+        self.world.now += timedelta(seconds=max(0.001, paused_s * _PACE))
         return self.world.now
 
     def happen(self, *jobs: Job, turns: Sequence[int] = (), fault: Fault | None = None) -> None:

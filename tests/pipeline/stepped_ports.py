@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import math
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 _LANE: contextvars.ContextVar[int | None] = contextvars.ContextVar("lane", default=None)
 """Which of the coroutines a port call belongs to; calls of a test itself belong to none."""
+
+_IS_SENT: contextvars.ContextVar[bool] = contextvars.ContextVar("is_sent", default=False)
+"""Whether this belongs to a call that has left the process."""
 
 _TIMEOUT_S_MIN = 2.5
 """Seconds from which a pause is a time-out, which nobody waits for while there is work."""
@@ -99,9 +102,10 @@ class Stepper:
     def __init__(self, world: World, *, in_turns: bool = True) -> None:
         self._world = world
         self._gate = _Gate()
-        self._in_turns = in_turns
+        self.in_turns = in_turns
         self._loop = _Loop(self._gate) if in_turns else asyncio.new_event_loop()
         self._loop.set_exception_handler(lambda _loop, _context: None)  # tasks that a crash ended
+        self._loop.set_task_factory(self._task)
         self._fault: Fault | None = None
         self._calls = 0
         self._under_way: set[asyncio.Future[Any]] = set()
@@ -162,23 +166,36 @@ class Stepper:
         lane = _LANE.get()
         if lane is None:
             return await work()
-        if self._in_turns:
+        if self.in_turns:
             await self._gate.wait(lane)
         number, self._calls = self._calls, self._calls + 1
         fault = self._fault if self._fault is not None and self._fault.at == number else None
         if fault is not None and not fault.is_behind:
             self._fail(fault)
-        result = await (work() if self._in_turns else self._sent(work))
+        result = await (work() if self.in_turns else self._sent(work))
         if fault is not None:
             self._fail(fault)
         return result
 
     async def _sent(self, work: Callable[[], Awaitable[T]]) -> T:
         """Return what a call gives that reaches its store even when nobody waits for it."""
-        call = asyncio.ensure_future(work())
-        self._under_way.add(call)
-        call.add_done_callback(self._under_way.discard)
+        context = contextvars.copy_context()
+        context.run(_IS_SENT.set, True)
+        call = context.run(asyncio.ensure_future, work())
         return await asyncio.shield(call)
+
+    def _task(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        work: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+        **options: Any,
+    ) -> asyncio.Task[Any]:
+        """Return a new task; those of a call that was sent, the client library's too, are kept."""
+        task = asyncio.Task(work, loop=loop, **options)
+        if _IS_SENT.get():
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+        return task
 
     def _fail(self, fault: Fault) -> None:
         if fault.kind == "unavailable":
