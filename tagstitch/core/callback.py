@@ -20,8 +20,9 @@ _SECRET_BYTES_MIN: Final = 24
 
 _RETRY_STATUSES: Final = frozenset({408, 429})
 
+BACKOFF_S: Final = (10.0, 600.0)
+"""Seconds between two deliveries of a message, at least and at most (infra/topology.json)."""
 
-_BACKOFF_S: Final = (10.0, 600.0)
 _BACKOFF_PART: Final = 0.75
 """Part of Pub/Sub's own doubling backoff that an entry insists on: a message that comes a little
 early, because that backoff is not exact, must not wait for a whole further round."""
@@ -99,7 +100,7 @@ def retry_delay_s(attempts: int, retry_after_s: float | None, *, scale: float) -
     At least 10, doubling to 600, times `scale`; its own Retry-After when that is longer, up to
     600 too.
     """
-    shortest_s, longest_s = _BACKOFF_S
+    shortest_s, longest_s = BACKOFF_S
     doubled_s = shortest_s * _BACKOFF_PART * float(2 ** min(attempts - 1, 10))
     backoff_s = min(max(doubled_s, shortest_s), longest_s) * scale
     return min(max(backoff_s, retry_after_s or 0.0), longest_s)

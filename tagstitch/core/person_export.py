@@ -22,6 +22,7 @@ _OURS: Final = frozenset(
         "lease_until",
         "pending",
         "pending_since",
+        "told_at",
         "records",
     }
 )

@@ -236,14 +236,16 @@ class CallbackDelivery:
                 outbox_id, fields, error, was_attempt=answer.was_attempt, deadline=deadline
             )
         else:
-            if hands_over:
-                await self._outbox.hand_over([f"outbox/{outbox_id}"], deadline=deadline)
+            is_told = not hands_over or await self._outbox.hand_over(
+                [f"outbox/{outbox_id}"], deadline=deadline
+            )
             await self._outbox.release(
                 outbox_id,
                 fields,
                 answer.wait_s,
                 was_attempt=answer.was_attempt,
                 why=answer.why,
+                is_told=is_told,
                 deadline=deadline,
             )
         return answer.verdict != "retry"

@@ -114,12 +114,13 @@ class Outbox:
         deadline: Deadline,
         was_attempt: bool = True,
         why: str | None = None,
+        is_told: bool = True,
     ) -> None:
         """Give the lease back after an attempt that may work later, and say when and `why`.
 
         Again and again until the deadline: an entry whose lease ends by itself is one of which
         nobody knows what came of it. `wait_s` is what the endpoint, or the breaker in front of it,
-        asks for.
+        asks for. Unless it `is_told`, topic `actions` has no message that comes again for it.
         """
         now = self._backend.clock()
         attempts = fields["attempts"] + was_attempt
@@ -128,6 +129,7 @@ class Outbox:
             "attempts": attempts,
             "not_before": min(now + timedelta(seconds=delay_s), fields["useful_until"]),
             "pending_since": now,
+            **({"told_at": now} if is_told else {}),
             **({"why": why} if why or "why" in fields else {}),
         }
         while True:
@@ -171,7 +173,7 @@ class Outbox:
         """Say when an attempt may be made that was not; raises Conflict when the entry moved."""
         now = self._backend.clock()
         not_before = min(now + timedelta(seconds=wait_s), document.fields["useful_until"])
-        postponed = {"not_before": not_before, "pending_since": now}
+        postponed = {"not_before": not_before, "pending_since": now, "told_at": now}
         await self._backend.documents.commit(
             [Patch(document.path, postponed, if_version=document.version)], deadline=deadline
         )
@@ -233,8 +235,11 @@ class Outbox:
         message = msgspec.json.encode({"v": 1, "outbox_id": outbox_id})
         await self._backend.publisher.publish(ACTIONS_TOPIC, message, deadline=deadline)
 
-    async def hand_over(self, paths: Sequence[str], *, deadline: Deadline) -> None:
-        """Tell topic `actions` of entries, all at once; what fails is left to the sweep."""
+    async def hand_over(self, paths: Sequence[str], *, deadline: Deadline) -> bool:
+        """Tell topic `actions` of entries, all at once; return whether it has heard of every one.
+
+        What fails is left to the sweep.
+        """
         outbox_ids = [path.partition("/")[2] for path in paths]
         results = await asyncio.gather(
             *(self.publish_action(outbox_id, deadline=deadline) for outbox_id in outbox_ids),
@@ -245,3 +250,4 @@ class Outbox:
                 log(ActionLeftToSweep(outbox_id=outbox_id))
             elif isinstance(result, BaseException):
                 raise result
+        return not any(isinstance(result, Unavailable) for result in results)

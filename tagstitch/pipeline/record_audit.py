@@ -159,4 +159,4 @@ _HOLDERS: Final = frozenset({"processed", "outbox"})
 
 
 def _cleared(path: str, version: str | None = None) -> Patch:
-    return Patch(path, {}, remove=("pending", "pending_since"), if_version=version)
+    return Patch(path, {}, remove=("pending", "pending_since", "told_at"), if_version=version)

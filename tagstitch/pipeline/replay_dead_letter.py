@@ -124,7 +124,7 @@ async def _reopened(
         "pending": fields.get("pending", pending_shard()),
         "pending_since": now,
     }
-    remove = ["not_before", "ended_at", "reason"]
+    remove = ["not_before", "told_at", "ended_at", "reason"]
     if fields["status"] != "pending":
         remove += ["lease", "lease_until"]
         reopened |= {

@@ -6,6 +6,7 @@ So are the rules that people edited in the store. Erasures that are due are gone
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,9 +14,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from tagstitch.core.callback import BACKOFF_S
 from tagstitch.core.errors import Conflict, TagstitchError
 from tagstitch.core.limits import PENDING_AGE_S, PENDING_SHARDS
-from tagstitch.pipeline.backend import Backend, Document
+from tagstitch.core.stored_values import stored_time
+from tagstitch.pipeline.backend import Backend, Document, Patch
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.erasure_journal import pending_erasures, read_journal
@@ -233,27 +236,68 @@ async def _publish_forgotten(
     now: datetime,
     deadline: Deadline,
 ) -> SweepResult:
-    records = actions = 0
-    for document in documents:
-        if not _is_forgotten(document, now=now):
-            continue
-        if document.fields.get("status") == "pending":
-            outbox_id = document.path.partition("/")[2]
-            message = msgspec.json.encode({"v": 1, "outbox_id": outbox_id})
-            await backend.publisher.publish(ACTIONS_TOPIC, message, deadline=deadline)
-            actions += 1
-        else:
-            await publish_stored(audit, document, deadline=deadline)
-            records += 1
-    return SweepResult(records, actions)
+    forgotten = [document for document in documents if _is_forgotten(document, now=now)]
+    results = await asyncio.gather(
+        *(_publish(backend, audit, document, deadline=deadline) for document in forgotten),
+        return_exceptions=True,
+    )
+    told = [d for d, result in zip(forgotten, results, strict=True) if result is None]
+    await _note_told(backend, told, now=now, deadline=deadline)
+    failed = next((result for result in results if result is not None), None)
+    if failed is not None:
+        raise failed
+    actions = sum(map(_waits_for_action, told))
+    return SweepResult(len(told) - actions, actions)
+
+
+async def _publish(
+    backend: Backend, audit: AuditPublisher, document: Document, *, deadline: Deadline
+) -> None:
+    if not _waits_for_action(document):
+        await publish_stored(audit, document, deadline=deadline)
+        return
+    outbox_id = document.path.partition("/")[2]
+    message = msgspec.json.encode({"v": 1, "outbox_id": outbox_id})
+    await backend.publisher.publish(ACTIONS_TOPIC, message, deadline=deadline)
+
+
+async def _note_told(
+    backend: Backend, told: Sequence[Document], *, now: datetime, deadline: Deadline
+) -> None:
+    """Say of the documents that a message for them is under way.
+
+    Without it each sweep would publish again what waits for a subscriber that is down or behind,
+    and an outage of hours would end in a flood.
+    """
+    patches = [Patch(d.path, {"told_at": now}, if_version=d.version) for d in told]
+    try:
+        if patches:
+            await backend.documents.commit(patches, deadline=deadline)
+    except Conflict:  # somebody has gone on with one of them
+        for patch in patches:
+            with contextlib.suppress(Conflict):
+                await backend.documents.commit([patch], deadline=deadline)
+
+
+def _waits_for_action(document: Document) -> bool:
+    return document.fields.get("status") == "pending"
 
 
 def _is_forgotten(document: Document, *, now: datetime) -> bool:
     """Return whether what should have happened is over two minutes late.
 
-    An entry that was attempted has a time for the next attempt; until then its message waits.
+    An entry that was attempted has a time for the next attempt, and one that is under a lease an
+    owner. Where a message is known to be under way, its next delivery is waited for too.
     """
-    due_at = document.fields.get("pending_since")
-    if document.fields.get("status") == "pending":
-        due_at = document.fields.get("not_before", due_at)
-    return isinstance(due_at, datetime) and now - due_at >= timedelta(seconds=PENDING_AGE_S)
+    fields = document.fields
+    since = stored_time(fields.get("pending_since"))
+    if since is None:
+        return False
+    due_at, wait_s = since, PENDING_AGE_S
+    if _waits_for_action(document):
+        next_at, lease_until = fields.get("not_before"), fields.get("lease_until")
+        due_at = max(since, stored_time(next_at) or since, stored_time(lease_until) or since)
+    told_at = stored_time(fields.get("told_at"))
+    if told_at is not None and told_at >= since:
+        due_at, wait_s = max(due_at, told_at), PENDING_AGE_S + BACKOFF_S[1]
+    return now - due_at >= timedelta(seconds=wait_s)

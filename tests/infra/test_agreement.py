@@ -28,6 +28,7 @@ from tagstitch.adapters.http_function import PUSH_DEADLINE_S
 from tagstitch.adapters.settings import Settings, SettingsError, read_settings
 from tagstitch.adapters.topology import read_topology
 from tagstitch.core import limits
+from tagstitch.core.callback import BACKOFF_S
 from tagstitch.core.rule_definitions import COLLECTIONS
 from tagstitch.pipeline.holdings import OF_SUBJECT
 from tests.infra.conftest import Planned
@@ -113,6 +114,15 @@ def test_the_policies_know_how_long_a_handler_works() -> None:
 
 def test_the_policies_know_how_long_a_browser_may_listen() -> None:
     assert limits.PUSH_TOKEN_S == PUSH_TOKEN_S
+
+
+def test_entries_and_the_sweep_know_how_long_a_message_may_take_to_come_again() -> None:
+    topology = json.loads((ROOT / "infra" / "topology.json").read_text("utf-8"))
+
+    assert {
+        (subscription["backoff_min_s"], subscription["backoff_max_s"])
+        for subscription in topology["subscriptions"].values()
+    } == {BACKOFF_S}
 
 
 def test_the_message_of_an_action_is_what_the_topics_schema_says() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tagstitch.core.errors import Unavailable
 from tagstitch.core.limits import PENDING_SHARDS
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline import sweep as sweep_module
@@ -167,3 +168,104 @@ async def test_the_other_records_of_a_damaged_document_are_published(world: Worl
     await swept(world)
 
     assert [message["records"] for message in world.published["audit"]] == [[{"record_id": "r"}]]
+
+
+class TestAnOutage:
+    """What waits for a subscriber that is down is published once more, not by each sweep anew."""
+
+    async def minutes_of_sweeps(self, world: World, minutes: int) -> None:
+        for _ in range(minutes):
+            world.now += timedelta(minutes=1)
+            await world.sweep()
+
+    async def test_an_entry_whose_message_waits(self, world: World) -> None:
+        await forget_an_action(world)
+
+        await self.minutes_of_sweeps(world, 60)
+
+        assert len(world.published["actions"]) == 5
+
+    async def test_records_whose_message_waits(self, world: World) -> None:
+        request = {"request_id": "r1", "identifiers": [{"type": "client_id", "value": "1.2"}]}
+        await world.stitch(request)
+        world.published.clear()
+
+        await self.minutes_of_sweeps(world, 60)
+
+        assert len(world.published["audit"]) == 5
+
+    async def test_what_arrives_in_the_end_is_swept_no_more(self, world: World) -> None:
+        request = {"request_id": "r1", "identifiers": [{"type": "client_id", "value": "1.2"}]}
+        await world.stitch(request)
+        await self.minutes_of_sweeps(world, 5)
+
+        await world.store_audit()
+        world.published.clear()
+        await self.minutes_of_sweeps(world, 30)
+
+        assert world.published.get("audit", []) == []
+
+    async def test_a_topic_that_takes_nothing_is_told_again_by_the_next_sweep(
+        self, world: World
+    ) -> None:
+        await forget_an_action(world)
+        world.down = {"publisher"}
+        with pytest.raises(Unavailable):
+            await world.sweep()
+        world.down = set()
+
+        assert (await swept(world))["actions"] == 1
+
+    @pytest.mark.parametrize(("is_told", "sent"), [(True, 0), (False, 1)])
+    async def test_a_callback_that_waits_is_published_when_its_topic_did_not_hear_of_it(
+        self, world: World, is_told: bool, sent: int
+    ) -> None:
+        world.answers = [503]
+        world.down = set() if is_told else {"publisher"}
+        await world.stitch(
+            {
+                "request_id": "r1",
+                "identifiers": [{"type": "client_id", "value": "1.2"}],
+                "callback": "main",
+            }
+        )
+        world.down = set()
+        world.published.clear()
+
+        await self.minutes_of_sweeps(world, 5)
+
+        assert len(world.published.get("actions", [])) == sent
+
+    async def test_an_entry_that_somebody_works_on_is_left_to_its_owner(self, world: World) -> None:
+        since = START - timedelta(hours=1)
+        fields = {
+            "status": "pending", "pending": 3, "pending_since": since,
+            "lease": "theirs", "lease_until": START + timedelta(seconds=8),
+        }  # fmt: skip
+        await world.store.commit([Put("outbox/leased", fields)], deadline=Deadline.after(5))
+
+        first = await swept(world)
+        world.now += timedelta(minutes=3)
+        second = await swept(world)
+
+        assert (first["actions"], second["actions"]) == (0, 1)
+
+    async def test_one_that_somebody_went_on_with_does_not_keep_the_others(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await forget_an_action(world)
+        since = START - timedelta(hours=1)
+        fields = {"status": "pending", "pending": 4, "pending_since": since}
+        await world.store.commit([Put("outbox/moving", fields)], deadline=Deadline.after(5))
+        publish = world.backend.publisher.publish
+
+        async def meanwhile(topic: str, data: bytes, **options: Any) -> str:
+            if b"moving" in data:
+                await world.store.commit([Put("outbox/moving", {})], deadline=Deadline.after(5))
+            return str(await publish(topic, data, **options))
+
+        monkeypatch.setattr(world.backend.publisher, "publish", meanwhile)
+        await world.sweep()
+
+        assert "told_at" in await world.document("outbox/forgotten")
+        assert await world.document("outbox/moving") == {}
