@@ -204,7 +204,11 @@ class CallbackDelivery:
             except InvalidInput as error:
                 unsendable = error
         leased = await self._outbox.take_lease(document, _LEASE_S, deadline=deadline)
-        return None if leased is None else _Leased({**leased, **present}, unsendable)
+        if leased is None:
+            return None
+        # Whoever left its lease behind died, and may have sent before.
+        attempts = fields["attempts"] + ("lease" in fields)
+        return _Leased({**leased, "attempts": attempts, **present}, unsendable)
 
     async def _attempt(
         self,
@@ -296,8 +300,8 @@ class CallbackDelivery:
             )
         except Unavailable:
             return _Answer("retry"), None
-        except InvalidInput:
-            return _Answer("rejected"), None
+        except InvalidInput:  # nothing may be sent there
+            return _Answer("rejected", was_attempt=False), None
         verdict = judge_status(answer.status)
         why = None
         must_name_it = verdict == "delivered" and endpoint.acknowledges

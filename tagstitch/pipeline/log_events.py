@@ -326,6 +326,13 @@ class Swept(LogEvent, frozen=True):
     erasures: int
 
 
+class SweptNotNoted(LogEvent, frozen=True):
+    """Documents could not be told what the sweep has published: the next one does so again."""
+
+    message = "swept_not_noted"
+    why: str
+
+
 class ErasuresNotLookedFor(LogEvent, frozen=True):
     """The sweep could not ask which erasures are due."""
 

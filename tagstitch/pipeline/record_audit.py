@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -126,9 +127,8 @@ async def _clear_pending(backend: Backend, pending: Sequence[str], *, deadline: 
         try:
             if patches:
                 await backend.documents.commit(patches, deadline=deadline)
-        except Conflict:
-            for patch in patches:  # one of the documents is gone: erased, or expired
-                await _clear_one(backend, patch, deadline=deadline)
+        except Conflict:  # one of the documents is gone, or has changed
+            await asyncio.gather(*(_clear_one(backend, p, deadline=deadline) for p in part))
 
 
 async def _clearing(
@@ -148,12 +148,22 @@ async def _clearing(
     ]
 
 
-async def _clear_one(backend: Backend, patch: Patch, *, deadline: Deadline) -> None:
-    try:
-        await backend.documents.commit([patch], deadline=deadline)
-    except Conflict:
-        log(PendingDocumentGone())
+async def _clear_one(backend: Backend, path: str, *, deadline: Deadline) -> None:
+    """Clear a document as it is now: the sweep may have written to it, or an erasure taken it."""
+    for _ in range(_CLEARINGS_MAX):
+        patches = await _clearing(backend, [path], deadline=deadline)
+        try:
+            await backend.documents.commit(patches, deadline=deadline)
+        except Conflict:
+            if await backend.documents.get(path, deadline=deadline) is None:
+                log(PendingDocumentGone())
+                return
+        else:
+            return
 
+
+_CLEARINGS_MAX: Final = 5
+"""Times that a document may change under the hands of whoever clears it; then the sweep comes."""
 
 _HOLDERS: Final = frozenset({"processed", "outbox"})
 

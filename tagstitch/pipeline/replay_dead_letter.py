@@ -126,7 +126,7 @@ async def _reopened(
     }
     remove = ["not_before", "told_at", "ended_at", "reason"]
     if fields["status"] != "pending":
-        remove += ["lease", "lease_until"]
+        remove += ["lease", "lease_until", "why"]
         reopened |= {
             "status": "pending",
             "attempts": 0,

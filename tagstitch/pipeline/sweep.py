@@ -6,7 +6,6 @@ So are the rules that people edited in the store. Erasures that are due are gone
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -32,6 +31,7 @@ from tagstitch.pipeline.log_events import (
     RulesPublished,
     RulesRefused,
     Swept,
+    SweptNotNoted,
     log,
     log_crash,
 )
@@ -267,16 +267,24 @@ async def _note_told(
     """Say of the documents that a message for them is under way.
 
     Without it each sweep would publish again what waits for a subscriber that is down or behind,
-    and an outage of hours would end in a flood.
+    and an outage of hours would end in a flood. Whoever is not noted is only told once more.
     """
     patches = [Patch(d.path, {"told_at": now}, if_version=d.version) for d in told]
     try:
         if patches:
             await backend.documents.commit(patches, deadline=deadline)
-    except Conflict:  # somebody has gone on with one of them
-        for patch in patches:
-            with contextlib.suppress(Conflict):
-                await backend.documents.commit([patch], deadline=deadline)
+    except TagstitchError:  # somebody has gone on with one of them, or it has no room
+        noted = await asyncio.gather(
+            *(backend.documents.commit([patch], deadline=deadline) for patch in patches),
+            return_exceptions=True,
+        )
+        failed = [error for error in noted if error is not None]
+        for error in failed:
+            if not isinstance(error, TagstitchError):
+                raise error from None
+        why = {type(error).__name__ for error in failed if not isinstance(error, Conflict)}
+        if why:
+            log(SweptNotNoted(why=", ".join(sorted(why))))
 
 
 def _waits_for_action(document: Document) -> bool:
@@ -287,10 +295,11 @@ def _is_forgotten(document: Document, *, now: datetime) -> bool:
     """Return whether what should have happened is over two minutes late.
 
     An entry that was attempted has a time for the next attempt, and one that is under a lease an
-    owner. Where a message is known to be under way, its next delivery is waited for too.
+    owner. Where a message is known to wait (`told_at`), its next delivery is waited for too, unless
+    that may come when the entry is of no more use.
     """
     fields = document.fields
-    since = stored_time(fields.get("pending_since"))
+    since = stored_time(fields.get("pending_since")) or stored_time(fields.get("not_before"))
     if since is None:
         return False
     due_at, wait_s = since, PENDING_AGE_S
@@ -299,5 +308,13 @@ def _is_forgotten(document: Document, *, now: datetime) -> bool:
         due_at = max(since, stored_time(next_at) or since, stored_time(lease_until) or since)
     told_at = stored_time(fields.get("told_at"))
     if told_at is not None and told_at >= since:
-        due_at, wait_s = max(due_at, told_at), PENDING_AGE_S + BACKOFF_S[1]
+        due_at = max(due_at, told_at)
+        redelivered_s = PENDING_AGE_S + BACKOFF_S[1]
+        useful_until = stored_time(fields.get("useful_until"))
+        may_be_late = (
+            _waits_for_action(document)
+            and useful_until is not None
+            and now < useful_until <= now + timedelta(seconds=redelivered_s)
+        )
+        wait_s = PENDING_AGE_S if may_be_late else redelivered_s
     return now - due_at >= timedelta(seconds=wait_s)

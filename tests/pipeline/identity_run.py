@@ -105,6 +105,7 @@ class IdentityRun:
     def happen(self, *jobs: Job, turns: Sequence[int] = (), fault: Fault | None = None) -> None:
         """Do the jobs, side by side, and compare with the model in some order of them."""
         self.is_sound = False
+        self._looked_at = time.monotonic()
         self.forget_expired()
         outcomes = self.stepper.together(*map(self.work, jobs), turns=turns, fault=fault)
         for outcome in outcomes:

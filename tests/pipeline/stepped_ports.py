@@ -28,6 +28,9 @@ _LANE: contextvars.ContextVar[int | None] = contextvars.ContextVar("lane", defau
 _IS_SENT: contextvars.ContextVar[bool] = contextvars.ContextVar("is_sent", default=False)
 """Whether this belongs to a call that has left the process."""
 
+_LAST_CALLS_S = 30.0
+"""Seconds for calls that had been sent when their process died: above every time-out of a port."""
+
 _TIMEOUT_S_MIN = 2.5
 """Seconds from which a pause is a time-out, which nobody waits for while there is work."""
 
@@ -158,7 +161,8 @@ class Stepper:
         for task in (*(others - self._under_way), death):
             task.cancel()
         # What a process had sent when it died still happens, and not behind whoever looks next.
-        await asyncio.gather(*others, death, return_exceptions=True)
+        _, endless = await asyncio.wait({*others, death}, timeout=_LAST_CALLS_S)
+        assert not endless, "a call that was sent has no end"
         return list(await asyncio.gather(*lanes, return_exceptions=True))
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:

@@ -12,7 +12,7 @@ from tagstitch.core.callback import retry_delay_s
 from tagstitch.core.caller import Caller
 from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.hops import HOPS_MAX
-from tagstitch.pipeline.backend import CallbackAnswer
+from tagstitch.pipeline.backend import CallbackAnswer, Patch
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.endpoint_health import Watched
 from tagstitch.pipeline.replay_dead_letter import replay_dead_letter
@@ -142,6 +142,32 @@ class TestRepeatedRequests:
 
         assert len(world.callbacks) == 1
         assert len(world.published["actions"]) == 1
+
+
+class TestAttempts:
+    """`attempts` of the record: what was sent, or may have been."""
+
+    async def told(self, world: World) -> tuple[str, int]:
+        await world.store_audit()
+        [row] = [r for r in await world.rows() if r["record_type"] == "callback_delivery"]
+        return row["outcome"], row["extra"]["attempts"]
+
+    async def test_one_whose_process_died_behind_the_request_counts(self, world: World) -> None:
+        world.crash_at = (2, "behind")
+        await world.run_until_crash(world.stitch(REQUEST))
+        world.restart()
+        world.now += timedelta(minutes=11)
+
+        await world.stitch(REQUEST)
+
+        assert len(world.callbacks) == 1
+        assert await self.told(world) == ("expired", 1)
+
+    async def test_one_that_waited_for_nothing_does_not(self, world: World) -> None:
+        await world.stitch(REQUEST | {"expires_at": (world.now - timedelta(1)).isoformat()})
+
+        assert world.callbacks == []
+        assert await self.told(world) == ("expired", 0)
 
 
 class TestHealth:
@@ -473,6 +499,20 @@ class TestReplay:
         await world.store_audit()
         rows = [r for r in await world.rows() if r["record_type"] == "callback_delivery"]
         assert [row["outcome"] for row in rows] == ["rejected", "delivered"]
+
+    async def test_why_it_waited_before_is_not_said_of_what_comes_after(self, world: World) -> None:
+        letter_id = await self.refused(world)
+        (path,) = await world.paths("outbox")
+        patch = Patch(path, {"why": "ENDPOINT_LEFT_ALONE"})
+        await world.store.commit([patch], deadline=Deadline.after(5))
+
+        await self.replay(world, letter_id)
+        world.now += timedelta(minutes=11)
+        await world.act()
+
+        await world.store_audit()
+        rows = [r for r in await world.rows() if r["record_type"] == "callback_delivery"]
+        assert [row["extra"].get("reason") for row in rows] == [None, None]
 
     async def test_a_replayed_callback_that_is_refused_again_is_another_dead_letter(
         self, world: World

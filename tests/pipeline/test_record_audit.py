@@ -10,7 +10,7 @@ import pytest
 
 from tagstitch.adapters.sqlite_audit import SqliteAuditTable
 from tagstitch.core.errors import Unavailable
-from tagstitch.pipeline.backend import Put, RejectedRow
+from tagstitch.pipeline.backend import Patch, Put, RejectedRow
 from tagstitch.pipeline.dead_letter import Message
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.record_audit import record_audit
@@ -122,6 +122,27 @@ class TestRefusedRows:
         await receive(world, records(record("b"), pending=["processed/p"]))
 
         assert await world.document("processed/p") == {"records": [b"{}"]}
+
+    async def test_a_document_that_changes_under_its_hands_is_cleared_all_the_same(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        held = {"status": "delivered", "pending": 3, "pending_since": START, "records": [b"{}"]}
+        for path in ("outbox/moving", "outbox/still"):
+            await world.store.commit([Put(path, held)], deadline=Deadline.after(5))
+        commit, notes = world.store.commit, ["first", "second"]
+
+        async def behind_a_note(writes: Sequence[Any], **options: Any) -> None:
+            if notes:
+                note = Patch("outbox/moving", {"told_at": START, "note": notes.pop()})
+                await commit([note], deadline=Deadline.after(5))
+            await commit(writes, **options)
+
+        monkeypatch.setattr(world.store, "commit", behind_a_note)
+        pending = ["outbox/moving", "outbox/still", "outbox/gone"]
+        await receive(world, records(record("b"), pending=pending))
+
+        assert "pending" not in await world.document("outbox/moving")
+        assert "pending" not in await world.document("outbox/still")
 
     async def test_nothing_is_acknowledged_while_the_dead_letter_cannot_be_published(
         self, world: World, table: PickyTable

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tagstitch.core.errors import Unavailable
+from tagstitch.core.errors import InvalidInput, Unavailable
 from tagstitch.core.limits import PENDING_SHARDS
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.pipeline import sweep as sweep_module
@@ -16,6 +16,12 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.rule_publication import load_bundle, load_pointer, publish_rules
 from tests.pipeline.test_rule_publication import BROKEN, DROP, RENAME
 from tests.pipeline.world import START, World
+
+CALLBACK = {
+    "request_id": "r1",
+    "identifiers": [{"type": "client_id", "value": "1.2"}],
+    "callback": "main",
+}
 
 
 async def swept(world: World) -> dict[str, Any]:
@@ -216,25 +222,40 @@ class TestAnOutage:
 
         assert (await swept(world))["actions"] == 1
 
-    @pytest.mark.parametrize(("is_told", "sent"), [(True, 0), (False, 1)])
-    async def test_a_callback_that_waits_is_published_when_its_topic_did_not_hear_of_it(
-        self, world: World, is_told: bool, sent: int
-    ) -> None:
+    async def test_a_callback_is_told_again_before_it_is_of_no_more_use(self, world: World) -> None:
+        """A message that was refused again and again may come back when it is too late."""
         world.answers = [503]
-        world.down = set() if is_told else {"publisher"}
-        await world.stitch(
-            {
-                "request_id": "r1",
-                "identifiers": [{"type": "client_id", "value": "1.2"}],
-                "callback": "main",
-            }
-        )
-        world.down = set()
+        await world.stitch(CALLBACK)
         world.published.clear()
 
-        await self.minutes_of_sweeps(world, 5)
+        await self.minutes_of_sweeps(world, 9)
 
-        assert len(world.published.get("actions", [])) == sent
+        assert len(world.published["actions"]) == 4
+
+    async def test_a_callback_whose_topic_did_not_hear_of_it_is_published_by_the_sweep(
+        self, world: World
+    ) -> None:
+        world.answers = [503]
+        world.down = {"publisher"}
+        await world.stitch(CALLBACK)
+        world.down = set()
+
+        await self.minutes_of_sweeps(world, 3)
+
+        assert len(world.published["actions"]) == 1
+
+    @pytest.mark.parametrize(("useful_min", "told"), [(60, 0), (13, 0), (12, 1), (5, 1), (-1, 0)])
+    async def test_an_entry_whose_message_waits_is_left_to_it_while_that_is_in_time(
+        self, world: World, useful_min: int, told: int
+    ) -> None:
+        since = START - timedelta(minutes=5)
+        fields = {
+            "status": "pending", "pending": 3, "pending_since": since, "told_at": since,
+            "useful_until": START + timedelta(minutes=useful_min),
+        }  # fmt: skip
+        await world.store.commit([Put("outbox/waiting", fields)], deadline=Deadline.after(5))
+
+        assert (await swept(world))["actions"] == told
 
     async def test_an_entry_that_somebody_works_on_is_left_to_its_owner(self, world: World) -> None:
         since = START - timedelta(hours=1)
@@ -249,6 +270,25 @@ class TestAnOutage:
         second = await swept(world)
 
         assert (first["actions"], second["actions"]) == (0, 1)
+
+    async def test_what_has_no_room_for_the_note_does_not_stop_the_rest(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await forget_an_action(world)
+        since = START - timedelta(hours=1)
+        fields = {"status": "pending", "pending": 4, "pending_since": since}
+        await world.store.commit([Put("outbox/full", fields)], deadline=Deadline.after(5))
+        commit = world.store.commit
+
+        async def picky(writes: Any, **options: Any) -> None:
+            if any(write.path == "outbox/full" for write in writes):
+                raise InvalidInput("invalid_field", "too large")
+            await commit(writes, **options)
+
+        monkeypatch.setattr(world.store, "commit", picky)
+
+        assert (await swept(world))["actions"] == 2
+        assert "told_at" in await world.document("outbox/forgotten")
 
     async def test_one_that_somebody_went_on_with_does_not_keep_the_others(
         self, world: World, monkeypatch: pytest.MonkeyPatch

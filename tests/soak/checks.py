@@ -24,6 +24,9 @@ from tests.soak.traffic import CAP, Operation, Person, Traffic
 _KILL_WINDOW_S: Final = 40.0
 """Seconds before a kill in which an answer may have come that nobody marked: a handler's longest."""
 
+_REFUSALS_MIN: Final = 20
+"""Refusals in a row that have an endpoint left alone (core/circuit_breaker.py)."""
+
 _SHOWN_MAX: Final = 5
 
 
@@ -69,14 +72,14 @@ class Evidence:
         lines = (self.stack.data_dir / LOG).read_text().splitlines()
         return [json.loads(line) for line in lines]
 
-    @cached_property
-    def interrupted(self) -> set[str]:
-        """The ids of callbacks and actions that were sent, and perhaps not marked: a fault came."""
+    def interrupted(self, status: int) -> set[str]:
+        """Return the ids of what was answered so and perhaps not marked: a fault came."""
         faulty = {key for fault in self.faults for key in fault.get("sent", ())}
         return faulty | {
             each.webhook_id
             for each in self.received
-            if any(kill - _KILL_WINDOW_S <= each.at <= kill for kill in self.kills)
+            if each.status == status
+            and any(kill - _KILL_WINDOW_S <= each.at <= kill for kill in self.kills)
         }
 
     @cached_property
@@ -94,7 +97,7 @@ class Evidence:
 
         None of them was sent, and the record of their end says why.
         """
-        sent = {each.webhook_id for each in self.received} - self.interrupted
+        sent = {each.webhook_id for each in self.received} - self.interrupted(404)
         return {
             each.request_id
             for each in self.of_kind("stitch")
@@ -104,9 +107,9 @@ class Evidence:
         }
 
     def _has_outlived_its_use(self, outbox_id: str) -> bool:
-        entry = self.outbox[outbox_id]
-        [*ends] = self.callback_ends[outbox_id]
-        if len(ends) != 1 or ends[0]["outcome"] != "expired":
+        entry = self.outbox.get(outbox_id)
+        ends = self.callback_ends.get(outbox_id, [])
+        if entry is None or [row["outcome"] for row in ends] != ["expired"]:
             return False
         was_late = entry["created_at"] >= entry["useful_until"]
         reason = None if was_late else ENDPOINT_LEFT_ALONE
@@ -204,22 +207,27 @@ def _callback_ends(evidence: Evidence) -> Iterator[str | None]:
         wanted = "rejected" if each.callback == "strict" else "delivered"
         if each.request_id in evidence.left_alone:
             wanted = "expired"
-        got = [row["outcome"] for row in evidence.callback_ends[evidence.stitch_key(each)]]
+        rows = evidence.callback_ends.get(evidence.stitch_key(each), [])
+        got = [row["outcome"] for row in rows]
         if _is_leaver(each):  # what waits is not sent, and one that comes again is another one
             is_right = bool(got) and set(got) <= {wanted, "suppressed"}
         else:
             is_right = got == [wanted]
         yield None if is_right else f"{each.request_id} to {each.callback} ended as {got}"
+    refused = {each.webhook_id for each in evidence.received if each.status == 404}
+    is_reason = not evidence.left_alone or len(refused) >= _REFUSALS_MIN
+    yield None if is_reason else f"{len(refused)} refusals had the endpoint left alone"
 
 
 def _repeats(evidence: Evidence) -> Iterator[str | None]:
+    interrupted = evidence.interrupted(200)
     taken = defaultdict(list)
     for each in evidence.received:
         if each.status == 200:
             taken[each.webhook_id].append(each.at)
     leavers = {each.request_id for each in evidence.traffic.operations if _is_leaver(each)}
     for webhook_id, times in taken.items():
-        is_excused = webhook_id in evidence.interrupted or webhook_id in leavers
+        is_excused = webhook_id in interrupted or webhook_id in leavers
         is_right = len(times) == 1 or is_excused
         yield None if is_right else f"{webhook_id} was taken {len(times)} times"
 
@@ -390,6 +398,7 @@ def _erased(evidence: Evidence) -> Iterator[str | None]:
 def _dead_letters(evidence: Evidence) -> Iterator[str | None]:
     published = {each.request_id for each in evidence.of_kind("invalid")}
     strict = {each.request_id for each in evidence.of_kind("stitch") if each.callback == "strict"}
+    interrupted = evidence.interrupted(404)
     letters: dict[str, list[str]] = defaultdict(list)
     for letter_id, fields in evidence.letters.items():
         letters[str(fields["request_id"])].append(letter_id)
@@ -398,7 +407,7 @@ def _dead_letters(evidence: Evidence) -> Iterator[str | None]:
     for request_id in published | strict | letters.keys():
         got = len(letters[request_id])
         if request_id in strict:  # one that was left alone may have been refused, and interrupted
-            is_maybe = request_id in evidence.left_alone & evidence.interrupted
+            is_maybe = request_id in evidence.left_alone & interrupted
             is_right = got == (request_id not in evidence.left_alone) or (is_maybe and got == 1)
         else:
             is_right = got >= 1 and request_id in published
