@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.emulators import audit_dataset, emulators, installed_emulators
 
 __all__ = ["audit_dataset", "emulators", "installed_emulators"]
+
+
+# What a shell starts in the background ignores Ctrl-C, and so do its children; ours must heed it
+# (https://www.gnu.org/software/bash/manual/bash.html#Signals).
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
