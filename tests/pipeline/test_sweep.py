@@ -44,10 +44,10 @@ async def published(world: World) -> set[str]:
     return set((await load_bundle(world.store, pointer, Deadline.after(5))).event_rules)
 
 
-async def forget_an_action(world: World) -> None:
+async def forget_an_action(world: World, name: str = "forgotten", **fields: Any) -> None:
     """Leave an outbox entry as a process does that died before it published the action."""
-    fields = {"status": "pending", "pending": 3, "pending_since": START - timedelta(hours=1)}
-    await world.store.commit([Put("outbox/forgotten", fields)], deadline=Deadline.after(5))
+    entry = {"status": "pending", "pending": 3, "pending_since": START - timedelta(hours=1)}
+    await world.store.commit([Put(f"outbox/{name}", entry | fields)], deadline=Deadline.after(5))
 
 
 async def test_rules_edited_in_the_store_are_published(world: World) -> None:
@@ -249,21 +249,14 @@ class TestAnOutage:
         self, world: World, useful_min: int, told: int
     ) -> None:
         since = START - timedelta(minutes=5)
-        fields = {
-            "status": "pending", "pending": 3, "pending_since": since, "told_at": since,
-            "useful_until": START + timedelta(minutes=useful_min),
-        }  # fmt: skip
-        await world.store.commit([Put("outbox/waiting", fields)], deadline=Deadline.after(5))
+        useful_until = START + timedelta(minutes=useful_min)
+        await forget_an_action(world, pending_since=since, told_at=since, useful_until=useful_until)
 
         assert (await swept(world))["actions"] == told
 
     async def test_an_entry_that_somebody_works_on_is_left_to_its_owner(self, world: World) -> None:
-        since = START - timedelta(hours=1)
-        fields = {
-            "status": "pending", "pending": 3, "pending_since": since,
-            "lease": "theirs", "lease_until": START + timedelta(seconds=8),
-        }  # fmt: skip
-        await world.store.commit([Put("outbox/leased", fields)], deadline=Deadline.after(5))
+        lease_until = START + timedelta(seconds=8)
+        await forget_an_action(world, lease="theirs", lease_until=lease_until)
 
         first = await swept(world)
         world.now += timedelta(minutes=3)
@@ -275,9 +268,7 @@ class TestAnOutage:
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await forget_an_action(world)
-        since = START - timedelta(hours=1)
-        fields = {"status": "pending", "pending": 4, "pending_since": since}
-        await world.store.commit([Put("outbox/full", fields)], deadline=Deadline.after(5))
+        await forget_an_action(world, "full", pending=4)
         commit = world.store.commit
 
         async def picky(writes: Any, **options: Any) -> None:
@@ -294,9 +285,7 @@ class TestAnOutage:
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await forget_an_action(world)
-        since = START - timedelta(hours=1)
-        fields = {"status": "pending", "pending": 4, "pending_since": since}
-        await world.store.commit([Put("outbox/moving", fields)], deadline=Deadline.after(5))
+        await forget_an_action(world, "moving", pending=4)
         publish = world.backend.publisher.publish
 
         async def meanwhile(topic: str, data: bytes, **options: Any) -> str:
