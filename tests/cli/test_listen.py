@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.cli.test_stack_commands import ROOT, running_up
+from tests.cli.test_stack_commands import ROOT, running_up, started_up
 from tests.node_tests import install_simulator, needs_node, one_worker
 
 GOLD = "4711.1763700000"
@@ -167,26 +167,15 @@ def test_a_stack_without_node_says_what_is_missing_and_runs(
 @one_worker
 def test_what_is_printed_for_people_names_the_container_and_the_page(tmp_path: Path) -> None:
     install_simulator()
-    command = [sys.executable, "-m", "tagstitch.cli", "up", "--port", "0", "--container-port", "0"]
-    stack = subprocess.Popen(
-        [*command, "--data-dir", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    try:
+    with started_up("--container-port", "0", "--data-dir", str(tmp_path)) as stack:
         printed = "\n".join(read_until(stack, "Ctrl-C"))
         container = re.findall(
             r"^simulated sGTM container: (\S+), hits at /g/collect$", printed, re.MULTILINE
         )
         page = re.findall(r"^sample page, for a browser:\s(\S+)$", printed, re.MULTILINE)
         statuses = [hit(container[0], en="scroll").status_code, httpx.get(page[0]).status_code]
-    finally:
         stack.terminate()
         stack.wait(20)
-        assert stack.stdout is not None
-        stack.stdout.close()
 
     assert statuses == [200, 200]
     assert page[0].endswith(f"?container={container[0]}")

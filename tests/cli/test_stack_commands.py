@@ -30,33 +30,37 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def running_up(
-    data_dir: Path, *options: str, by_setting: bool = False
-) -> Iterator[tuple[subprocess.Popen[str], Any]]:
-    """Run `tagstitch up --json` and give the process and its document; ends it if need be."""
-    command = [sys.executable, "-m", "tagstitch.cli", "up", "--port", "0", "--json", *options]
-    if not any("container" in option for option in options):
-        command.append("--no-container")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    if by_setting:
-        environment["TAGSTITCH_DATA_DIR"] = str(data_dir)
-    else:
-        command += ["--data-dir", str(data_dir)]
+def started_up(*options: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `tagstitch up` on a free port and give the process; ends it if need be."""
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "tagstitch.cli", "up", "--port", "0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )
     assert process.stdout is not None
     try:
-        yield process, json.loads(process.stdout.readline())
+        yield process
     finally:
         process.stdout.close()
         if process.poll() is None:
             process.kill()
         process.wait()
+
+
+@contextmanager
+def running_up(
+    data_dir: Path, *options: str, by_setting: bool = False
+) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+    """Run `tagstitch up --json` and give the process and its document; ends it if need be."""
+    more = [] if any("container" in option for option in options) else ["--no-container"]
+    if not by_setting:
+        more += ["--data-dir", str(data_dir)]
+    environment = {"TAGSTITCH_DATA_DIR": str(data_dir)} if by_setting else {}
+    with started_up("--json", *options, *more, **environment) as process:
+        assert process.stdout is not None
+        yield process, json.loads(process.stdout.readline())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -124,24 +128,11 @@ def test_a_rule_that_is_pushed_holds_within_a_second_or_so(cli: Cli, tmp_path: P
 
 
 def test_the_curl_lines_name_every_function(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tagstitch.cli", "up", "--port", "0", "--no-container"]
-    process = subprocess.Popen(
-        [*command, "--data-dir", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    try:
+    with started_up("--no-container", "--data-dir", str(tmp_path)) as process:
         curls = _curl_lines(process)
         answers = [_answer_of(curl) for curl in curls] if shutil.which("curl") else []
         process.terminate()
         exit_code = process.wait(20)
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
     assert exit_code == 0
     assert len(curls) == 4
