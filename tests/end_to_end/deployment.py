@@ -31,6 +31,7 @@ from tagstitch.adapters.wiring import make_keyring
 from tagstitch.cli.opened_backend import Opened
 from tagstitch.cli.rules import push_rules
 from tagstitch.cli.samples import load_samples
+from tagstitch.core.limits import DEADLINE_MS_MAX
 from tagstitch.core.rule_definitions import RuleDefinitions
 from tagstitch.local_stack.bigquery_setup import create_audit_dataset
 from tagstitch.local_stack.emulators import Emulators
@@ -137,13 +138,18 @@ class Deployment:
             **options,
         )
 
-    def get(self, function: str, **parameters: str) -> httpx.Response:
-        return httpx.get(
-            self.functions[function].url + "/",
-            params=parameters,
-            headers={"x-tagstitch-key": KEY},
-            timeout=30,
-        )
+    def look_up(self, **identifiers: str) -> dict[str, Any]:
+        """Return stitch_sync's answer, asked with all the time that a caller may give.
+
+        Within the usual quarter of a second an emulator may be silent, on a machine that pauses;
+        the answer then says so, and finds nobody.
+        """
+        body = {"identifiers": identifiers, "deadline_ms": DEADLINE_MS_MAX}
+        answer = self.post("stitch_sync", json=body)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        assert found["degraded"] == [], found
+        return found
 
 
 @contextmanager

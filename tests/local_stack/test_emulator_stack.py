@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tagstitch.core.limits import DEADLINE_MS_MAX
 from tagstitch.local_stack.emulator_stack import stack_on_emulators
 from tagstitch.local_stack.emulators import Emulators
 from tagstitch.local_stack.server import local_stack_in_thread
@@ -61,6 +62,11 @@ def accept(stack: httpx.Client) -> str:
     return request_id
 
 
+def lookup(user_id: str) -> dict[str, Any]:
+    """The body that asks with all the time that a caller may give."""
+    return {"identifiers": {"user_id": user_id}, "deadline_ms": DEADLINE_MS_MAX}
+
+
 def test_a_request_goes_through_pubsub_to_the_stand_in_and_the_audit(stack: httpx.Client) -> None:
     request_id = accept(stack)
 
@@ -78,7 +84,7 @@ def test_a_request_goes_through_pubsub_to_the_stand_in_and_the_audit(stack: http
 def test_a_decision_answers_and_is_recorded(stack: httpx.Client) -> None:
     request_id = "r-" + secrets.token_hex(5)
     event = {"event_name": "purchase", "client_id": "7.1763700000", "value": 7.5}
-    body = {"event": event, "request_id": request_id, "deadline_ms": 3000}
+    body = {"event": event, "request_id": request_id, "deadline_ms": DEADLINE_MS_MAX}
 
     answer = stack.post("/decide", json=body).json()
 
@@ -95,7 +101,7 @@ def test_a_reset_leaves_nothing_behind(stack: httpx.Client) -> None:
 
     assert answer.status_code == 204
     assert [items(stack, what) for what in ("audit", "callbacks", "deadletters")] == [[], [], []]
-    found = stack.get("/stitch_sync", params={"user_id": "u-of-" + request_id}).json()
+    found = stack.post("/stitch_sync", json=lookup("u-of-" + request_id)).json()
     assert found["reason"] == "UNKNOWN_PROFILE"
     second = accept(stack)  # and it works on
     assert until(lambda: items(stack, "callbacks", request_id=second))
@@ -127,7 +133,8 @@ def test_the_command_brings_everything_up_and_ends_all_of_it(tmp_path: Path) -> 
         try:
             assert process.stdout is not None
             ready = json.loads(process.stdout.readline() or log.read_bytes())
-            found = httpx.get(ready["url"] + "/stitch_sync?user_id=u-1001", timeout=20).json()
+            url = ready["url"] + "/stitch_sync"
+            found = httpx.post(url, json=lookup("u-1001"), timeout=20).json()
             children = processes_below(process.pid)
         finally:
             process.send_signal(signal.SIGINT)
