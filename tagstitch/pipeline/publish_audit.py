@@ -38,7 +38,10 @@ class _Waiting:
     records: Sequence[msgspec.Raw]
     pending: Sequence[str]
     bytes_: int
-    stored: asyncio.Future[None]
+    refusal: asyncio.Future[str | None]
+    """Why Pub/Sub did not take the records; None when it did. An exception here would keep, by its
+    traceback, the frames that hold this very object: garbage that only a collection finds, and in
+    an outage each request would leave some (bench/lateness.py)."""
     trace: TraceContext | None
 
 
@@ -64,25 +67,25 @@ class AuditPublisher:
         Unavailable at the deadline; the rows may still arrive, and their ids make that harmless.
         """
         loop = asyncio.get_running_loop()
-        stored: asyncio.Future[None] = loop.create_future()
+        refusal: asyncio.Future[str | None] = loop.create_future()
         size = sum(map(len, rows))
         records = [msgspec.Raw(row) for row in rows]
-        waiting = _Waiting(records, pending, size, stored, current_trace.get())
+        waiting = _Waiting(records, pending, size, refusal, current_trace.get())
         self._waiting[waiting] = None
         self._start_next()
         timer = loop.call_later(deadline.remaining_s, self._give_up, waiting)
         try:
-            await stored
+            why = await refusal
         finally:
             timer.cancel()
+        if why is not None:
+            raise Unavailable("pubsub", why)
 
     def _give_up(self, waiting: _Waiting) -> None:
         """End the wait at its deadline; the record leaves a queue that grows with an outage."""
         self._waiting.pop(waiting, None)
-        if not waiting.stored.done():
-            waiting.stored.set_exception(
-                Unavailable("pubsub", "the audit record was not accepted in time")
-            )
+        if not waiting.refusal.done():
+            waiting.refusal.set_result("the audit record was not accepted in time")
 
     async def publish_committed(
         self, rows: Sequence[bytes], *, path: str, deadline: Deadline
@@ -123,20 +126,23 @@ class AuditPublisher:
             "pending": [path for member in batch for path in member.pending],
         }
         current_trace.set(_common_trace(batch))  # of this task alone
+        why: str | None = None
         try:
             await self._publisher.publish(
                 AUDIT_TOPIC,
                 msgspec.json.encode(message),
                 deadline=Deadline.after(_PUBLISH_TIMEOUT_S),
             )
+        except Unavailable as error:
+            why = error.detail
         except Exception as error:  # noqa: BLE001 - every waiter must hear of it, whatever it is
             for member in batch:
-                if not member.stored.done():
-                    member.stored.set_exception(error)
+                if not member.refusal.done():
+                    member.refusal.set_exception(error)
             return
         for member in batch:
-            if not member.stored.done():
-                member.stored.set_result(None)
+            if not member.refusal.done():
+                member.refusal.set_result(why)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
