@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tagstitch.pipeline.activate import FeatureActivation
     from tagstitch.pipeline.backend import Backend
     from tagstitch.pipeline.claims import ClaimPublisher
+    from tagstitch.pipeline.deadline import AnswersUnderWay
     from tagstitch.pipeline.decide import Decider
     from tagstitch.pipeline.deliver import CallbackDelivery
     from tagstitch.pipeline.endpoint_health import EndpointHealth
@@ -230,6 +231,13 @@ class Wiring:
         )
 
     @cached_property
+    def under_way(self) -> AnswersUnderWay:
+        """What stitch_sync is at work on: lookups and activations share a core."""
+        from tagstitch.pipeline.deadline import AnswersUnderWay
+
+        return AnswersUnderWay()
+
+    @cached_property
     def lookup(self) -> ProfileLookup:
         """stitch_sync's pipeline."""
         from tagstitch.pipeline.look_up import ProfileLookup
@@ -242,6 +250,7 @@ class Wiring:
             claims=self.claims,
             callback_ids=frozenset(endpoint.id for endpoint in self.settings.callbacks),
             consent_default_granted=self._consent_default_granted,
+            under_way=self.under_way,
         )
 
     @cached_property
@@ -249,7 +258,9 @@ class Wiring:
         """stitch_sync's pipeline for front ends."""
         from tagstitch.pipeline.activate import FeatureActivation
 
-        return FeatureActivation(self.lookup, self.identity, views=self.views)
+        return FeatureActivation(
+            self.lookup, self.identity, views=self.views, under_way=self.under_way
+        )
 
     @cached_property
     def stitcher(self) -> Stitcher:

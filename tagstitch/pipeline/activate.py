@@ -12,9 +12,9 @@ from tagstitch.core.activation import (
 )
 from tagstitch.core.caller import Caller
 from tagstitch.core.identifier import IdentitySettings
-from tagstitch.core.lookup import LookupAnswer
+from tagstitch.core.lookup import Lookup, LookupAnswer
 from tagstitch.core.view import Views, feature_names
-from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.deadline import AnswersUnderWay, Deadline
 from tagstitch.pipeline.look_up import ProfileLookup
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.stage_times import timed
@@ -24,11 +24,17 @@ class FeatureActivation:
     """Answers activations: a lookup of one identifier, in the form of its view."""
 
     def __init__(
-        self, lookup: ProfileLookup, identity: IdentitySettings, *, views: Refreshed[Views]
+        self,
+        lookup: ProfileLookup,
+        identity: IdentitySettings,
+        *,
+        views: Refreshed[Views],
+        under_way: AnswersUnderWay | None = None,
     ) -> None:
         self._lookup = lookup
         self._identity = identity
         self._views = views
+        self._under_way = under_way or AnswersUnderWay()
 
     async def answer(self, body: object, caller: Caller, *, request_id: str) -> ActivationAnswer:
         """Answer a request body; `request_id` is the one of the answer.
@@ -41,7 +47,21 @@ class FeatureActivation:
         lookup = parse_activation(body, self._identity)
         for_browser = is_for_browser(body)
         caller.require_view(lookup.view)
-        deadline = Deadline.of_calls(lookup.deadline_ms / 1000)
+        with self._under_way.one_more() as others:
+            deadline = Deadline.of_calls(lookup.deadline_ms / 1000, others=others)
+            return await self._activate(
+                lookup, caller, request_id=request_id, for_browser=for_browser, deadline=deadline
+            )
+
+    async def _activate(
+        self,
+        lookup: Lookup,
+        caller: Caller,
+        *,
+        request_id: str,
+        for_browser: bool,
+        deadline: Deadline,
+    ) -> ActivationAnswer:
         with timed("read"):
             views = await self._views.get(deadline)
         if views is None:  # nobody can say yet which attributes the view has

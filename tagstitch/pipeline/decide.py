@@ -34,7 +34,7 @@ from tagstitch.core.receipt import make_receipt
 from tagstitch.core.view import ALL_CONCEALED, Views, may_ask, visible_attributes
 from tagstitch.core.visitor_writes import VisitorWrites
 from tagstitch.pipeline.backend import Backend, Document, Put
-from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.deadline import AnswersUnderWay, Deadline
 from tagstitch.pipeline.decision import (
     CallDecision,
     DecideCall,
@@ -100,6 +100,7 @@ class Decider:
         self._events = events
         self._audit_parameters = frozenset(audit_parameters)
         self._visitor_writes = visitor_writes or VisitorWrites()
+        self._under_way = AnswersUnderWay()
 
     async def decide(
         self, body: object, caller: Caller, header_request_id: str | None = None
@@ -128,9 +129,16 @@ class Decider:
 
     async def _run(self, request: DecideRequest, caller: Caller, shape: Shape) -> bytes:
         _check_scopes(request, caller)
+        with self._under_way.one_more() as others:
+            stages = Stages.of(request.deadline_ms / 1000, others=others)
+            return await self._run_call(self._call(request, caller, shape, stages))
+
+    def _call(
+        self, request: DecideRequest, caller: Caller, shape: Shape, stages: Stages
+    ) -> DecideCall:
         mark = self._mark(request, caller, shape)
         found = event_identity(request.event, self._identity, asserted=caller.may("assert"))
-        call = DecideCall(
+        return DecideCall(
             request=request,
             caller=caller,
             identifiers=found.usable,
@@ -143,9 +151,12 @@ class Decider:
             else mark.key,
             is_idempotent=request.request_id is not None,
             shape=shape,
-            stages=Stages.of(request.deadline_ms / 1000),
+            stages=stages,
             started=time.perf_counter(),
         )
+
+    async def _run_call(self, call: DecideCall) -> bytes:
+        request, caller = call.request, call.caller
         self._events.start()
         if "profile" in request.include:
             with timed("read"):

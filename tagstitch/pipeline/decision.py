@@ -52,9 +52,9 @@ class Stages:
     """By then the record must be published; then it goes to the log."""
 
     @classmethod
-    def of(cls, seconds: float) -> Stages:
-        """Return the stages of a request that has this many seconds."""
-        audit = Deadline.of_calls(seconds)
+    def of(cls, seconds: float, *, others: int = 0) -> Stages:
+        """Return the stages of a request that has this many seconds, `others` being under way."""
+        audit = Deadline.of_calls(seconds, others=others)
         return cls(
             audit.at_most(seconds * _READ_SHARE), audit.at_most(seconds * _COMMIT_SHARE), audit
         )

@@ -27,7 +27,7 @@ from tagstitch.core.stitch_request import parse_accepted_request
 from tagstitch.core.view import Views, may_ask, visible_attributes
 from tagstitch.pipeline.backend import Backend
 from tagstitch.pipeline.claims import STITCH_TOPIC, ClaimPublisher
-from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.deadline import AnswersUnderWay, Deadline
 from tagstitch.pipeline.refreshed import Refreshed
 from tagstitch.pipeline.stage_times import timed
 from tagstitch.pipeline.visitor import NOBODY, Visitor, VisitorFinder
@@ -52,6 +52,7 @@ class ProfileLookup:
         claims: ClaimPublisher,
         callback_ids: frozenset[str],
         consent_default_granted: bool,
+        under_way: AnswersUnderWay | None = None,
     ) -> None:
         self._backend = backend
         self._identity = identity
@@ -60,6 +61,7 @@ class ProfileLookup:
         self._claims = claims
         self._callback_ids = callback_ids
         self._consent_default_granted = consent_default_granted
+        self._under_way = under_way or AnswersUnderWay()
 
     async def answer_query(
         self, query: Mapping[str, str], caller: Caller, *, request_id: str
@@ -79,8 +81,9 @@ class ProfileLookup:
         lookup = parse_lookup(body, self._identity)
         if lookup.mode == "async":
             return await self._accept(object_of(body, ""), caller, default_request_id=request_id)
-        deadline = Deadline.of_calls(lookup.deadline_ms / 1000)
-        answer = await self.look_up(lookup, caller, deadline=deadline, may_publish=may_publish)
+        with self._under_way.one_more() as others:
+            deadline = Deadline.of_calls(lookup.deadline_ms / 1000, others=others)
+            answer = await self.look_up(lookup, caller, deadline=deadline, may_publish=may_publish)
         return replace(answer, request_id=request_id)
 
     async def look_up(
