@@ -38,10 +38,10 @@ class _Waiting:
     records: Sequence[msgspec.Raw]
     pending: Sequence[str]
     bytes_: int
-    refusal: asyncio.Future[str | None]
-    """Why Pub/Sub did not take the records; None when it did. An exception here would keep, by its
-    traceback, the frames that hold this very object: garbage that only a collection finds, and in
-    an outage each request would leave some (bench/lateness.py)."""
+    refusal: asyncio.Future[tuple[str, str] | None]
+    """What was unavailable, and why; None when the records were taken. An exception here would
+    keep, by its traceback, the frames that hold this very object: garbage that only a collection
+    finds, and in an outage each request would leave some (bench/lateness.py)."""
     trace: TraceContext | None
 
 
@@ -67,7 +67,7 @@ class AuditPublisher:
         Unavailable at the deadline; the rows may still arrive, and their ids make that harmless.
         """
         loop = asyncio.get_running_loop()
-        refusal: asyncio.Future[str | None] = loop.create_future()
+        refusal: asyncio.Future[tuple[str, str] | None] = loop.create_future()
         size = sum(map(len, rows))
         records = [msgspec.Raw(row) for row in rows]
         waiting = _Waiting(records, pending, size, refusal, current_trace.get())
@@ -75,17 +75,18 @@ class AuditPublisher:
         self._start_next()
         timer = loop.call_later(deadline.remaining_s, self._give_up, waiting)
         try:
-            why = await refusal
+            refused = await refusal
         finally:
             timer.cancel()
-        if why is not None:
-            raise Unavailable("pubsub", why)
+        if refused is not None:
+            raise Unavailable(*refused)
 
     def _give_up(self, waiting: _Waiting) -> None:
         """End the wait at its deadline; the record leaves a queue that grows with an outage."""
         self._waiting.pop(waiting, None)
         if not waiting.refusal.done():
-            waiting.refusal.set_result("the audit record was not accepted in time")
+            why = "the audit record was not accepted in time"
+            waiting.refusal.set_result(("pubsub", why))
 
     async def publish_committed(
         self, rows: Sequence[bytes], *, path: str, deadline: Deadline
@@ -126,7 +127,7 @@ class AuditPublisher:
             "pending": [path for member in batch for path in member.pending],
         }
         current_trace.set(_common_trace(batch))  # of this task alone
-        why: str | None = None
+        refused: tuple[str, str] | None = None
         try:
             await self._publisher.publish(
                 AUDIT_TOPIC,
@@ -134,7 +135,7 @@ class AuditPublisher:
                 deadline=Deadline.after(_PUBLISH_TIMEOUT_S),
             )
         except Unavailable as error:
-            why = error.detail
+            refused = error.what, error.detail
         except Exception as error:  # noqa: BLE001 - every waiter must hear of it, whatever it is
             for member in batch:
                 if not member.refusal.done():
@@ -142,7 +143,7 @@ class AuditPublisher:
             return
         for member in batch:
             if not member.refusal.done():
-                member.refusal.set_result(why)
+                member.refusal.set_result(refused)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)

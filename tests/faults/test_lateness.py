@@ -69,27 +69,6 @@ async def test_thirty_answers_that_are_due_at_once_are_there_by_their_deadline(
     assert max(late) < LATE_S + MARGIN_S, late
 
 
-@pytest.mark.parametrize(
-    ("kind", "method"),
-    [("purchase", "Publish"), ("stitch_sync", "BatchGetDocuments"), ("activation", "GetDocument")],
-)
-async def test_the_more_answers_are_under_way_the_earlier_the_next_ones_calls_end(
-    google: StubGoogle, start: Start, kind: str, method: str
-) -> None:
-    client = await start("decide" if kind == "purchase" else "stitch_sync")
-    google.fail(silent, method)
-    answered: list[int] = []
-
-    async def ask(number: int) -> None:
-        await lateness(client, kind, 1000)
-        answered.append(number)
-
-    await asyncio.gather(*map(ask, range(50)))
-
-    assert statistics.mean(answered[:10]) > 30
-    assert statistics.mean(answered[-10:]) < 20
-
-
 async def lateness(client: httpx.AsyncClient, kind: str, deadline_ms: int) -> float:
     """The seconds by which the answer came after its deadline."""
     body = {**question(kind), "deadline_ms": deadline_ms}

@@ -40,7 +40,7 @@ from tagstitch.pipeline.backend import (
 )
 from tagstitch.pipeline.claims import ClaimPublisher
 from tagstitch.pipeline.dead_letter import Message
-from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.deadline import AnswersUnderWay, Deadline
 from tagstitch.pipeline.decide import Decider
 from tagstitch.pipeline.decision import DecisionMaker
 from tagstitch.pipeline.deliver import CallbackDelivery
@@ -183,7 +183,9 @@ class World:
             **{"health": self.endpoint_health(), **options},
         )
 
-    def lookup(self, *, consent_default_granted: bool = True) -> ProfileLookup:
+    def lookup(
+        self, *, consent_default_granted: bool = True, under_way: AnswersUnderWay | None = None
+    ) -> ProfileLookup:
         return ProfileLookup(
             self.backend,
             self.identity,
@@ -192,6 +194,7 @@ class World:
             claims=self.claims,
             callback_ids=frozenset({"main"}),
             consent_default_granted=consent_default_granted,
+            under_way=under_way,
         )
 
     def decider(
