@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal
 
+from tagstitch.core.attribute_times import times_of
 from tagstitch.core.document_id import is_document_id
 from tagstitch.core.identity_graph import Resolution
 from tagstitch.core.limits import CLOCK_SKEW_S
@@ -28,6 +31,9 @@ _NEEDED: Final[Mapping[str, Mapping[str, type]]] = {
     "split": {"moved": list, "other_id": str},
 }
 """What an entry of each kind says."""
+
+_KEY_LISTS: Final = ("linked", "demoted", "moved")
+"""Fields of an entry that list identifiers' keys."""
 
 _MOMENT: Final = re.compile(r"[0-9]{17}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -188,6 +194,88 @@ def merged_documents(fields: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         for profile_id, document in merged.items()
         if is_document_id(profile_id) and isinstance(document, Mapping)
     }
+
+
+def forgotten(
+    fields: Mapping[str, Any],
+    *,
+    profile_ids: AbstractSet[str],
+    keys: AbstractSet[str],
+    brought: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any] | None:
+    """Return what changes in another profile's entry so that it says nothing of a person.
+
+    `profile_ids` and `keys` are the person's, `brought` their profiles as merges had them: values
+    that came with one of these leave the documents into which they were merged, too. Empty: the
+    entry says nothing of the person. None: it has to go, since nothing else stands in it, or since
+    somebody edited it so that nobody can say what does.
+    """
+    merged = fields.get("merged")
+    if fields.get("other_id") in profile_ids or not (merged is None or isinstance(merged, Mapping)):
+        return None
+    changed: dict[str, Any] = {}
+    if merged:
+        without = partial(_document_without, profile_ids=profile_ids, keys=keys, brought=brought)
+        kept = {id_: without(each) for id_, each in merged.items() if id_ not in profile_ids}
+        if not kept:
+            return None
+        changed = {"merged": kept, "survivor": without(fields.get("survivor"))}
+        changed = {name: value for name, value in changed.items() if value != fields.get(name)}
+    for name in _KEY_LISTS:
+        listed = stored_texts(fields.get(name))
+        if not keys.isdisjoint(listed):
+            changed[name] = [key for key in listed if key not in keys]
+    reasons = stored_map(fields.get("demoted_for"))
+    if not keys.isdisjoint(reasons):
+        changed["demoted_for"] = {key: why for key, why in reasons.items() if key not in keys}
+    return changed
+
+
+def _document_without(
+    document: object,
+    *,
+    profile_ids: AbstractSet[str],
+    keys: AbstractSet[str],
+    brought: Sequence[Mapping[str, Any]],
+) -> object:
+    """Return the document of a profile without a person who was part of it then."""
+    if not isinstance(document, Mapping):
+        return document
+    identifiers = stored_map(document.get("identifiers"))
+    former = stored_texts(document.get("former_ids"))
+    if keys.isdisjoint(identifiers) and profile_ids.isdisjoint(former):
+        return document
+    after = {
+        **document,
+        "identifiers": {key: link for key, link in identifiers.items() if key not in keys},
+    }
+    if "former_ids" in document:
+        after["former_ids"] = [id_ for id_ in former if id_ not in profile_ids]
+    for name in ("attributes", "state"):
+        if name in document:
+            after[name] = {
+                each: value
+                for each, value in stored_map(document[name]).items()
+                if not any(_is_of(each, value, name, document, other) for other in brought)
+            }
+    if "attribute_times" in document:
+        times = stored_map(document["attribute_times"])
+        after["attribute_times"] = {
+            each: at for each, at in times.items() if each in after.get("attributes", {})
+        }
+    return after
+
+
+def _is_of(
+    name: str, value: object, kind: str, document: Mapping[str, Any], other: Mapping[str, Any]
+) -> bool:
+    """Return whether a value of a document came with the other one: the same, set at the same time."""
+    theirs = stored_map(other.get(kind))
+    return (
+        name in theirs
+        and theirs[name] == value
+        and (kind != "attributes" or times_of(document).get(name) == times_of(other).get(name))
+    )
 
 
 def _moment_of(entry_id: str) -> datetime:

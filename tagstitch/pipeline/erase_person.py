@@ -23,7 +23,7 @@ from tagstitch.core.callback_delivery import callback_record
 from tagstitch.core.erasure import is_tombstone, nobodys_row, tombstone_fields
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
-from tagstitch.core.stored_values import stored_map
+from tagstitch.core.link_log import forgotten, merged_documents
 from tagstitch.pipeline.backend import Backend, Delete, Document, Patch, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.erasure_journal import (
@@ -207,22 +207,31 @@ class PersonEraser:
     ) -> ErasureJournal:
         """Delete what led to the entries, and take the person out of other profiles' entries."""
         gone = set(journal.profile_ids)
-        emptied = [
-            entry for entry in others if not stored_map(entry.fields.get("merged")).keys() - gone
+        brought = [
+            document
+            for entry in others
+            for id_, document in merged_documents(entry.fields).items()
+            if id_ in gone
         ]
+        keys = set(journal.keys)
+        kept = {
+            entry.path: forgotten(entry.fields, profile_ids=gone, keys=keys, brought=brought)
+            for entry in others
+        }
+        # Those that say what the person brought come last: what stops here goes on knowing it.
+        ordered = sorted(others, key=lambda e: not gone.isdisjoint(merged_documents(e.fields)))
+        for entry in ordered:
+            changed = kept[entry.path]
+            if changed is not None:
+                patch = Patch(entry.path, changed, if_version=entry.version)
+                journal = await commit_counted(
+                    self._documents, journal, [patch], {"others_links": 1}, deadline=deadline
+                )
+        emptied = [entry for entry in others if kept[entry.path] is None]
         paths = [*pointers_to((*links, *emptied)), *(entry.path for entry in emptied)]
-        journal = await delete_counted(
+        return await delete_counted(
             self._documents, journal, "link_pointers", paths, deadline=deadline
         )
-        for entry in others:
-            if entry in emptied:
-                continue
-            kept = {id_: old for id_, old in entry.fields["merged"].items() if id_ not in gone}
-            patch = Patch(entry.path, {"merged": kept}, if_version=entry.version)
-            journal = await commit_counted(
-                self._documents, journal, [patch], {"others_links": 1}, deadline=deadline
-            )
-        return journal
 
     async def _publish_unsent(self, holders: Sequence[Document], *, deadline: Deadline) -> None:
         """Publish the records that only these documents still hold, as nobody's.

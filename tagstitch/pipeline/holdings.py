@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from tagstitch.core.document_id import is_document_id
 from tagstitch.core.errors import InvalidInput
-from tagstitch.core.link_log import home_of, is_damaged, log_prefix, pointer_id
+from tagstitch.core.link_log import forgotten, home_of, is_damaged, log_prefix, pointer_id
 from tagstitch.pipeline.backend import AuditQueries, Document, DocumentStore
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.keyring import Keyring
@@ -37,8 +38,9 @@ async def held_documents(
     split_from: Collection[str],
     deadline: Deadline,
 ) -> dict[str, list[Document]]:
-    """Return kind -> documents; `others_links` are entries of the logs of profiles that it left.
+    """Return kind -> documents.
 
+    `others_links` are entries that tell of the person in the logs of `split_from`.
     `damaged_links` are entries of its own log that somebody edited or cut.
     """
     slots = asyncio.Semaphore(_AT_ONCE)
@@ -62,7 +64,8 @@ async def held_documents(
     held["links"] = [entry for entry in own if not is_damaged(entry_id_of(entry), entry.fields)]
     held["damaged_links"] = [entry for entry in own if entry not in held["links"]]
     others = _joined(await asyncio.gather(*map(log, sorted(split_from))))
-    held["others_links"] = [entry for entry in others if _tells_of(entry, profile_ids)]
+    after_it = partial(forgotten, profile_ids={*profile_ids}, keys={*keys})
+    held["others_links"] = [entry for entry in others if after_it(entry.fields) != {}]
     marks = {
         f"processed/{marked[1]}"
         for entry in own
@@ -100,13 +103,6 @@ async def count_rows(queries: AuditQueries, subjects: Sequence[str], *, deadline
     """Return how many rows of the audit are still these subjects'."""
     found = await queries.run(rows_sql(subjects, columns="COUNT(*) AS n"), deadline=deadline)
     return int(found[0]["n"])
-
-
-def _tells_of(entry: Document, profile_ids: Collection[str]) -> bool:
-    merged = entry.fields.get("merged") or {}
-    if not isinstance(merged, Mapping):  # nobody can say whose documents stand in it
-        return True
-    return entry.fields.get("other_id") in profile_ids or not merged.keys().isdisjoint(profile_ids)
 
 
 def entry_id_of(entry: Document) -> str:

@@ -53,7 +53,7 @@ class Person:
     keys: tuple[str, ...]
     """The keys of all identifiers."""
     split_from: tuple[str, ...] = ()
-    """Profiles that this one left: their logs may hold what it brought to them."""
+    """Other profiles that were ever one with it, or with such a one: logs that may tell of it."""
     entries: tuple[LinkEntry, ...] = ()
     """The link log, oldest first."""
     found: Mapping[str, Document] = field(default_factory=dict)
@@ -81,15 +81,14 @@ async def find_person(
         unread |= await _leading(documents, more, home, found, now=now, deadline=deadline)
         read = await _logs(documents, unread, deadline)
         logs |= read
-        merged = {id_ for entries in read.values() for entry in entries for id_ in entry.merged}
+        merged = {id_ for log in read.values() for entry in log for id_ in entry.merged}
         unread, more = set(), merged - logs.keys()
     entries = [entry for log in logs.values() for entry in log]
-    left = {entry.other_id for entry in entries if entry.is_arrival and entry.other_id}
     return Person(
         profile,
         (home, *sorted(logs.keys() - {home})),
         keys,
-        tuple(sorted(left - logs.keys())),
+        tuple(sorted(await _relatives(documents, entries, logs.keys(), deadline))),
         tuple(sorted(entries, key=lambda entry: (entry.committed_at, entry.entry_id))),
         found,
     )
@@ -171,6 +170,32 @@ async def _leading(
     leading = {profile_id for profile_id in profile_ids if leads(profile_id)}
     found |= {path: read[path] for path in profile_paths(leading) if path in read}
     return leading
+
+
+async def _relatives(
+    documents: DocumentStore,
+    entries: Iterable[LinkEntry],
+    own: Collection[str],
+    deadline: Deadline,
+) -> set[str]:
+    """Return the other profiles that these entries name, and whom those profiles' logs name.
+
+    Whoever left a profile may have come to it with one that was merged into it, and identifiers
+    that stay may be those of one that left: each of their logs tells of what it was.
+    """
+    relatives: set[str] = set()
+    unread = _named(entries) - {*own}
+    while unread:
+        relatives |= unread
+        read = await _logs(documents, unread, deadline)
+        unread = {id_ for log in read.values() for id_ in _named(log)} - relatives - {*own}
+    return relatives
+
+
+def _named(entries: Iterable[LinkEntry]) -> set[str]:
+    """Return the profiles that these entries name beside the one whose log they stand in."""
+    merged = {id_ for entry in entries for id_ in entry.merged}
+    return merged | {entry.other_id for entry in entries if entry.other_id is not None}
 
 
 async def _logs(

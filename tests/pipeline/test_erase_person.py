@@ -237,6 +237,58 @@ class TestWhoIsErased:
         assert traces(left, "trace-d") != []
         assert await profile_of(world, client("d")) == KEYRING.profile_id(user("u"))
 
+    @pytest.mark.parametrize("how", ["merge undone", "taken out"])
+    async def test_who_came_along_with_another_profile_goes_from_every_log(
+        self, world: World, how: str
+    ) -> None:
+        names = ("u", "d", "c")
+        for name in names:
+            await world.put_profile(
+                client(name), attributes={f"page_{name}": f"trace-{name}"}, created_at=world.now
+            )
+            world.now += timedelta(hours=1)
+        await world.stitch(message("r1", client("d"), client("c"), user("one")))
+        await world.stitch(message("r2", client("u"), client("d")))
+        await world.store_audit()
+        rows = await world.rows()
+        first, second = [r["record_id"] for r in rows if r["record_type"] == "identity_merge"]
+        key = KEYRING.identifier_key(client("c"))
+        if how == "merge undone":
+            await splitter(world).undo_merge(first, deadline=Deadline.after(5))
+        else:
+            await splitter(world).take_out(key, deadline=Deadline.after(5))
+        await world.store_audit()
+        world.published.clear()
+
+        await erase(world, client("c"))
+
+        logs = {path: f for path, f in (await everything(world)).items() if "links/" in path}
+        assert traces(logs, "trace-c") == []
+        assert traces(logs, key) == []
+        assert traces(logs, "trace-d") != []
+        assert await profile_of(world, client("d")) == KEYRING.profile_id(client("u"))
+        await splitter(world).undo_merge(second, deadline=Deadline.after(5))
+        profile = await world.document(f"profiles/{KEYRING.profile_id(client('d'))}")
+        assert profile["attributes"] == {"page_d": "trace-d"}
+
+    async def test_identifiers_that_stayed_go_from_the_log_of_who_left(self, world: World) -> None:
+        await world.put_profile(client("a"))
+        world.now += timedelta(hours=1)
+        await world.stitch(message("r1", user("u"), client("b")))
+        await world.stitch(message("r2", client("a"), user("u")))
+        left_behind = KEYRING.identifier_key(client("b"))
+        leaver = KEYRING.identifier_key(user("u"))
+        assert await profile_of(world, client("b")) == KEYRING.profile_id(client("a"))
+        await splitter(world).take_out(leaver, deadline=Deadline.after(5))
+        world.published.clear()
+
+        await erase(world, client("b"))
+
+        logs = {path: f for path, f in (await everything(world)).items() if "links/" in path}
+        assert traces(logs, left_behind) == []
+        assert traces(logs, leaver) != []
+        assert await profile_of(world, user("u")) == KEYRING.profile_id(user("u"))
+
     async def test_a_profile_whose_id_people_chose_goes_and_stays_away(self, world: World) -> None:
         line = {"profile_id": "ada@example.net", "attributes": {"tier": "Gold"}}
         await load(world, **line, identifiers={"user_id": "ada"})
