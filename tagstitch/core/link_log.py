@@ -32,6 +32,9 @@ _NEEDED: Final[Mapping[str, Mapping[str, type]]] = {
 }
 """What an entry of each kind says."""
 
+_VALUES: Final = ("attributes", "state", "assignments")
+"""Fields of a profile whose values one profile brings to a merge, by name."""
+
 _KEY_LISTS: Final = ("linked", "demoted", "moved")
 """Fields of an entry that list identifiers' keys."""
 
@@ -205,13 +208,15 @@ def forgotten(
 ) -> dict[str, Any] | None:
     """Return what changes in another profile's entry so that it says nothing of a person.
 
-    `profile_ids` and `keys` are the person's, `brought` their profiles as merges had them: values
-    that came with one of these leave the documents into which they were merged, too. Empty: the
-    entry says nothing of the person. None: it has to go, since nothing else stands in it, or since
-    somebody edited it so that nobody can say what does.
+    `profile_ids` and `keys` are the person's, `brought` is what they brought to merges: it leaves
+    the documents into which it was merged, too. Empty: the entry says nothing of the person. None:
+    it has to go, since nothing else stands in it, or since somebody edited it so that nobody can
+    say what does.
     """
     merged = fields.get("merged")
-    if fields.get("other_id") in profile_ids or not (merged is None or isinstance(merged, Mapping)):
+    if not (merged is None or isinstance(merged, Mapping)):
+        return None
+    if stored_text(fields.get("other_id")) in profile_ids:
         return None
     changed: dict[str, Any] = {}
     if merged:
@@ -231,6 +236,33 @@ def forgotten(
     return changed
 
 
+def brought_by(
+    fields: Mapping[str, Any], *, profile_ids: AbstractSet[str], keys: AbstractSet[str]
+) -> list[Mapping[str, Any]]:
+    """Return what a person alone brought to the merge of an entry: documents of their profiles.
+
+    Without what the survivor or another one had, too; and none that was others' as well.
+    """
+    documents = merged_documents(fields)
+    others = [document for id_, document in documents.items() if id_ not in profile_ids]
+    others.append(stored_map(fields.get("survivor")))
+    return [
+        {**document, **{kind: _alone(document, kind, others) for kind in _VALUES}}
+        for id_, document in documents.items()
+        if id_ in profile_ids and stored_map(document.get("identifiers")).keys() <= keys
+    ]
+
+
+def _alone(
+    document: Mapping[str, Any], kind: str, others: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in stored_map(document.get(kind)).items()
+        if not any(_is_of(name, value, kind, document, other) for other in others)
+    }
+
+
 def _document_without(
     document: object,
     *,
@@ -243,15 +275,19 @@ def _document_without(
         return document
     identifiers = stored_map(document.get("identifiers"))
     former = stored_texts(document.get("former_ids"))
-    if keys.isdisjoint(identifiers) and profile_ids.isdisjoint(former):
+    demoted = stored_map(document.get("demoted"))
+    was_part = not (keys.isdisjoint(identifiers) and profile_ids.isdisjoint(former))
+    if not was_part and keys.isdisjoint(demoted):
         return document
-    after = {
-        **document,
-        "identifiers": {key: link for key, link in identifiers.items() if key not in keys},
-    }
+    after = dict(document)
+    for name, by_key in (("identifiers", identifiers), ("demoted", demoted)):
+        if name in document:
+            after[name] = {key: value for key, value in by_key.items() if key not in keys}
     if "former_ids" in document:
         after["former_ids"] = [id_ for id_ in former if id_ not in profile_ids]
-    for name in ("attributes", "state"):
+    if not was_part:
+        return after
+    for name in _VALUES:
         if name in document:
             after[name] = {
                 each: value

@@ -22,7 +22,7 @@ from tagstitch.core.profile import Profile
 from tagstitch.core.rule_book import EMPTY_RULE_BOOK, RuleBook
 from tagstitch.core.situation import Situation
 from tagstitch.pipeline.backend import Clock
-from tagstitch.pipeline.deadline import Deadline
+from tagstitch.pipeline.deadline import Deadline, seconds_of_calls
 from tagstitch.pipeline.idempotency import IdempotencyMark
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.log_events import RulesCutOff, RulesSkipped, log
@@ -31,9 +31,9 @@ from tagstitch.pipeline.stage_times import timed
 from tagstitch.pipeline.visitor import NOBODY, Visitor, VisitorFinder
 
 _READ_SHARE: Final = 0.5
-"""Part of the deadline that loading may take; what comes late is missing in the answer."""
+"""Part of the time that loading may take; what comes late is missing in the answer."""
 _COMMIT_SHARE: Final = 0.8
-"""Part of the deadline by which state must be committed."""
+"""Part of the time by which state must be committed."""
 
 _WITHOUT_PROFILE: Final = frozenset({"profile", "state"})
 
@@ -55,8 +55,10 @@ class Stages:
     def of(cls, seconds: float, *, others: int = 0) -> Stages:
         """Return the stages of a request that has this many seconds, `others` being under way."""
         audit = Deadline.of_calls(seconds, others=others)
+        # What the others take is taken from each stage alike: the record needs its time, too.
+        whole_s = seconds * seconds_of_calls(seconds, others=others) / seconds_of_calls(seconds)
         return cls(
-            audit.at_most(seconds * _READ_SHARE), audit.at_most(seconds * _COMMIT_SHARE), audit
+            audit.at_most(whole_s * _READ_SHARE), audit.at_most(whole_s * _COMMIT_SHARE), audit
         )
 
 

@@ -23,7 +23,7 @@ from tagstitch.core.callback_delivery import callback_record
 from tagstitch.core.erasure import is_tombstone, nobodys_row, tombstone_fields
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
-from tagstitch.core.link_log import forgotten, merged_documents
+from tagstitch.core.link_log import brought_by, forgotten
 from tagstitch.pipeline.backend import Backend, Delete, Document, Patch, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.erasure_journal import (
@@ -207,20 +207,19 @@ class PersonEraser:
     ) -> ErasureJournal:
         """Delete what led to the entries, and take the person out of other profiles' entries."""
         gone = set(journal.profile_ids)
+        keys = set(journal.keys)
         brought = [
             document
             for entry in others
-            for id_, document in merged_documents(entry.fields).items()
-            if id_ in gone
+            for document in brought_by(entry.fields, profile_ids=gone, keys=keys)
         ]
-        keys = set(journal.keys)
         kept = {
             entry.path: forgotten(entry.fields, profile_ids=gone, keys=keys, brought=brought)
             for entry in others
         }
-        # Those that say what the person brought come last: what stops here goes on knowing it.
-        ordered = sorted(others, key=lambda e: not gone.isdisjoint(merged_documents(e.fields)))
-        for entry in ordered:
+        # The newest first: what was brought stands in an older one than what it was merged into,
+        # and whoever goes on behind a stop must still find it.
+        for entry in sorted(others, key=_moment, reverse=True):
             changed = kept[entry.path]
             if changed is not None:
                 patch = Patch(entry.path, changed, if_version=entry.version)
@@ -303,6 +302,11 @@ class PersonEraser:
             writes = [*map(Delete, batch), *last]
             await self._documents.commit(writes, deadline=deadline)
         return len(paths)
+
+
+def _moment(entry: Document) -> str:
+    """Return the time in the id of an entry of a log."""
+    return entry.path.rpartition("~")[0].rpartition("~")[2]
 
 
 def _records(holder: Document) -> list[Any]:

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
-from tagstitch.core.link_log import forgotten
+from tagstitch.core.link_log import brought_by, forgotten
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 without_ada = partial(forgotten, profile_ids={"p_ada"}, keys={"client_id:ada"})
+
+
+brought_by_ada = partial(brought_by, profile_ids={"p_ada"}, keys={"client_id:ada"})
 
 
 def person(*names: str, city: str, at: datetime = NOW, **others: Any) -> dict[str, Any]:
@@ -73,6 +76,31 @@ def test_the_same_value_that_was_set_at_another_time_is_somebody_elses(later: ti
     assert changed == {"survivor": person("bob", city="Aachen")}
 
 
+def test_what_the_survivor_or_another_one_had_too_was_not_brought() -> None:
+    ada = person("ada", city="Aachen", state={"welcomed": True, "seen": True})
+    bob = person("bob", city="Aachen", state={"welcomed": True})
+    eve = person("eve", city="Essen", state={"seen": True})
+
+    [brought] = brought_by_ada(merge(bob, p_ada=ada, p_eve=eve))
+
+    assert (brought["attributes"], brought["state"]) == ({}, {})
+
+
+def test_what_a_profile_of_two_people_brought_may_be_the_other_ones() -> None:
+    entry = merge(person("eve", city="Essen"), p_ada=person("ada", "bob", city="Aachen"))
+
+    assert brought_by_ada(entry) == []
+
+
+def test_identifiers_that_were_kept_apart_go_and_values_stay() -> None:
+    bob = person("bob", city="Aachen", demoted={"client_id:ada": NOW, "client_id:eve": NOW})
+    entry = merge(bob, p_eve=person("eve", city="Essen"))
+
+    changed = without_ada(entry, brought=[person("ada", city="Aachen")])
+
+    assert changed == {"survivor": {**bob, "demoted": {"client_id:eve": NOW}}}
+
+
 def test_lists_of_identifiers_forget_the_persons() -> None:
     entry = {
         "kind": "link",
@@ -92,3 +120,4 @@ def test_what_somebody_edited_goes_where_nobody_can_say_what_it_holds() -> None:
     assert without_ada({"kind": "merge", "merged": "p_ada"}) is None
     entry = {"kind": "merge", "merged": {"p_eve": "edited"}, "survivor": 7, "linked": "edited"}
     assert without_ada(entry) == {}
+    assert without_ada({"kind": "split", "moved": [], "other_id": ["p_ada"]}) == {}

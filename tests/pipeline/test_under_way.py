@@ -106,8 +106,9 @@ async def given_up(ask: Ask, silent: Silent, count: int) -> None:
     """Ask so many at once, and give up when all of them wait."""
     silent.waited_for = asyncio.Semaphore(0)
     asked = [asyncio.ensure_future(ask(number)) for number in range(count)]
-    for _ in asked:
-        await silent.waited_for.acquire()
+    async with asyncio.timeout(30):
+        for _ in asked:
+            await silent.waited_for.acquire()
     for each in asked:
         each.cancel()
     await asyncio.gather(*asked, return_exceptions=True)
