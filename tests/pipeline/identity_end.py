@@ -67,14 +67,8 @@ def _check_nothing_is_held(
     erased_keys = {KEYS.of(identifier) for identifier in filter(run.model.is_erased, POOL)}
     for fields in stored.links.values():
         documents = (*fields.get("merged", {}).values(), fields.get("survivor") or {})
-        held = {
-            key
-            for document in documents
-            for name in ("identifiers", "demoted")
-            for key in document.get(name) or ()
-        }
-        lists = ("linked", "moved", "demoted", "demoted_for")
-        held |= {key for name in lists for key in fields.get(name) or ()}
+        held = {key for document in documents for key in document.get("identifiers", ())}
+        held |= {key for name in ("linked", "moved") for key in fields.get(name) or ()}
         assert held.isdisjoint(erased_keys), "a log holds an identifier of who was erased"
         merged = map(KEYRING.own_place_of, fields.get("merged", {}))
         assert run.model.erased.keys().isdisjoint(merged), "a log holds who was erased"
