@@ -112,9 +112,38 @@ class Evidence:
         if entry is None or [row["outcome"] for row in ends] != ["expired"]:
             return False
         was_late = entry["created_at"] >= entry["useful_until"]
-        reason = None if was_late else ENDPOINT_LEFT_ALONE
+        reasons = {None if was_late else ENDPOINT_LEFT_ALONE}
+        if outbox_id in self.untold:
+            reasons.add(None)
         is_over = entry["ended_at"] >= entry["useful_until"]
-        return bool(is_over and ends[0]["extra"].get("reason") == reason)
+        return bool(is_over and ends[0]["extra"].get("reason") in reasons)
+
+    @cached_property
+    def untold(self) -> set[str]:
+        """The outbox entries of which topic `actions` could not be told behind an attempt.
+
+        They wait for the sweep, which leaves alone for two minutes what may be under way: as long
+        as callbacks to the endpoint that refuses are of use.
+        """
+        return {
+            outbox_id
+            for fault in self.faults
+            if fault["what"] == "publish actions"
+            for outbox_id in fault.get("about", ())
+        }
+
+    def story(self, outbox_id: str) -> Sequence[str]:
+        """Return what became of an outbox entry, for whoever looks for the cause."""
+        entry = self.outbox.get(outbox_id, {})
+        names = ("created_at", "useful_until", "ended_at", "told_at", "attempts", "why", "status")
+        fields = [f"{name} {entry[name]}" for name in names if name in entry]
+        faults = [
+            f"{fault['kind']} at {datetime.fromtimestamp(fault['at'], UTC):%H:%M:%S.%f}"
+            f" of {fault['function']}{fault['path']}: {fault['what']}"
+            for fault in self.faults
+            if outbox_id in fault.get("about", ())
+        ]
+        return [*fields, *faults]
 
     @property
     def fault_counts(self) -> dict[str, int]:
@@ -213,7 +242,8 @@ def _callback_ends(evidence: Evidence) -> Iterator[str | None]:
             is_right = bool(got) and set(got) <= {wanted, "suppressed"}
         else:
             is_right = got == [wanted]
-        yield None if is_right else f"{each.request_id} to {each.callback} ended as {got}"
+        told = f"{each.request_id} to {each.callback} ended as {got}"
+        yield None if is_right else "; ".join([told, *evidence.story(evidence.stitch_key(each))])
     refused = {each.webhook_id for each in evidence.received if each.status == 404}
     is_reason = not evidence.left_alone or len(refused) >= _REFUSALS_MIN
     yield None if is_reason else f"{len(refused)} refusals had the endpoint left alone"

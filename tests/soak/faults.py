@@ -13,7 +13,7 @@ import contextvars
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,6 +69,12 @@ class Run:
     is_dead: bool = False
     sent: list[str] = field(default_factory=list)
     """Keys of the callbacks and actions that it began to send."""
+    about: set[str] = field(default_factory=set)
+    """Ids of the outbox entries that it read or wrote."""
+
+    def names(self, paths: Iterable[str]) -> None:
+        """Note the outbox entries among these documents."""
+        self.about |= {path.partition("/")[2] for path in paths if path.startswith("outbox/")}
 
 
 _RUN: contextvars.ContextVar[Run | None] = contextvars.ContextVar("run", default=None)
@@ -143,6 +149,7 @@ class Faults:
         line = {"at": time.time(), "kind": kind, "what": what}
         if run is not None:
             line |= {"function": run.function, "path": run.path, "sent": run.sent}
+            line["about"] = sorted(run.about)
         self._log.write(json.dumps(line) + "\n")
 
     def published(self, message_id: str, topic: str, data: bytes) -> None:
@@ -286,18 +293,27 @@ def faulty_backend(backend: Backend, faults: Faults) -> Backend:
     )
 
 
+def _note(paths: Iterable[str]) -> None:
+    """Note the outbox entries among these documents as what the delivery is about."""
+    run = _RUN.get()
+    if run is not None:
+        run.names(paths)
+
+
 @dataclass(frozen=True, slots=True)
 class _Documents:
     inner: Any
     faults: Faults
 
     async def get(self, path: str, *, deadline: Deadline) -> Document | None:
+        _note([path])
         found: Document | None = await self.faults.read(
             "documents", lambda: self.inner.get(path, deadline=deadline)
         )
         return found
 
     async def get_many(self, paths: Sequence[str], *, deadline: Deadline) -> Mapping[str, Document]:
+        _note(paths)
         found: Mapping[str, Document] = await self.faults.read(
             "documents", lambda: self.inner.get_many(paths, deadline=deadline)
         )
@@ -310,6 +326,7 @@ class _Documents:
         return found
 
     async def commit(self, writes: Sequence[Write], *, deadline: Deadline) -> None:
+        _note(write.path for write in writes)
         collections = sorted({write.path.partition("/")[0] for write in writes})
         await self.faults.effect(
             "documents",
