@@ -165,7 +165,7 @@ def read_entry(entry_id: str, fields: Mapping[str, Any]) -> LinkEntry | None:
         entry_id,
         kind,
         home,
-        stored_time(fields.get("committed_at")) or _moment_of(entry_id),
+        stored_time(fields.get("committed_at")) or moment_of(entry_id),
         record_id=stored_text(fields.get("record_id")),
         linked=stored_texts(fields.get("linked")),
         demoted_for={k: str(why) for k, why in stored_map(fields.get("demoted_for")).items()},
@@ -247,15 +247,16 @@ def brought_by(
     others = [document for id_, document in documents.items() if id_ not in profile_ids]
     others.append(stored_map(fields.get("survivor")))
     return [
-        {**document, **{kind: _alone(document, kind, others) for kind in _VALUES}}
+        {**document, **{kind: _not_of(document, kind, others) for kind in _VALUES}}
         for id_, document in documents.items()
         if id_ in profile_ids and stored_map(document.get("identifiers")).keys() <= keys
     ]
 
 
-def _alone(
+def _not_of(
     document: Mapping[str, Any], kind: str, others: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
+    """Return those values of a document that came with none of the others."""
     return {
         name: value
         for name, value in stored_map(document.get(kind)).items()
@@ -289,11 +290,7 @@ def _document_without(
         return after
     for name in _VALUES:
         if name in document:
-            after[name] = {
-                each: value
-                for each, value in stored_map(document[name]).items()
-                if not any(_is_of(each, value, name, document, other) for other in brought)
-            }
+            after[name] = _not_of(document, name, brought)
     if "attribute_times" in document:
         times = stored_map(document["attribute_times"])
         after["attribute_times"] = {
@@ -314,7 +311,7 @@ def _is_of(
     )
 
 
-def _moment_of(entry_id: str) -> datetime:
+def moment_of(entry_id: str) -> datetime:
     """Return the time in the id of an entry."""
     microseconds = int(entry_id.rsplit("~", 2)[1])
     return _EPOCH + timedelta(microseconds=min(microseconds, _MICROSECONDS_MAX))

@@ -54,9 +54,10 @@ class Stages:
     @classmethod
     def of(cls, seconds: float, *, others: int = 0) -> Stages:
         """Return the stages of a request that has this many seconds, `others` being under way."""
-        audit = Deadline.of_calls(seconds, others=others)
+        calls_s = seconds_of_calls(seconds, others=others)
+        audit = Deadline.after(calls_s)
         # What the others take is taken from each stage alike: the record needs its time, too.
-        whole_s = seconds * seconds_of_calls(seconds, others=others) / seconds_of_calls(seconds)
+        whole_s = seconds * calls_s / seconds_of_calls(seconds)
         return cls(
             audit.at_most(whole_s * _READ_SHARE), audit.at_most(whole_s * _COMMIT_SHARE), audit
         )

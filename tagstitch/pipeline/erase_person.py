@@ -23,7 +23,7 @@ from tagstitch.core.callback_delivery import callback_record
 from tagstitch.core.erasure import is_tombstone, nobodys_row, tombstone_fields
 from tagstitch.core.errors import Conflict, InvalidInput, Unavailable
 from tagstitch.core.limits import COMMIT_WRITES_MAX
-from tagstitch.core.link_log import brought_by, forgotten
+from tagstitch.core.link_log import brought_by, forgotten, moment_of
 from tagstitch.pipeline.backend import Backend, Delete, Document, Patch, Put, Write
 from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.erasure_journal import (
@@ -35,7 +35,7 @@ from tagstitch.pipeline.erasure_journal import (
     end_pass,
     load_journal,
 )
-from tagstitch.pipeline.holdings import held_documents, pointers_to, subjects_of
+from tagstitch.pipeline.holdings import entry_id_of, held_documents, pointers_to, subjects_of
 from tagstitch.pipeline.keyring import Keyring
 from tagstitch.pipeline.person import Asked, Person, find_person, profile_paths
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record
@@ -219,7 +219,8 @@ class PersonEraser:
         }
         # The newest first: what was brought stands in an older one than what it was merged into,
         # and whoever goes on behind a stop must still find it.
-        for entry in sorted(others, key=_moment, reverse=True):
+        newest_first = sorted(others, key=lambda e: moment_of(entry_id_of(e)), reverse=True)
+        for entry in newest_first:
             changed = kept[entry.path]
             if changed is not None:
                 patch = Patch(entry.path, changed, if_version=entry.version)
@@ -302,11 +303,6 @@ class PersonEraser:
             writes = [*map(Delete, batch), *last]
             await self._documents.commit(writes, deadline=deadline)
         return len(paths)
-
-
-def _moment(entry: Document) -> str:
-    """Return the time in the id of an entry of a log."""
-    return entry.path.rpartition("~")[0].rpartition("~")[2]
 
 
 def _records(holder: Document) -> list[Any]:

@@ -242,8 +242,11 @@ def _callback_ends(evidence: Evidence) -> Iterator[str | None]:
             is_right = bool(got) and set(got) <= {wanted, "suppressed"}
         else:
             is_right = got == [wanted]
-        told = f"{each.request_id} to {each.callback} ended as {got}"
-        yield None if is_right else "; ".join([told, *evidence.story(evidence.stitch_key(each))])
+        if is_right:
+            yield None
+        else:
+            told = f"{each.request_id} to {each.callback} ended as {got}"
+            yield "; ".join([told, *evidence.story(evidence.stitch_key(each))])
     refused = {each.webhook_id for each in evidence.received if each.status == 404}
     is_reason = not evidence.left_alone or len(refused) >= _REFUSALS_MIN
     yield None if is_reason else f"{len(refused)} refusals had the endpoint left alone"
