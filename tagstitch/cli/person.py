@@ -28,7 +28,13 @@ from tagstitch.pipeline.deadline import Deadline
 from tagstitch.pipeline.erase_person import PersonEraser
 from tagstitch.pipeline.export_person import export_person
 from tagstitch.pipeline.holdings import count_rows, held_documents, rows_sql, subjects_of
-from tagstitch.pipeline.person import Asked, find_person, profile_paths, refuse_held
+from tagstitch.pipeline.person import (
+    Asked,
+    find_person,
+    find_relatives,
+    profile_paths,
+    refuse_held,
+)
 from tagstitch.pipeline.publish_audit import AuditPublisher
 
 _TIMEOUT_S: Final = 300.0
@@ -197,7 +203,8 @@ async def _counted(opened: Opened, asked: Asked) -> dict[str, Any]:
     deadline = Deadline.after(_TIMEOUT_S)
     documents = opened.backend.documents
     person = await find_person(documents, asked, now=opened.backend.clock(), deadline=deadline)
-    held = await _left(opened, person.profile_ids, person.keys, person.split_from, deadline)
+    relatives = await find_relatives(documents, person, deadline=deadline)
+    held = await _left(opened, person.profile_ids, person.keys, relatives, deadline)
     return {"held": {"profiles": int(person.profile is not None), **held}}
 
 

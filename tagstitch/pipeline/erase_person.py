@@ -37,7 +37,7 @@ from tagstitch.pipeline.erasure_journal import (
 )
 from tagstitch.pipeline.holdings import entry_id_of, held_documents, pointers_to, subjects_of
 from tagstitch.pipeline.keyring import Keyring
-from tagstitch.pipeline.person import Asked, Person, find_person, profile_paths
+from tagstitch.pipeline.person import Asked, Person, find_person, find_relatives, profile_paths
 from tagstitch.pipeline.publish_audit import AuditPublisher, encode_record
 
 _ATTEMPTS_MAX: Final = 20
@@ -114,9 +114,10 @@ class PersonEraser:
         """Put the tombstones and the journal, in one commit; raises Conflict."""
         now = self._backend.clock()
         person = await find_person(self._documents, asked, now=now, deadline=deadline)
+        relatives = await find_relatives(self._documents, person, deadline=deadline)
         erasure_id = secrets.token_hex(16)
         tombstones = await self._tombstones(person, erasure_id, now=now, deadline=deadline)
-        journal = begin_journal(erasure_id, person, self._keyring, now=now)
+        journal = begin_journal(erasure_id, person, relatives, self._keyring, now=now)
         # A person with more ids than fit gets the others' tombstones when it is gone through: the
         # profile's own is among the first, and what still leads there leads to nobody.
         first = tombstones[: COMMIT_WRITES_MAX - 1]

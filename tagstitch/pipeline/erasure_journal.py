@@ -63,8 +63,10 @@ class ErasureJournal:
         return {**self.counts, **{name: self.counts.get(name, 0) + n for name, n in more.items()}}
 
 
-def begin_journal(erasure_id: str, person: Person, keyring: Keyring, *, now: datetime) -> Put:
-    """Return the write of a new journal."""
+def begin_journal(
+    erasure_id: str, person: Person, relatives: Sequence[str], keyring: Keyring, *, now: datetime
+) -> Put:
+    """Return the write of a new journal; `relatives` are whose logs may tell of the person, too."""
     places = {keyring.own_place_of(profile_id) for profile_id in person.profile_ids}
     fields = {
         "status": "erasing",
@@ -74,7 +76,7 @@ def begin_journal(erasure_id: str, person: Person, keyring: Keyring, *, now: dat
         "places": sorted(places),
         "profile_ids": list(person.profile_ids),
         "keys": list(person.keys),
-        "split_from": list(person.split_from),
+        "split_from": list(relatives),
         "counts": {"profiles": int(person.profile is not None), "tombstones": len(places)},
         "pending": PENDING_ERASURE,
         "expires_at": now + timedelta(days=TOMBSTONE_DAYS),

@@ -52,8 +52,6 @@ class Person:
     """The profile's id, those that lead to it, and those that its identifiers could have."""
     keys: tuple[str, ...]
     """The keys of all identifiers."""
-    split_from: tuple[str, ...] = ()
-    """Other profiles that were ever one with it, or with such a one: logs that may tell of it."""
     entries: tuple[LinkEntry, ...] = ()
     """The link log, oldest first."""
     found: Mapping[str, Document] = field(default_factory=dict)
@@ -88,7 +86,6 @@ async def find_person(
         profile,
         (home, *sorted(logs.keys() - {home})),
         keys,
-        tuple(sorted(await _relatives(documents, entries, logs.keys(), deadline))),
         tuple(sorted(entries, key=lambda entry: (entry.committed_at, entry.entry_id))),
         found,
     )
@@ -172,24 +169,22 @@ async def _leading(
     return leading
 
 
-async def _relatives(
-    documents: DocumentStore,
-    entries: Iterable[LinkEntry],
-    own: Collection[str],
-    deadline: Deadline,
-) -> set[str]:
-    """Return the other profiles that these entries name, and whom those profiles' logs name.
+async def find_relatives(
+    documents: DocumentStore, person: Person, *, deadline: Deadline
+) -> tuple[str, ...]:
+    """Return the other profiles that were ever one with the person's, or with such a one, sorted.
 
     Whoever left a profile may have come to it with one that was merged into it, and identifiers
     that stay may be those of one that left: each of their logs tells of what it was.
     """
+    own = set(person.profile_ids)
     relatives: set[str] = set()
-    unread = _named(entries) - {*own}
+    unread = _named(person.entries) - own
     while unread:
         relatives |= unread
         read = await _logs(documents, unread, deadline)
-        unread = {id_ for log in read.values() for id_ in _named(log)} - relatives - {*own}
-    return relatives
+        unread = {id_ for log in read.values() for id_ in _named(log)} - relatives - own
+    return tuple(sorted(relatives))
 
 
 def _named(entries: Iterable[LinkEntry]) -> set[str]:
