@@ -139,17 +139,21 @@ class Deployment:
         )
 
     def look_up(self, **identifiers: str) -> dict[str, Any]:
-        """Return stitch_sync's answer, asked with all the time that a caller may give.
-
-        Within the usual quarter of a second an emulator may be silent, on a machine that pauses;
-        the answer then says so, and finds nobody.
-        """
-        body = {"identifiers": identifiers, "deadline_ms": DEADLINE_MS_MAX}
-        answer = self.post("stitch_sync", json=body)
+        """Return stitch_sync's answer, which must have been made in time."""
+        answer = self.post("stitch_sync", json=patient_lookup(**identifiers))
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         assert found["degraded"] == [], found
         return found
+
+
+def patient_lookup(**identifiers: str) -> dict[str, Any]:
+    """Return the body of a lookup that has all the time that a caller may give.
+
+    Within the usual quarter of a second a store may be silent, on a machine that pauses; the answer
+    then says so, and finds nobody.
+    """
+    return {"identifiers": identifiers, "deadline_ms": DEADLINE_MS_MAX}
 
 
 @contextmanager

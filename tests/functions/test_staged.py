@@ -19,6 +19,7 @@ import pytest
 from infra.package import main as stage_functions
 from tagstitch.core.limits import DEADLINE_MS_MAX
 from tests.emulators import REPOSITORY
+from tests.end_to_end.deployment import patient_lookup
 from tests.end_to_end.function_process import FunctionProcess
 
 FUNCTIONS = ("stitch_sync", "stitch_async", "decide", "audit_sink")
@@ -125,7 +126,7 @@ def test_it_is_healthy(staged: Staged, function: str) -> None:
 
 
 def test_stitch_sync_looks_up(staged: Staged) -> None:
-    answer = staged.post("stitch_sync", "/", lookup("1.17"))
+    answer = staged.post("stitch_sync", "/", patient_lookup(client_id="1.17"))
 
     assert (answer.status_code, answer.json()["reason"]) == (200, "UNKNOWN_PROFILE")
 
@@ -145,7 +146,7 @@ def test_what_stitch_async_links_stitch_sync_finds(staged: Staged) -> None:
     answer = staged.post("stitch_async", "/", push_body(message, "m3"))
 
     assert answer.status_code == 204
-    found = staged.post("stitch_sync", "/", lookup("3.17")).json()
+    found = staged.post("stitch_sync", "/", patient_lookup(client_id="3.17")).json()
     assert found["reason"] == "KNOWN_PROFILE"
 
 
@@ -222,11 +223,6 @@ def test_a_deployed_function_that_is_set_up_rightly_starts(staged: Staged, tmp_p
         process.stop()
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")
-
-
-def lookup(client_id: str) -> dict[str, Any]:
-    """The body that asks with all the time that a caller may give."""
-    return {"identifiers": {"client_id": client_id}, "deadline_ms": DEADLINE_MS_MAX}
 
 
 def push_body(message: Mapping[str, Any], message_id: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tagstitch.local_stack.emulator_stack import stack_on_emulators
 from tagstitch.local_stack.emulators import Emulators
 from tagstitch.local_stack.server import local_stack_in_thread
 from tests.emulators import REPOSITORY
+from tests.end_to_end.deployment import patient_lookup
 
 pytestmark = pytest.mark.emulators
 
@@ -62,11 +63,6 @@ def accept(stack: httpx.Client) -> str:
     return request_id
 
 
-def lookup(user_id: str) -> dict[str, Any]:
-    """The body that asks with all the time that a caller may give."""
-    return {"identifiers": {"user_id": user_id}, "deadline_ms": DEADLINE_MS_MAX}
-
-
 def test_a_request_goes_through_pubsub_to_the_stand_in_and_the_audit(stack: httpx.Client) -> None:
     request_id = accept(stack)
 
@@ -101,7 +97,7 @@ def test_a_reset_leaves_nothing_behind(stack: httpx.Client) -> None:
 
     assert answer.status_code == 204
     assert [items(stack, what) for what in ("audit", "callbacks", "deadletters")] == [[], [], []]
-    found = stack.post("/stitch_sync", json=lookup("u-of-" + request_id)).json()
+    found = stack.post("/stitch_sync", json=patient_lookup(user_id="u-of-" + request_id)).json()
     assert found["reason"] == "UNKNOWN_PROFILE"
     second = accept(stack)  # and it works on
     assert until(lambda: items(stack, "callbacks", request_id=second))
@@ -134,7 +130,7 @@ def test_the_command_brings_everything_up_and_ends_all_of_it(tmp_path: Path) -> 
             assert process.stdout is not None
             ready = json.loads(process.stdout.readline() or log.read_bytes())
             url = ready["url"] + "/stitch_sync"
-            found = httpx.post(url, json=lookup("u-1001"), timeout=20).json()
+            found = httpx.post(url, json=patient_lookup(user_id="u-1001"), timeout=20).json()
             children = processes_below(process.pid)
         finally:
             process.send_signal(signal.SIGINT)
